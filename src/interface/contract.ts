@@ -1,0 +1,38 @@
+// What the interface room offers to the wire. Messages are those of the API; every failure is a TaplaneError.
+//
+// Order: one operation at a time for each interface, in the order of arrival; different interfaces run side by side.
+// Durability: a promise of a mutating call resolves once the intent is on disk and the kernel does it; when it rejects, nothing
+// has changed. `signal` only ends waiting and streaming: a change that has begun is finished.
+
+import type {
+  AddAddressRequest,
+  AddRouteRequest,
+  AdoptInterfaceRequest,
+  CreateInterfaceRequest,
+  DeleteInterfaceRequest,
+  DeleteInterfaceResponse,
+  GetInterfaceRequest,
+  ListInterfacesRequest,
+  ListInterfacesResponse,
+  RemoveAddressRequest,
+  RemoveRouteRequest,
+  UpdateInterfaceRequest,
+  WatchInterfacesRequest,
+  WatchInterfacesResponse,
+} from '../gen/taplane/v1/interface_service.ts';
+import type { Interface } from '../gen/taplane/v1/interface.ts';
+
+export interface Interfaces {
+  create(request: CreateInterfaceRequest): Promise<Interface>;
+  get(request: GetInterfaceRequest): Promise<Interface>;
+  list(request: ListInterfacesRequest): Promise<ListInterfacesResponse>;
+  update(request: UpdateInterfaceRequest): Promise<Interface>;
+  delete(request: DeleteInterfaceRequest): Promise<DeleteInterfaceResponse>;
+  /** Endless until `signal` aborts. Bounded: a reader that falls behind too far is ended with RESOURCE_EXHAUSTED and may resume. */
+  watch(request: WatchInterfacesRequest, signal: AbortSignal): AsyncIterable<WatchInterfacesResponse>;
+  addAddress(request: AddAddressRequest): Promise<Interface>;
+  removeAddress(request: RemoveAddressRequest): Promise<Interface>;
+  addRoute(request: AddRouteRequest): Promise<Interface>;
+  removeRoute(request: RemoveRouteRequest): Promise<Interface>;
+  adopt(request: AdoptInterfaceRequest): Promise<Interface>;
+}
