@@ -86,7 +86,10 @@ export interface InterfaceSpec {
   txQueueLength?:
     | number
     | undefined;
-  /** MAC address of a TAP, six hexadecimal octets with colons, unicast and not zero. Default: random, by the kernel. */
+  /**
+   * MAC address of a TAP, six hexadecimal octets with colons, unicast and not zero. Default: one
+   * that follows from `uid`, so that it stays the same when the device has to be made anew.
+   */
   macAddress: string;
   /**
    * Network namespace of the device: a name under /run/netns or an absolute path. Empty: the agent's own. Immutable.

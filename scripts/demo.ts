@@ -1,0 +1,175 @@
+// `npm start`: an agent of its own in a directory of its own, a TUN with an address, and what to try next. Ctrl-C takes all of
+// it away again: every interface that came into being here, the agent, its NATS server, the directory. `--once` does so at once.
+
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { deviceNames } from '../src/agent/doctor/devices.ts';
+import { diagnose } from '../src/agent/doctor.ts';
+import { executable } from '../src/flow/nats-binary.ts';
+import { Interface, InterfaceSpec_Mode } from '../src/gen/taplane/v1/interface.ts';
+import { CreateInterfaceRequest, DeleteInterfaceRequest, ListInterfacesRequest } from '../src/gen/taplane/v1/interface_service.ts';
+import { NatsStatus_State, type Node } from '../src/gen/taplane/v1/node_service.ts';
+import { connect, type TaplaneClient } from '../src/rpc/client.ts';
+import { type DemoAgent, type DemoAgentOptions, startDemoAgent } from './demo-agent.ts';
+import { freeSubnet, usedNetworks } from './demo-subnet.ts';
+
+const ROOT = dirname(import.meta.dirname);
+const { values: flags } = parseArgs({ options: { once: { type: 'boolean', default: false } } });
+
+// TAPLANE_* of the caller's shell means another agent; the variable for debugging does no harm.
+for (const name of Object.keys(process.env)) if (name.startsWith('TAPLANE_') && name !== 'TAPLANE_DEBUG') delete process.env[name];
+
+/** A short path, since a unix socket has room for 107 bytes. */
+const home = mkdtempSync(join(process.getuid?.() === 0 ? '/run' : tmpdir(), 'taplane-demo-'));
+const server = `unix:${home}/agent.sock`;
+const logFile = join(home, 'agent.log');
+const before = new Set(deviceNames(readFileSync('/proc/net/dev', 'utf8')));
+const settings: DemoAgentOptions = {
+  stateDir: join(home, 'state'),
+  runtimeDir: home,
+  nats: executable('nats-server') ? 'embedded' : 'off',
+  logFile,
+};
+const interrupted = new Promise<void>((resolve) => {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve());
+});
+
+let starting: Promise<DemoAgent> | undefined;
+let agent: DemoAgent | undefined;
+let client: TaplaneClient | undefined;
+let failure: string | undefined;
+try {
+  failure = await unfit();
+  if (!failure) {
+    const started = start();
+    // After Ctrl-C in the middle of the start nobody waits for its outcome.
+    started.catch(() => undefined);
+    await Promise.race([started, interrupted]);
+    const crashed = agent?.ended.then((how) => `The agent ${how}.`);
+    if (!flags.once) failure = (await Promise.race([interrupted, crashed])) ?? undefined;
+  }
+} catch (error) {
+  failure = error instanceof Error ? error.message : String(error);
+}
+const left = await takeAway();
+if (failure) process.stderr.write(`\n${failure}\n`);
+for (const line of left) process.stderr.write(`${line}\n`);
+if (failure && existsSync(logFile)) process.stderr.write(`The agent's log is kept: ${logFile}\n`);
+else rmSync(home, { recursive: true, force: true });
+process.exit(failure || left.length > 0 ? 1 : 0);
+
+/** What keeps this machine from running the demo, with cures; undefined when nothing does. */
+async function unfit(): Promise<string | undefined> {
+  const failed = (await diagnose({ stateDir: settings.stateDir, runtimeDir: home, listen: [server], node: 'demo' })).filter(
+    ({ status }) => status === 'fail',
+  );
+  if (failed.length === 0) return undefined;
+  const hint = process.getuid?.() === 0 ? '' : '\n\nThe demo creates a network device: run it as root.';
+  return `The demo cannot run here:\n\n${failed.map(({ detail, cure }) => `  ${detail}\n    ${cure}`).join('\n')}${hint}`;
+}
+
+async function start(): Promise<void> {
+  starting = startDemoAgent(settings);
+  agent = await starting;
+  client = connect(server, { timeoutMs: 10_000 });
+  const subnet = freeSubnet(usedNetworks());
+  if (!subnet) throw new Error('All of 10.0.0.0/8 is in use here: no address is left for the demo.');
+  const spec = { mode: InterfaceSpec_Mode.TUN, ephemeral: true, up: true, addresses: [{ cidr: `${subnet}.1/24` }] };
+  const created = await client.interfaces.create(CreateInterfaceRequest.fromPartial({ interfaceId: 'demo%d', interface: { spec } }));
+  print(await settledNode(client), agent, created.name.replace('interfaces/', ''), subnet);
+}
+
+/** The node once NATS is connected or has had its second; it connects in the background. */
+async function settledNode(client: TaplaneClient): Promise<Node> {
+  const until = performance.now() + 2_000;
+  for (;;) {
+    const node = await client.node.getNode();
+    if (node.nats?.state !== NatsStatus_State.CONNECTING || performance.now() > until) return node;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+function print(node: Node, { pid, startupMs }: DemoAgent, device: string, subnet: string): void {
+  const { nats } = node;
+  const natsLine =
+    nats?.state === NatsStatus_State.CONNECTED
+      ? `${nats.server}, nats-server ${nats.serverVersion}, started by the agent`
+      : nats?.state === NatsStatus_State.OFF
+        ? 'off: no nats-server on the PATH'
+        : `not connected: ${nats?.reason}`;
+  const tries: [command: string, why: string][] = [
+    [`cd ${ROOT}`, ''],
+    [`export TAPLANE_SERVER=${server}`, ''],
+    ['bin/taplane interface list', 'what is there'],
+    ['bin/taplane interface watch', 'and what becomes of it'],
+    [`ping -c 1 ${subnet}.1`, 'the kernel answers on the address'],
+    [`ip address flush dev ${device}`, 'the agent puts it back'],
+    [`bin/taplane interface create lab0 --mode tap --address ${nextTo(subnet)}.1/24 --up`, 'one of your own'],
+    ['bin/taplane doctor', 'what is not well on this node, and the cure'],
+  ];
+  // The longest command need not push all remarks to the right.
+  const width = Math.max(...tries.map(([command]) => command.length).filter((length) => length < 50));
+  process.stdout.write(`
+Taplane ${node.version} runs on ${node.name}, Linux ${node.kernelRelease}.
+
+  agent       pid ${pid}, ready after ${startupMs} ms, ${server}
+  interface   ${device}, a TUN, up, ${subnet}.1/24
+  nats        ${natsLine}
+  log         ${logFile}
+
+Try in another terminal:
+
+${tries.map(([command, why]) => `  ${command.padEnd(width)}${why && `   # ${why}`}`.trimEnd()).join('\n')}
+
+${flags.once ? '' : 'Ctrl-C ends the agent and removes every interface made here.\n'}`);
+}
+
+function nextTo(subnet: string): string {
+  const [first, second, third] = subnet.split('.').map(Number);
+  return (
+    freeSubnet([
+      ...usedNetworks(),
+      { base: (((first ?? 0) << 24) | ((second ?? 0) << 16) | ((third ?? 0) << 8)) >>> 0, mask: 0xffffff00 },
+    ]) ?? '192.0.2'
+  );
+}
+
+/** Removes every interface that was not there before, and ends the agent. What had to stay, as lines for people. */
+async function takeAway(): Promise<string[]> {
+  let mine = await starting?.catch(() => undefined);
+  if (!mine) return [];
+  try {
+    if (!mine.isRunning()) {
+      // It crashed: its successor knows from the store what is to be removed.
+      client?.close();
+      client = undefined;
+      mine = await startDemoAgent(settings);
+    }
+    client ??= connect(server, { timeoutMs: 10_000 });
+    return await removeInterfaces(client);
+  } catch (error) {
+    return [
+      `Interfaces may be left behind: ${(error as Error).message}`,
+      'See ip -d link show type tun; devices with an alias taplane:... are of the demo; remove one with ip link delete NAME.',
+    ];
+  } finally {
+    client?.close();
+    await mine.stop();
+  }
+}
+
+async function removeInterfaces(client: TaplaneClient): Promise<string[]> {
+  const left: string[] = [];
+  const { interfaces } = await client.interfaces.list(ListInterfacesRequest.fromPartial({ pageSize: 1000 }));
+  for (const { name, spec } of interfaces.map((one) => Interface.fromPartial(one))) {
+    const device = name.replace('interfaces/', '');
+    // Adopted: it was somebody's before the demo, and it is again.
+    if (before.has(device) && !spec?.networkNamespace) continue;
+    await client.interfaces
+      .delete(DeleteInterfaceRequest.fromPartial({ name, allowMissing: true }))
+      .catch((error: Error) => left.push(`${device} is left behind: ${error.message}; remove it with ip link delete ${device}`));
+  }
+  return left;
+}

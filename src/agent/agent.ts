@@ -1,0 +1,57 @@
+// The composition root: what an agent is made of, opened top to bottom and stopped bottom to top. Above the line nothing is
+// touched; below it every part that opens says how it closes, so that a start that fails half-way leaves nothing open.
+// Devices are not "open": they stay, whatever becomes of the agent. Only ephemeral ones end with an orderly stop.
+
+import { connectNats } from '../flow/nats.ts';
+import { openInterfaces } from '../interface/manager.ts';
+import { HEALTH_SERVICES, startServer } from '../rpc/server.ts';
+import { ClosingStack } from './closing-stack.ts';
+import type { Config } from './config.ts';
+import type { Log } from './log.ts';
+import { agentVersion, nodeFacts } from './node.ts';
+import { openStateDir } from './state-dir.ts';
+
+export interface Agent {
+  /** As configured, with the ports that were taken. */
+  addresses: readonly string[];
+  /** Closes everything, in reverse. Resolves within STOP_MS, false when something had to be left behind. Twice is once. */
+  stop(): Promise<boolean>;
+}
+
+/** How long calls may go on after the stop has begun. */
+const GRACE_MS = 3_000;
+/** How long one part may take to close; together at most STOP_MS. */
+const PART_STOP_MS = 5_500;
+export const STOP_MS = 10_000;
+
+/** Opens everything. Throws with everything closed again. */
+export async function startAgent(config: Config, log: Log): Promise<Agent> {
+  const parts = new ClosingStack(log, PART_STOP_MS);
+  let startupMs: number | undefined;
+  try {
+    // ---- Above this line: read and decide. Below: touch the machine. ------------------------------------------------------
+
+    const stateDir = openStateDir(config.stateDir);
+    parts.add('state directory', async () => stateDir.release());
+
+    const interfaces = await openInterfaces({ stateDir: config.stateDir, limits: config.limits, policy: config.policy, log });
+    parts.add('interfaces', () => interfaces.stop());
+    await interfaces.start();
+
+    const nats = connectNats({ mode: config.nats, name: `taplane/${config.node}`, stateDir: config.stateDir, log });
+    parts.add('nats', () => nats.close());
+
+    const node = nodeFacts({ config, interfaces, nats, startupMs: () => startupMs });
+    const limits = { maxConcurrentStreams: config.limits.streamsPerConnection, maxMessageBytes: config.limits.messageBytes };
+    const server = await startServer({ listen: config.listen, insecureLoopback: config.insecureLoopback, interfaces, node, log, limits });
+    parts.add('server', () => server.stop(GRACE_MS));
+    for (const service of HEALTH_SERVICES) server.setServing(service, true);
+
+    startupMs = Math.round(performance.now());
+    log.info({ startup_ms: startupMs, addresses: server.addresses, version: agentVersion, pid: process.pid }, 'ready');
+    return { addresses: server.addresses, stop: () => parts.close(STOP_MS) };
+  } catch (error) {
+    await parts.close(STOP_MS);
+    throw error;
+  }
+}

@@ -1,0 +1,71 @@
+// `taplane agent`: from options to an exit code. 0 after SIGTERM or SIGINT, 1 when the agent did not start or fell, 2 for a bad
+// configuration. An unexpected exception ends the process at once: the devices stay, the store is durable, and whoever
+// supervises the agent starts it again, which is safer than going on with half a thought.
+
+import { TaplaneError } from '../errors.ts';
+import { type Agent, startAgent } from './agent.ts';
+import { type AgentOptions, type Config, loadConfig, printConfig } from './config.ts';
+import { ConfigError } from './config-error.ts';
+import { type Log, openLog } from './log.ts';
+
+const LINGER_MS = 500;
+
+export async function runAgent(options: AgentOptions): Promise<number> {
+  let config: Config;
+  try {
+    config = loadConfig(options);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`taplane: ${error.message}\n`);
+    return 2;
+  }
+  if (options.checkConfig) {
+    process.stdout.write(printConfig(config));
+    return 0;
+  }
+
+  const log = openLog(config.logLevel);
+  dieOnSurprise(log);
+  // Before the start, so that a signal in the middle of it is not lost and does not leave half an agent.
+  const stopSignal = nextSignal();
+  let agent: Agent;
+  try {
+    agent = await startAgent(config, log);
+  } catch (error) {
+    log.error(startFailure(error), 'start failed');
+    return 1;
+  }
+  const signal = await stopSignal;
+  // Who asks twice does not want to wait.
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => process.exit(1));
+  log.info({ signal }, 'stopping');
+  const startedAt = performance.now();
+  const clean = await agent.stop();
+  log.info({ duration_ms: Math.round(performance.now() - startedAt) }, 'stopped');
+  const code = clean ? 0 : 1;
+  // A dial into a black hole or a part that was left behind may keep the event loop alive; an idle one ends before this fires.
+  setTimeout(() => process.exit(code), LINGER_MS).unref();
+  return code;
+}
+
+function nextSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, resolve);
+  });
+}
+
+function dieOnSurprise(log: Log): void {
+  const die = (error: unknown) => {
+    log.error({ error }, 'unexpected error, ending; devices stay');
+    process.exit(1);
+  };
+  process.once('uncaughtException', die);
+  process.once('unhandledRejection', die);
+}
+
+/** One clear message: what, why, and the cure where there is one. Bugs, which are anything but a TaplaneError, bring their stack. */
+function startFailure(error: unknown): object {
+  if (!(error instanceof TaplaneError)) return { error };
+  const cure = error.preconditions.map(({ description }) => description).join('; ');
+  return { reason: error.reason, error: error.message, ...(cure ? { cure } : {}), ...error.metadata };
+}

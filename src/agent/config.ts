@@ -1,0 +1,107 @@
+// The agent's configuration: defaults < file (`--config`, TAPLANE_CONFIG) < environment (TAPLANE_*) < flags.
+//
+// Each layer is checked by the same schema, so a bad value is reported where it stands, and all problems are reported at once.
+// Unknown keys of a file are refused. Unknown TAPLANE_* variables are not: Kubernetes injects TAPLANE_SERVICE_HOST and the like
+// into every pod beside a service of that name. No message and no print-out repeats the credentials of a NATS address.
+
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { redactNats } from '../flow/nats-url.ts';
+import { readEnvironment } from './config-env.ts';
+import { ConfigError, type ConfigProblem } from './config-error.ts';
+import { readConfigFile } from './config-file.ts';
+import { checkListen } from './config-listen.ts';
+import { checkLayer, type Layer } from './config-schema.ts';
+
+/** What the command line may say; everything left out comes from the layers below. */
+export interface AgentOptions {
+  listen?: string[];
+  stateDir?: string;
+  runtimeDir?: string;
+  node?: string;
+  cluster?: string;
+  nats?: string;
+  config?: string;
+  /** Stop once everything is read and decided, and print it. */
+  checkConfig?: boolean;
+  insecureLoopback?: boolean;
+  logLevel?: string;
+}
+
+export interface Config {
+  /** `unix:/absolute/path` or `HOST:PORT`. */
+  listen: string[];
+  /** Durable: the store, an embedded NATS server's files. */
+  stateDir: string;
+  /** Gone after a reboot: sockets. */
+  runtimeDir: string;
+  node: string;
+  cluster: string;
+  /** `off`, `embedded`, or the address of a server; may hold credentials. */
+  nats: string;
+  /** Plaintext TCP on loopback addresses is allowed. */
+  insecureLoopback: boolean;
+  logLevel: 'debug' | 'info' | 'warn' | 'error';
+  policy: { allowDefaultRoutes: boolean };
+  limits: { interfaces: number; watchers: number; messageBytes: number; streamsPerConnection: number };
+}
+
+const LIMITS: Config['limits'] = { interfaces: 4096, watchers: 256, messageBytes: 4 * 1024 * 1024, streamsPerConnection: 100 };
+
+/** Reads all layers. Throws ConfigError with every problem of every layer. */
+export function loadConfig(options: AgentOptions = {}, env: NodeJS.ProcessEnv = process.env): Config {
+  const problems: ConfigProblem[] = [];
+  const path = options.config ?? env.TAPLANE_CONFIG;
+  const { config: _config, checkConfig: _checkConfig, ...flags } = options;
+
+  const file = path ? readConfigFile(path) : { value: {}, problems: [], locate: () => '' };
+  const environment = readEnvironment(env);
+  problems.push(...file.problems);
+  const layers = [
+    checkLayer(file.value, (keys) => ({ source: `${path}${file.locate(keys)}`, field: keys.join('.') }), problems),
+    checkLayer(environment.value, (keys) => ({ source: 'environment', field: environment.variable(keys) }), problems),
+    checkLayer(withoutUndefined(flags), (keys) => ({ source: 'command line', field: `--${kebab(String(keys[0] ?? ''))}` }), problems),
+  ];
+  const config = merge(layers);
+  // What holds between fields is only worth saying when each field is sound.
+  if (problems.length === 0) problems.push(...checkListen(config.listen, config.insecureLoopback));
+  if (problems.length > 0)
+    throw new ConfigError(problems.sort((a, b) => rank(a) - rank(b) || a.source.localeCompare(b.source, 'en', { numeric: true })));
+  return config;
+}
+
+/** The effective configuration as a file that `--config` would take, without credentials. */
+export function printConfig(config: Config): string {
+  return stringify({ ...config, nats: redactNats(config.nats) });
+}
+
+function merge(layers: Layer[]): Config {
+  const all: Layer = Object.assign({}, ...layers);
+  const runtimeDir = all.runtimeDir ?? '/run/taplane';
+  return {
+    listen: all.listen ?? [`unix:${join(runtimeDir, 'agent.sock')}`],
+    stateDir: all.stateDir ?? '/var/lib/taplane',
+    runtimeDir,
+    node: all.node ?? hostname(),
+    cluster: all.cluster ?? 'default',
+    nats: all.nats ?? 'off',
+    insecureLoopback: all.insecureLoopback ?? false,
+    logLevel: all.logLevel ?? 'info',
+    policy: Object.assign({ allowDefaultRoutes: false }, ...layers.map((layer) => layer.policy)),
+    limits: Object.assign({}, LIMITS, ...layers.map((layer) => layer.limits)),
+  };
+}
+
+/** Files first, line by line, then the layers above them. */
+function rank({ source }: ConfigProblem): number {
+  return ['environment', 'command line', 'effective configuration'].indexOf(source);
+}
+
+function withoutUndefined(value: object): object {
+  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined));
+}
+
+function kebab(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}

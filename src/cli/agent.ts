@@ -1,0 +1,105 @@
+// `taplane agent` and `taplane doctor`: flags only. The agent itself is another room, reached through what main.ts hands in, so
+// that the commands of the client do not load it.
+
+import { styleText } from 'node:util';
+import { type Command, Option } from 'commander';
+import { EXIT } from './exit-code.ts';
+import { examples } from './interface.ts';
+import { collect } from './literals.ts';
+import { print, printDocument } from './output.ts';
+import { DEFAULT_SERVER, type Settings, settingsOf } from './settings.ts';
+import { printable } from './table.ts';
+
+export interface AgentFlags {
+  listen?: string[];
+  stateDir?: string;
+  runtimeDir?: string;
+  node?: string;
+  cluster?: string;
+  nats?: string;
+  config?: string;
+  checkConfig?: boolean;
+  insecureLoopback?: boolean;
+  logLevel?: string;
+}
+
+export interface DoctorFlags extends AgentFlags {
+  /** Where to look for an agent; undefined for where the agent itself would listen. */
+  server?: string;
+  /** Name of a device that somebody wants to use. */
+  interface?: string;
+}
+
+export interface Check {
+  name: string;
+  status: 'pass' | 'warn' | 'fail';
+  detail: string;
+  cure: string;
+}
+
+/** What the agent room offers to the command line. */
+export interface AgentRoom {
+  runAgent(flags: AgentFlags): Promise<number>;
+  diagnose(flags: DoctorFlags): Promise<Check[]>;
+}
+
+export function addAgentCommands(program: Command, agent: AgentRoom, exit: (code: number) => void): void {
+  addPlaceFlags(
+    program
+      .command('agent')
+      .summary('run the agent of this node')
+      .description('Run the agent until SIGTERM or SIGINT. Flags win over TAPLANE_* variables, these over --config.'),
+  )
+    .addOption(new Option('--node <name>', 'name of the node (default: the host name)'))
+    .addOption(new Option('--cluster <name>', 'name of the cluster (default: default)'))
+    .addOption(new Option('--nats <off|embedded|url>', 'where flows and events go'))
+    .option('--check-config', 'read and check the configuration, print it, and stop')
+    .option('--insecure-loopback', 'allow TCP without TLS on loopback')
+    .addOption(new Option('--log-level <level>', 'least that is logged').choices(['debug', 'info', 'warn', 'error']))
+    .addHelpText(
+      'before',
+      examples(
+        'taplane agent',
+        'taplane agent --listen unix:/run/taplane/agent.sock --state-dir /var/lib/taplane --nats nats://nats:4222',
+        'taplane agent --config /etc/taplane/agent.yaml --check-config',
+      ),
+    )
+    .action(async (flags: AgentFlags) => exit(await agent.runAgent({ ...flags })));
+
+  addPlaceFlags(
+    program
+      .command('doctor')
+      .summary('say what this node lacks, and the cure')
+      .description('Check this node, as the agent would see it. Exits with 1 when a check fails.'),
+  )
+    .addHelpText('before', examples('taplane doctor', 'taplane doctor -o json'))
+    .option('--interface <name>', 'also check whether this name is free for a device')
+    .action(async (flags: DoctorFlags, command: Command) => {
+      const settings = settingsOf(command);
+      const asked = command.getOptionValueSourceWithGlobals('server') === 'default' ? {} : { server: settings.server };
+      const checks = await agent.diagnose({ ...flags, ...asked });
+      await printChecks(checks, settings);
+      exit(checks.some(({ status }) => status === 'fail') ? EXIT.failure : EXIT.ok);
+    });
+}
+
+function addPlaceFlags(command: Command): Command {
+  return command
+    .addOption(
+      new Option('--listen <address>', `unix:PATH or HOST:PORT; repeatable (default: ${DEFAULT_SERVER})`).argParser(collect(String)),
+    )
+    .addOption(new Option('--state-dir <directory>', 'what must survive a reboot'))
+    .addOption(new Option('--runtime-dir <directory>', 'sockets'))
+    .addOption(new Option('--config <file>', 'YAML file'));
+}
+
+async function printChecks(checks: Check[], { output }: Settings): Promise<void> {
+  if (output === 'json' || output === 'yaml') return printDocument(output, { checks });
+  if (output === 'name') return print(checks.map(({ name }) => `${name}\n`).join(''));
+  const colour = { pass: 'green', warn: 'yellow', fail: 'red' } as const;
+  const width = Math.max(...checks.map(({ name }) => name.length));
+  for (const { name, status, detail, cure } of checks) {
+    print(`${styleText(colour[status], status.toUpperCase(), { stream: process.stdout })}  ${name.padEnd(width)}  ${printable(detail)}\n`);
+    if (status !== 'pass' && cure !== '') print(`${' '.repeat(width + 8)}cure: ${printable(cure)}\n`);
+  }
+}

@@ -1,0 +1,78 @@
+// What people type for addresses, routes, neighbours and pairs, in the JSON form of the API. Only the shape is read here;
+// whether an address is one is for the agent to say, which names every bad field.
+
+import { InvalidArgumentError } from 'commander';
+
+export type Json = Record<string, unknown>;
+
+const SCOPES = ['global', 'link', 'host'];
+
+/** `CIDR[,peer=IP,scope=global|link|host,lifetime=SECONDS]`. */
+export function parseAddress(text: string): Json {
+  const { head, options } = split(text, ['peer', 'scope', 'lifetime']);
+  return {
+    cidr: head,
+    ...(options['peer'] && { peer: options['peer'] }),
+    ...(options['scope'] && { scope: scope(options['scope']) }),
+    ...(options['lifetime'] && { validLifetime: parseCount(options['lifetime']) }),
+  };
+}
+
+/** `CIDR[,via=IP,metric=N,table=N,src=IP,scope=global|link|host,mtu=N,onlink]`. */
+export function parseRoute(text: string): Json {
+  const { head, options } = split(text, ['via', 'metric', 'table', 'src', 'scope', 'mtu', 'onlink']);
+  return {
+    destination: head,
+    ...(options['via'] && { gateway: options['via'] }),
+    ...(options['metric'] && { metric: parseCount(options['metric']) }),
+    ...(options['table'] && { table: parseCount(options['table']) }),
+    ...(options['src'] && { source: options['src'] }),
+    ...(options['scope'] && { scope: scope(options['scope']) }),
+    ...(options['mtu'] && { mtu: parseCount(options['mtu']) }),
+    ...('onlink' in options && { onlink: true }),
+  };
+}
+
+/** `IP=MAC`. */
+export function parseNeighbour(text: string): Json {
+  const [address, macAddress] = parsePair(text);
+  return { address, macAddress };
+}
+
+/** `KEY=VALUE`; the value may be empty and may hold `=`. */
+export function parsePair(text: string): [string, string] {
+  const at = text.indexOf('=');
+  if (at < 1) throw new InvalidArgumentError('Expected KEY=VALUE.');
+  return [text.slice(0, at), text.slice(at + 1)];
+}
+
+/** A whole number from 0 to 4294967295; the agent knows the narrower ranges. */
+export function parseCount(text: string): number {
+  if (!/^\d{1,10}$/.test(text) || Number(text) > 0xffffffff)
+    throw new InvalidArgumentError(`Expected a whole number, not ${JSON.stringify(text)}.`);
+  return Number(text);
+}
+
+/** For options that may be given several times. */
+export function collect<Item>(parse: (text: string) => Item): (text: string, before: Item[] | undefined) => Item[] {
+  return (text, before = []) => [...before, parse(text)];
+}
+
+function split(text: string, known: string[]): { head: string; options: Record<string, string> } {
+  const [head = '', ...rest] = text.split(',');
+  if (head === '') throw new InvalidArgumentError('The prefix is missing.');
+  const options: Record<string, string> = {};
+  for (const part of rest) {
+    const [key = '', value] = part.split(/=(.*)/s);
+    if (!known.includes(key)) throw new InvalidArgumentError(`Unknown option ${JSON.stringify(key)}; known: ${known.join(', ')}.`);
+    if ((key === 'onlink') !== (value === undefined) || value === '')
+      throw new InvalidArgumentError(key === 'onlink' ? 'onlink takes no value.' : `${key} needs a value.`);
+    options[key] = value ?? '';
+  }
+  return { head, options };
+}
+
+function scope(text: string): string {
+  if (!SCOPES.includes(text)) throw new InvalidArgumentError(`Unknown scope ${JSON.stringify(text)}; known: ${SCOPES.join(', ')}.`);
+  return `SCOPE_${text.toUpperCase()}`;
+}

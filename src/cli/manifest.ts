@@ -1,0 +1,79 @@
+// An interface as a file: YAML or JSON in the JSON form of the API, as `taplane interface get NAME -o yaml` prints it. A key that
+// the API does not know is an error, not a silence: a misspelt `mtu` must not become a default.
+
+import { readFile } from 'node:fs/promises';
+import { text } from 'node:stream/consumers';
+import { parse } from 'yaml';
+import { Address, FlowMetering, Interface, InterfaceSpec, Neighbour, Route } from '../gen/taplane/v1/interface.ts';
+import { UsageError } from './exit-code.ts';
+
+interface Shape {
+  fields: string[];
+  children: Record<string, Shape>;
+}
+
+const shape = (message: object, children: Record<string, Shape> = {}): Shape => ({ fields: Object.keys(message), children });
+const SHAPE = shape(Interface.create(), {
+  spec: shape(InterfaceSpec.create(), {
+    addresses: shape(Address.create()),
+    routes: shape(Route.create()),
+    neighbours: shape(Neighbour.create()),
+    flowMetering: shape(FlowMetering.create()),
+  }),
+});
+/** Filled in by the agent: read over, so that what was printed can be fed back. */
+const OUTPUT_ONLY = ['status', 'plan', 'uid', 'createTime', 'updateTime', 'generation'];
+
+/** `path` may be `-` for stdin. Throws UsageError. */
+export async function readManifest(path: string): Promise<Interface> {
+  const source = path === '-' ? await text(process.stdin) : await readFile(path, 'utf8').catch((error: Error) => fail(path, error.message));
+  let document: unknown;
+  try {
+    document = parse(source);
+  } catch (error) {
+    return fail(path, (error as Error).message);
+  }
+  if (!isObject(document)) return fail(path, 'expected one object with spec and labels');
+  const kept = Object.fromEntries(Object.entries(document).filter(([key]) => !OUTPUT_ONLY.includes(camel(key))));
+  const unknown = unknownKeys(kept, SHAPE, '');
+  if (unknown.length > 0) return fail(path, `unknown fields: ${unknown.join(', ')}`);
+  try {
+    const message = Interface.fromJSON(kept);
+    const { spec } = message;
+    const strange = [
+      spec?.mode,
+      spec?.carrier,
+      spec?.drift,
+      ...[...(spec?.addresses ?? []), ...(spec?.routes ?? [])].map((item) => item.scope),
+    ];
+    if (strange.includes(-1))
+      return fail(path, 'an enumeration has an unknown value; they read MODE_TUN, CARRIER_KEEP, DRIFT_REPAIR, SCOPE_LINK');
+    return message;
+  } catch (error) {
+    return fail(path, (error as Error).message);
+  }
+}
+
+function unknownKeys(value: unknown, { fields, children }: Shape, path: string): string[] {
+  if (Array.isArray(value)) return value.flatMap((item, index) => unknownKeys(item, { fields, children }, `${path}[${index}]`));
+  if (!isObject(value)) return value === null || value === undefined ? [] : [`${path} (expected an object)`];
+  return Object.entries(value).flatMap(([key, inner]) => {
+    const name = camel(key);
+    const at = path ? `${path}.${key}` : key;
+    if (!fields.includes(name)) return [at];
+    const child = children[name];
+    return child ? unknownKeys(inner, child, at) : [];
+  });
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function camel(key: string): string {
+  return key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+function fail(path: string, cause: string): never {
+  throw new UsageError(`read ${path === '-' ? 'standard input' : path}: ${cause}`);
+}

@@ -1,0 +1,44 @@
+// Data goes to stdout in the asked format, messages to stderr. JSON and YAML are the proto3 JSON of the API.
+
+import { type Column, printable, table } from './table.ts';
+
+export const FORMATS = ['table', 'wide', 'json', 'yaml', 'name'] as const;
+export type Format = (typeof FORMATS)[number];
+
+/** One answer in all its forms. */
+export interface Answer<Row> {
+  columns: readonly Column<Row>[];
+  rows: readonly Row[];
+  /** Printed with `-o json` and `-o yaml`. */
+  json: unknown;
+  name(row: Row): string;
+}
+
+export async function printAnswer<Row>(format: Format, answer: Answer<Row>): Promise<void> {
+  if (format === 'json' || format === 'yaml') return printDocument(format, answer.json);
+  if (format === 'name') return print(answer.rows.map((row) => `${printable(answer.name(row))}\n`).join(''));
+  if (answer.rows.length > 0) return print(table(answer.columns, answer.rows, format === 'wide'));
+  message('nothing found');
+}
+
+export async function printDocument(format: 'json' | 'yaml', document: unknown): Promise<void> {
+  if (format === 'json') return print(`${JSON.stringify(document, null, 2)}\n`);
+  const { stringify } = await import('yaml');
+  print(stringify(document));
+}
+
+export function print(text: string): void {
+  process.stdout.write(text);
+}
+
+export function message(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+/** A reader that has seen enough, such as `head`, is no failure. */
+export function acceptClosedPipe(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
+}

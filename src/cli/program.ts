@@ -1,0 +1,73 @@
+// The command tree, and the one exit of the command line: every command ends here, with a code.
+
+import { Command, CommanderError, Option } from 'commander';
+import { addAddressCommands, addRouteCommands } from './address.ts';
+import { type AgentRoom, addAgentCommands } from './agent.ts';
+import { addCompletionCommand, complete } from './completion.ts';
+import { EXIT, EXIT_CODE_HELP, exitCodeOf, explain } from './exit-code.ts';
+import { addInterfaceCommands, examples } from './interface.ts';
+import { addNodeCommands } from './node.ts';
+import { acceptClosedPipe, FORMATS } from './output.ts';
+import { DEFAULT_SERVER, DEFAULT_TIMEOUT_MS, parseDuration } from './settings.ts';
+import { addVersionCommand } from './version.ts';
+
+/** Runs one command. `argv` is what stands after the name of the program. Resolves with the exit code; never rejects. */
+export async function run(argv: string[], agent: AgentRoom): Promise<number> {
+  acceptClosedPipe();
+  let code: number = EXIT.ok;
+  const program = commandTree(agent, (given) => {
+    code = given;
+  });
+  try {
+    if (argv[0] === '__complete') await complete(program, argv.slice(argv[1] === '--' ? 2 : 1));
+    else await program.parseAsync(argv, { from: 'user' });
+    return code;
+  } catch (error) {
+    // The parser has said already what was wrong. Help that was asked for is no failure; help for want of a command is.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    process.stderr.write(explain(error));
+    return exitCodeOf(error);
+  }
+}
+
+export function commandTree(agent: AgentRoom, exit: (code: number) => void): Command {
+  const program = new Command('taplane')
+    .description('Create, address, watch and repair TUN/TAP interfaces.')
+    .addHelpText(
+      'before',
+      examples(
+        'taplane agent',
+        'taplane interface create tun0 --mode tun --up --address 10.0.0.1/24',
+        'taplane interface list -o wide',
+        'taplane interface plan tun0 --mtu 1400',
+        'taplane doctor',
+      ),
+    )
+    .addHelpText('after', `\n${EXIT_CODE_HELP}`)
+    .exitOverride()
+    .showSuggestionAfterError()
+    .showHelpAfterError('next: add --help to see what is accepted')
+    .configureHelp({ showGlobalOptions: true, sortOptions: false })
+    .helpOption('-h, --help', 'display help')
+    .helpCommand(false)
+    .addOption(new Option('--server <address>', 'agent to ask: unix:PATH or HOST:PORT').env('TAPLANE_SERVER').default(DEFAULT_SERVER))
+    .addOption(new Option('-o, --output <format>', 'form of the data on stdout').choices(FORMATS).default('table'))
+    .addOption(
+      new Option('--timeout <time>', 'give up after this long: 500ms, 10s, 2m').argParser(parseDuration).default(DEFAULT_TIMEOUT_MS, '10s'),
+    )
+    .addOption(new Option('--no-color', 'no colours; also by NO_COLOR, and when the output is no terminal'))
+    .on('option:no-color', () => {
+      process.env['NO_COLOR'] = '1';
+    });
+  program.commandsGroup('Interfaces:');
+  addInterfaceCommands(program);
+  addAddressCommands(program);
+  addRouteCommands(program);
+  program.commandsGroup('Node:');
+  addNodeCommands(program);
+  addAgentCommands(program, agent, exit);
+  program.commandsGroup('Other:');
+  addVersionCommand(program);
+  addCompletionCommand(program);
+  return program;
+}

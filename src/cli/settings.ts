@@ -1,0 +1,37 @@
+// The options that every command has, and the connection that they lead to. The client is loaded only when it is used: gRPC
+// costs more than everything else in a short command.
+
+import type { Command } from 'commander';
+import { InvalidArgumentError } from 'commander';
+import type { TaplaneClient } from '../rpc/client.ts';
+import type { Format } from './output.ts';
+
+export const DEFAULT_SERVER = 'unix:/run/taplane/agent.sock';
+export const DEFAULT_TIMEOUT_MS = 10_000;
+
+export interface Settings {
+  server: string;
+  output: Format;
+  timeout: number;
+}
+
+export function settingsOf(command: Command): Settings {
+  return command.optsWithGlobals<Settings>();
+}
+
+export async function withClient<Result>(settings: Settings, use: (client: TaplaneClient) => Promise<Result>): Promise<Result> {
+  const { connect } = await import('../rpc/client.ts');
+  await using client = connect(settings.server, { timeoutMs: settings.timeout });
+  return await use(client);
+}
+
+const UNIT_MS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+
+/** `500ms`, `10s`, `2m`, `1h`, or plain seconds, in milliseconds. */
+export function parseDuration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text);
+  const milliseconds = Number(match?.[1]) * (UNIT_MS[match?.[2] ?? 's'] ?? 1);
+  // setTimeout counts in 31 bits.
+  if (!(milliseconds > 0 && milliseconds < 2 ** 31)) throw new InvalidArgumentError('Expected a time such as 500ms, 10s or 2m.');
+  return milliseconds;
+}

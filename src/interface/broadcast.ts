@@ -1,0 +1,111 @@
+// Tells watchers what happens, in one order for all. The last `HISTORY` events are kept for watchers that come back with a token.
+// A watcher that does not read holds at most `BACKLOG` events and is then ended; it never slows the others.
+//
+// A token is `<epoch>.<sequence>`; the epoch is new with each start of the agent, so that an old token is known as such.
+
+import { TaplaneError } from '../errors.ts';
+import type { WatchInterfacesResponse } from '../gen/taplane/v1/interface_service.ts';
+
+export type WatchEvent = NonNullable<WatchInterfacesResponse['event']>;
+
+const HISTORY = 8192;
+const BACKLOG = 8192;
+
+interface Entry {
+  sequence: number;
+  event: WatchEvent;
+}
+
+interface Watcher {
+  backlog: Entry[];
+  overflown: boolean;
+  wake(): void;
+}
+
+export class Broadcast {
+  readonly #epoch: string;
+  readonly #most: number;
+  readonly #history: Entry[] = [];
+  readonly #watchers = new Set<Watcher>();
+  #sequence = 0;
+
+  constructor(epoch: string, mostWatchers: number) {
+    this.#epoch = epoch;
+    this.#most = mostWatchers;
+  }
+
+  get watchers(): number {
+    return this.#watchers.size;
+  }
+
+  publish(event: WatchEvent): void {
+    const entry = { sequence: ++this.#sequence, event };
+    this.#history.push(entry);
+    if (this.#history.length > 2 * HISTORY) this.#history.splice(0, this.#history.length - HISTORY);
+    for (const watcher of this.#watchers) {
+      if (watcher.backlog.length < BACKLOG) watcher.backlog.push(entry);
+      else watcher.overflown = true;
+      watcher.wake();
+    }
+  }
+
+  /**
+   * Events that `wanted` lets through, until the signal aborts. With a token: what came after it; without: `snapshot`, then
+   * `synced`, then what comes. `snapshot` runs in the same turn in which the watcher is registered, so that nothing falls between.
+   */
+  async *watch(token: string, snapshot: () => WatchEvent[], wanted: (event: WatchEvent) => boolean, signal: AbortSignal): AsyncGenerator<WatchInterfacesResponse> {
+    if (this.#watchers.size >= this.#most) {
+      throw new TaplaneError('RESOURCE_EXHAUSTED', 'TOO_MANY_WATCHERS', `watch interfaces: ${this.#most} watchers already`, { retryAfterMs: 5000 });
+    }
+    let wake: () => void = () => {};
+    const watcher: Watcher = { backlog: token === '' ? [] : this.#since(token), overflown: false, wake: () => wake() };
+    const aborted = (): void => wake();
+    signal.addEventListener('abort', aborted);
+    this.#watchers.add(watcher);
+    try {
+      if (token === '') {
+        const start = this.#sequence;
+        for (const event of snapshot()) yield { event, resumeToken: '' };
+        yield { event: { $case: 'synced', value: {} }, resumeToken: this.#token(start) };
+      }
+      while (!signal.aborted) {
+        const entries = watcher.backlog;
+        watcher.backlog = [];
+        for (const { event, sequence } of entries) {
+          if (signal.aborted) return;
+          if (wanted(event)) yield { event, resumeToken: this.#token(sequence) };
+        }
+        if (watcher.overflown && watcher.backlog.length === 0) {
+          throw new TaplaneError('RESOURCE_EXHAUSTED', 'WATCHER_TOO_SLOW', `watch interfaces: more than ${BACKLOG} events waited; watch again with the last token`, { retryAfterMs: 100 });
+        }
+        if (watcher.backlog.length > 0) continue;
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+          if (signal.aborted || watcher.backlog.length > 0) resolve();
+        });
+      }
+    } finally {
+      this.#watchers.delete(watcher);
+      signal.removeEventListener('abort', aborted);
+    }
+  }
+
+  #token(sequence: number): string {
+    return `${this.#epoch}.${sequence}`;
+  }
+
+  #since(token: string): Entry[] {
+    const [epoch, number, ...rest] = token.split('.');
+    const sequence = Number(number);
+    if (rest.length > 0 || number === undefined || !/^\d{1,15}$/.test(number)) {
+      throw new TaplaneError('INVALID_ARGUMENT', 'INVALID_FIELDS', 'resume_token: is not a token of this service', {
+        fields: [{ field: 'resume_token', description: 'is not a token of this service' }],
+      });
+    }
+    const oldest = this.#history[0]?.sequence ?? this.#sequence + 1;
+    if (epoch !== this.#epoch || sequence > this.#sequence || sequence + 1 < oldest) {
+      throw new TaplaneError('OUT_OF_RANGE', 'RESUME_TOKEN_TOO_OLD', 'watch interfaces: the resume token is too old; watch again without it');
+    }
+    return this.#history.filter((entry) => entry.sequence > sequence);
+  }
+}

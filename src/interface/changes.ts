@@ -1,0 +1,427 @@
+// Changing interfaces. Every change: check -> intent on disk -> kernel -> outcome on disk, together with the answer to the request
+// id -> watchers -> answer. Dying or failing between the two writes means that the change never was.
+
+import { randomUUID } from 'node:crypto';
+import { type FieldViolation, invalidFields, TaplaneError } from '../errors.ts';
+import { InterfaceSpec, type Interface } from '../gen/taplane/v1/interface.ts';
+import type {
+  AdoptInterfaceRequest,
+  CreateInterfaceRequest,
+  DeleteInterfaceRequest,
+  DeleteInterfaceResponse,
+  UpdateInterfaceRequest,
+} from '../gen/taplane/v1/interface_service.ts';
+import { resolveId } from '../sys/identity.ts';
+import type { Link } from '../sys/netlink/link.ts';
+import { queueHolders } from '../sys/queue-holders.ts';
+import { adoptedSpec, adoptionProblem } from './adopt.ts';
+import { addressIdentity, type Desired } from './desired.ts';
+import { type Engine, nameTaken } from './engine.ts';
+import { Entry, type Turns } from './entry.ts';
+import { explain } from './failure.ts';
+import type { Log } from './log.ts';
+import { interfaceId, numberedName } from './name.ts';
+import { type Actual, nothing, plan } from './plan.ts';
+import type { Reconciler } from './reconciler.ts';
+import { etagOf, type Record, sameSpec } from './record.ts';
+import type { Registry } from './registry.ts';
+import { idProblems, immutableProblems, labelProblems, type Policy, prepare, specProblems } from './spec.ts';
+import { planStep, type Step } from './step.ts';
+import type { Replay, Store } from './store.ts';
+import { applyMask } from './update-mask.ts';
+
+type Remember<A> = (answer: A) => Replay | undefined;
+
+export interface ChangeNeeds {
+  registry: Registry;
+  engine: Engine;
+  reconciler: Reconciler;
+  turns: Turns;
+  store: Store;
+  policy: Policy;
+  mostInterfaces: number;
+  log: Log;
+  now: () => number;
+}
+
+/** A change of what is asked of an interface that is there. */
+interface Edit {
+  name: string;
+  verb: string;
+  etag: string;
+  validateOnly: boolean;
+  /** The new intent; throws TaplaneError. */
+  edit(before: Record): { spec: InterfaceSpec; labels: Interface['labels'] };
+  /** Path of the spec in the request, for violations. */
+  path: string;
+}
+
+export class Changes {
+  readonly #needs: ChangeNeeds;
+  /** Names that creations under way have taken. */
+  readonly #reserved = new Set<string>();
+
+  constructor(needs: ChangeNeeds) {
+    this.#needs = needs;
+  }
+
+  async create(request: CreateInterfaceRequest, remember: Remember<Interface>): Promise<Interface> {
+    const { policy, registry, engine } = this.#needs;
+    const asked = request.interface?.spec;
+    const labels = request.interface?.labels ?? {};
+    const violations = [
+      ...idProblems(request.interfaceId, true),
+      ...(asked === undefined ? [{ field: 'interface.spec', description: 'must be given' }] : specProblems(asked, policy)),
+      ...labelProblems(labels),
+    ];
+    if (asked === undefined || violations.length > 0) throw invalidFields(violations);
+    const spec = prepare(asked);
+    this.#knownIds(spec);
+    const verb = `create interface ${request.interfaceId}`;
+    return this.#named(request.interfaceId, spec, verb, async (name) => {
+      const entry = new Entry(this.#newRecord(name, spec, labels), this.#needs.now());
+      return this.#explained(verb, async () => {
+        const desired = engine.desired(entry.record);
+        if (engine.find(entry) !== undefined) throw new Error('a new uid cannot be on a device');
+        this.#addressesFree(entry, desired, undefined);
+        if (request.validateOnly) {
+          const steps = plan(desired, nothing);
+          this.#bridgeThere(entry, desired);
+          return registry.view(entry, nothing, steps);
+        }
+        return this.#begin(entry, desired, remember);
+      });
+    });
+  }
+
+  async adopt(request: AdoptInterfaceRequest, remember: Remember<Interface>): Promise<Interface> {
+    const { engine, registry, reconciler, store } = this.#needs;
+    const violations = [...idProblems(request.interfaceId, false), ...labelProblems(request.labels, 'labels')];
+    if (violations.length > 0) throw invalidFields(violations);
+    const verb = `adopt interface ${request.interfaceId}`;
+    const blank: InterfaceSpec = InterfaceSpec.fromPartial({ networkNamespace: request.networkNamespace });
+    return this.#turn(request.interfaceId, verb, async () => {
+      if (registry.get(request.interfaceId) !== undefined) {
+        throw new TaplaneError('ALREADY_EXISTS', 'INTERFACE_EXISTS', `${verb}: it is managed already`, { metadata: { interface: request.interfaceId } });
+      }
+      const kernel = engine.kernel(request.networkNamespace);
+      const link = kernel.link(request.interfaceId);
+      if (link === undefined) throw new TaplaneError('NOT_FOUND', 'DEVICE_NOT_FOUND', `${verb}: there is no such device`);
+      const actual = kernel.observe(link, []);
+      const problem = adoptionProblem(actual);
+      if (problem !== undefined) {
+        throw new TaplaneError('FAILED_PRECONDITION', 'NOT_ADOPTABLE', `${verb}: it ${problem}`, { preconditions: [{ type: 'DEVICE', subject: request.interfaceId, description: problem }] });
+      }
+      const entry = new Entry(this.#newRecord(request.interfaceId, prepare(adoptedSpec(actual, blank.networkNamespace)), request.labels), this.#needs.now());
+      // From here on the device is ours by its index; the mark follows as a step.
+      entry.index = link.index;
+      const desired = engine.desired(entry.record);
+      const steps = plan(desired, actual);
+      if (request.validateOnly) return registry.view(entry, actual, steps);
+      await store.commit({ put: { ...entry.record, phase: 'adopting' } });
+      try {
+        const outcome = engine.converge(entry, desired);
+        reconciler.ready(entry);
+        const answer = registry.view(entry, outcome.actual, outcome.steps);
+        await this.#finish(entry, entry.record, remember(answer), () => engine.release(entry, link.alias));
+        this.#admit(entry, outcome.actual);
+        return answer;
+      } catch (error) {
+        await store.commit({ remove: entry.name }).catch(() => {
+          // The record says `adopting`: the next start lets the device go.
+        });
+        throw error;
+      }
+    });
+  }
+
+  update(request: UpdateInterfaceRequest, remember: Remember<Interface>): Promise<Interface> {
+    const patch = request.interface;
+    if (patch === undefined) return Promise.reject(invalidFields([{ field: 'interface', description: 'must be given' }]));
+    const name = interfaceId(patch.name, 'interface.name');
+    if (request.allowMissing && this.#needs.registry.get(name) === undefined) {
+      return this.create({ interfaceId: name, interface: patch, requestId: request.requestId, validateOnly: request.validateOnly }, remember);
+    }
+    const edit = (before: Record): { spec: InterfaceSpec; labels: Interface['labels'] } => {
+      const updated = applyMask(before, { spec: patch.spec, labels: patch.labels }, request.updateMask);
+      if (updated.violations.length > 0) throw invalidFields(updated.violations);
+      return updated;
+    };
+    return this.edit({ name, verb: `update interface ${name}`, etag: patch.etag, validateOnly: request.validateOnly, edit, path: 'interface.spec' }, remember);
+  }
+
+  /** Changes the intent of an interface and makes it so. */
+  edit(change: Edit, remember: Remember<Interface>): Promise<Interface> {
+    const { registry, engine, policy, reconciler, store } = this.#needs;
+    return this.#turn(change.name, change.verb, async () => {
+      const entry = registry.need(change.name);
+      const before = entry.record;
+      checkEtag(before, change.etag, change.verb);
+      const asked = change.edit(before);
+      const violations = [...specProblems(asked.spec, policy, change.path, before.spec), ...labelProblems(asked.labels)];
+      if (violations.length === 0) violations.push(...immutableProblems(before.spec, asked.spec, change.path));
+      if (violations.length > 0) throw invalidFields(violations);
+      const spec = prepare(asked.spec);
+      this.#knownIds(spec, change.path);
+      const after = this.#nextRecord(before, spec, asked.labels);
+      const beforeDesired = engine.desired(before);
+      const desired = engine.desired(after);
+      // The settings of both specs, so that each can be taken back.
+      const actual = this.#observeFor(entry, spec);
+      this.#addressesFree(entry, desired, actual);
+      const steps = plan(desired, actual, beforeDesired);
+      if (change.validateOnly) {
+        this.#bridgeThere(entry, desired);
+        entry.record = after;
+        const answer = registry.view(entry, actual, steps);
+        entry.record = before;
+        return answer;
+      }
+      const unchanged = after.generation === before.generation && etagOf(after) === etagOf(before);
+      if (unchanged && steps.length === 0) return this.#answered(registry.view(entry, actual), remember);
+      await store.commit({ put: { ...after, phase: 'updating', before: { record: before, restore: restoreSpec(before.spec, spec, actual) } } });
+      entry.record = after;
+      try {
+        const outcome = engine.converge(entry, desired, beforeDesired);
+        reconciler.ready(entry);
+        const answer = registry.view(entry, outcome.actual, outcome.steps);
+        await this.#finish(entry, after, remember(answer), () => engine.converge(entry, engine.desired(before, restoreSpec(before.spec, spec, actual)), desired));
+        reconciler.watchSysctls(entry);
+        registry.tell('modified', entry, outcome.actual);
+        return answer;
+      } catch (error) {
+        entry.record = before;
+        await store.commit({ put: before }).catch(() => {
+          // The record says `updating`: the next start takes the update back, as it is taken back now.
+        });
+        reconciler.touch(entry);
+        throw error;
+      }
+    });
+  }
+
+  async delete(request: DeleteInterfaceRequest, remember: Remember<DeleteInterfaceResponse>): Promise<DeleteInterfaceResponse> {
+    const { registry, engine, store } = this.#needs;
+    const name = interfaceId(request.name);
+    const verb = `delete interface ${name}`;
+    return this.#turn(name, verb, async () => {
+      const entry = registry.get(name);
+      if (entry === undefined && request.allowMissing) return this.#answered({ plan: [] }, remember);
+      registry.need(name);
+      if (entry === undefined) throw new Error('unreachable');
+      checkEtag(entry.record, request.etag, verb);
+      const planned = engine.removal(entry);
+      if (request.validateOnly) return { plan: planned.map(planStep) };
+      const answer = { plan: planned.map(planStep) };
+      const before = entry.record;
+      // From this commit on the deletion is decided; a start finishes it.
+      await store.commit({ put: { ...before, phase: 'deleting' } });
+      const last = this.#lastLook(entry);
+      try {
+        engine.remove(entry);
+      } catch (error) {
+        await store.commit({ put: before });
+        throw error;
+      }
+      registry.drop(entry);
+      const replay = remember(answer);
+      await store.commit({ remove: name, ...(replay === undefined ? {} : { replay }) }).catch((error: unknown) => {
+        this.#needs.log.warn({ interface: name, err: String(error) }, 'deletion recorded as begun only; the next start finishes it');
+      });
+      registry.tell('deleted', entry, last);
+      return answer;
+    });
+  }
+
+  /** Removes an interface without a client: an ephemeral one when the agent ends. */
+  async discard(entry: Entry): Promise<void> {
+    await this.#needs.turns.run(entry.name, async () => {
+      this.#needs.engine.remove(entry);
+      this.#needs.registry.drop(entry);
+      await this.#needs.store.commit({ remove: entry.name });
+    });
+  }
+
+  async #begin(entry: Entry, desired: Desired, remember: Remember<Interface>): Promise<Interface> {
+    const { store, engine, registry, reconciler } = this.#needs;
+    await store.commit({ put: { ...entry.record, phase: 'creating' } });
+    try {
+      const outcome = engine.converge(entry, desired);
+      reconciler.ready(entry);
+      const answer = registry.view(entry, outcome.actual, outcome.steps);
+      await this.#finish(entry, entry.record, remember(answer), () => engine.remove(entry));
+      this.#admit(entry, outcome.actual);
+      return answer;
+    } catch (error) {
+      await store.commit({ remove: entry.name }).catch(() => {
+        // The record says `creating`: the next start takes the creation back, as it was taken back now.
+      });
+      throw error;
+    }
+  }
+
+  /** Commits the outcome; when the disk refuses, takes the kernel back. */
+  async #finish(entry: Entry, record: Record, replay: Replay | undefined, takeBack: () => unknown): Promise<void> {
+    try {
+      await this.#needs.store.commit({ put: record, ...(replay === undefined ? {} : { replay }) });
+    } catch (error) {
+      try {
+        takeBack();
+      } catch (failure) {
+        this.#needs.log.error({ interface: entry.name, err: String(failure) }, 'change not taken back');
+      }
+      throw error;
+    }
+  }
+
+  #admit(entry: Entry, actual: Actual): void {
+    const { registry, reconciler } = this.#needs;
+    registry.add(entry);
+    reconciler.watchSysctls(entry);
+    registry.tell('added', entry, actual);
+    // Notifications that came between our last look and now found no entry.
+    reconciler.touch(entry);
+  }
+
+  async #answered<A>(answer: A, remember: Remember<A>): Promise<A> {
+    const replay = remember(answer);
+    if (replay !== undefined) await this.#needs.store.commit({ replay });
+    return answer;
+  }
+
+  /** Runs `operation` in the turn of the name that `pattern` gets. */
+  async #named(pattern: string, spec: InterfaceSpec, verb: string, operation: (name: string) => Promise<Interface>): Promise<Interface> {
+    const { registry, engine, mostInterfaces } = this.#needs;
+    if (registry.size + this.#reserved.size >= mostInterfaces) {
+      throw new TaplaneError('RESOURCE_EXHAUSTED', 'TOO_MANY_INTERFACES', `${verb}: the agent manages ${mostInterfaces} interfaces already; raise limits.interfaces`, { metadata: { limit: String(mostInterfaces) } });
+    }
+    const name = await this.#explained(verb, async () => {
+      const kernel = engine.kernel(spec.networkNamespace);
+      return numberedName(pattern, (candidate) => registry.get(candidate) !== undefined || this.#reserved.has(candidate) || kernel.link(candidate) !== undefined);
+    });
+    const numbered = name !== pattern;
+    if (numbered) this.#reserved.add(name);
+    try {
+      return await this.#needs.turns.run(name, async () => {
+        if (registry.get(name) !== undefined) {
+          throw new TaplaneError('ALREADY_EXISTS', 'INTERFACE_EXISTS', `${verb}: there is an interface of this name`, { metadata: { interface: name, uid: registry.need(name).record.uid } });
+        }
+        this.#reserved.add(name);
+        return operation(name);
+      });
+    } finally {
+      this.#reserved.delete(name);
+    }
+  }
+
+  #turn<T>(name: string, verb: string, operation: () => Promise<T>): Promise<T> {
+    return this.#needs.turns.run(name, () => this.#explained(verb, operation));
+  }
+
+  /** Failures of the kernel in the words of the API, with the holder of a busy device. */
+  async #explained<T>(verb: string, operation: () => Promise<T>): Promise<T> {
+    try {
+      return await operation();
+    } catch (error) {
+      const failure = explain(error, verb);
+      if (failure.reason !== 'DEVICE_BUSY' && failure.reason !== 'NAME_TAKEN') throw failure;
+      throw withHolder(failure, verb);
+    }
+  }
+
+  #newRecord(name: string, spec: InterfaceSpec, labels: Interface['labels']): Record {
+    const nowMs = this.#needs.now();
+    const addressSinceMs = Object.fromEntries(spec.addresses.filter((item) => item.validLifetime > 0).map((item) => [item.cidr, nowMs]));
+    return { name, uid: randomUUID(), phase: 'ready', labels, spec, generation: 1, createTimeMs: nowMs, updateTimeMs: nowMs, addressSinceMs };
+  }
+
+  #nextRecord(before: Record, spec: InterfaceSpec, labels: Interface['labels']): Record {
+    const nowMs = this.#needs.now();
+    const addressSinceMs: { [cidr: string]: number } = {};
+    for (const { cidr, validLifetime } of spec.addresses) {
+      if (validLifetime === 0) continue;
+      const same = before.spec.addresses.some((old) => old.cidr === cidr && old.validLifetime === validLifetime);
+      addressSinceMs[cidr] = (same ? before.addressSinceMs[cidr] : undefined) ?? nowMs;
+    }
+    const generation = before.generation + (sameSpec(before.spec, spec) ? 0 : 1);
+    return { ...before, phase: 'ready', spec, labels, generation, updateTimeMs: nowMs, addressSinceMs };
+  }
+
+  #observeFor(entry: Entry, spec: InterfaceSpec): Actual {
+    const actual = this.#needs.engine.observe(entry);
+    if (actual.link === undefined) return actual;
+    const keys = [...new Set([...Object.keys(entry.spec.sysctls), ...Object.keys(spec.sysctls)])];
+    return { ...actual, sysctls: this.#needs.engine.kernel(entry.namespace).sysctls(actual.link.name, keys) };
+  }
+
+  #lastLook(entry: Entry): Actual {
+    try {
+      return this.#needs.engine.observe(entry);
+    } catch {
+      return nothing;
+    }
+  }
+
+  #knownIds(spec: InterfaceSpec, path = 'interface.spec'): void {
+    const violations: FieldViolation[] = [];
+    if (spec.owner !== '' && resolveId('user', spec.owner) === undefined) violations.push({ field: `${path}.owner`, description: `the node has no user '${spec.owner}'; give a name of /etc/passwd or a number` });
+    if (spec.group !== '' && resolveId('group', spec.group) === undefined) violations.push({ field: `${path}.group`, description: `the node has no group '${spec.group}'; give a name of /etc/group or a number` });
+    if (violations.length > 0) throw invalidFields(violations);
+  }
+
+  /** An address that another device of the namespace has already would steal its traffic. */
+  #addressesFree(entry: Entry, desired: Desired, actual: Actual | undefined): void {
+    const have = new Set(actual?.addresses.map(addressIdentity));
+    desired.addresses.forEach((address, index) => {
+      if (have.has(addressIdentity(address))) return;
+      const holder = this.#needs.engine.kernel(entry.namespace).addressHolder(address.local);
+      if (holder === undefined || holder === entry.name) return;
+      const field = `interface.spec.addresses[${index}].cidr`;
+      throw new TaplaneError('FAILED_PRECONDITION', 'ADDRESS_IN_USE', `${field}: ${holder} has this address already; remove it there or choose another`, {
+        fields: [{ field, description: `${holder} has this address already` }],
+        metadata: { holder },
+      });
+    });
+  }
+
+  /** What only the kernel would say, for `validate_only`. */
+  #bridgeThere(entry: Entry, desired: Desired): void {
+    if (desired.controller === '') return;
+    const link: Link | undefined = this.#needs.engine.kernel(entry.namespace).link(desired.controller);
+    if (link?.kind === 'bridge') return;
+    const description = link === undefined ? 'does not exist in the namespace of the interface; create it first' : `is no bridge but ${link.kind || 'a plain device'}`;
+    throw new TaplaneError('FAILED_PRECONDITION', 'BRIDGE_MISSING', `bridge ${desired.controller} ${description}`, { preconditions: [{ type: 'BRIDGE', subject: desired.controller, description }] });
+  }
+}
+
+function checkEtag(record: Record, etag: string, verb: string): void {
+  if (etag === '' || etag === etagOf(record)) return;
+  throw new TaplaneError('ABORTED', 'ETAG_MISMATCH', `${verb}: it has changed since you read it; read it again`, { metadata: { etag: etagOf(record) } });
+}
+
+/** The spec before an update, with the kernel's values of what it left alone and the update will change. */
+function restoreSpec(before: InterfaceSpec, after: InterfaceSpec, actual: Actual): InterfaceSpec {
+  const restore: InterfaceSpec = { ...before, sysctls: { ...before.sysctls } };
+  if (before.mtu === undefined && after.mtu !== undefined) restore.mtu = actual.link?.mtu;
+  if (before.txQueueLength === undefined && after.txQueueLength !== undefined) restore.txQueueLength = actual.link?.txQueueLength;
+  if (before.macAddress === '' && after.macAddress !== '' && actual.link !== undefined) restore.macAddress = [...actual.link.address].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+  for (const key of Object.keys(after.sysctls)) {
+    const was = actual.sysctls.get(key);
+    if (restore.sysctls[key] === undefined && was !== undefined) restore.sysctls[key] = was;
+  }
+  return restore;
+}
+
+/** Adds who holds the device to an error. */
+function withHolder(failure: TaplaneError, verb: string): TaplaneError {
+  const name = verb.split(' ').at(-1) ?? '';
+  const holders = queueHolders().get(name) ?? [];
+  if (holders.length === 0) return failure;
+  const holder = holders.map(({ pid, command }) => `pid ${pid} (${command})`).join(', ');
+  return new TaplaneError(failure.code, failure.reason, `${failure.message}; held by ${holder}`, {
+    cause: failure.cause,
+    fields: [...failure.fields],
+    preconditions: [...failure.preconditions],
+    metadata: { ...failure.metadata, holder },
+  });
+}

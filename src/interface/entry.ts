@@ -1,0 +1,104 @@
+// One interface in memory: its record, where the kernel has it, and what we think of it.
+
+import type { FSWatcher } from 'node:fs';
+import { InterfaceSpec } from '../gen/taplane/v1/interface.ts';
+import { Conditions } from './conditions.ts';
+import type { Record } from './record.ts';
+
+const BURST = 20;
+const REPAIRS_PER_SECOND = 1;
+
+/** Repairs that may still be made: `BURST` at once, one a second in the long run. */
+export class RepairBudget {
+  #tokens = BURST;
+  #atMs: number;
+
+  constructor(nowMs: number) {
+    this.#atMs = nowMs;
+  }
+
+  /** How many repairs are left. */
+  left(nowMs: number): number {
+    this.#tokens = Math.min(BURST, this.#tokens + (Math.max(0, nowMs - this.#atMs) / 1000) * REPAIRS_PER_SECOND);
+    this.#atMs = nowMs;
+    return this.#tokens;
+  }
+
+  /** Takes one; answers whether there was one. */
+  take(nowMs: number): boolean {
+    if (this.left(nowMs) < 1) return false;
+    this.#tokens -= 1;
+    return true;
+  }
+}
+
+export class Entry {
+  record: Record;
+  /** Index of the device, 0 while there is none that is ours. */
+  index = 0;
+  /** Something may have changed since the last look. */
+  dirty = false;
+  /** The next look, at once or later. */
+  soon: NodeJS.Immediate | undefined;
+  later: NodeJS.Timeout | undefined;
+  /** Failed looks in a row. */
+  failures = 0;
+  repairs = 0;
+  lastSalient = '';
+  sysctlWatches: FSWatcher[] = [];
+  /** What `sysctlWatches` watch: index and keys. */
+  sysctlWatched = '';
+  readonly conditions = new Conditions();
+  readonly budget: RepairBudget;
+
+  constructor(record: Record, nowMs: number) {
+    this.record = record;
+    this.budget = new RepairBudget(nowMs);
+  }
+
+  get name(): string {
+    return this.record.name;
+  }
+
+  /** Network namespace as the spec names it, '' for the agent's own. */
+  get namespace(): string {
+    return this.record.spec.networkNamespace;
+  }
+
+  get spec(): InterfaceSpec {
+    return this.record.spec;
+  }
+
+  /** Stops everything that would look at it again. */
+  forget(): void {
+    clearTimeout(this.later);
+    clearImmediate(this.soon);
+    for (const watch of this.sysctlWatches) watch.close();
+    this.sysctlWatches = [];
+    this.sysctlWatched = '';
+  }
+}
+
+/** One operation at a time for each key, in the order of arrival; different keys side by side. */
+export class Turns {
+  readonly #tails = new Map<string, Promise<unknown>>();
+
+  run<T>(key: string, operation: () => Promise<T>): Promise<T> {
+    const before = this.#tails.get(key) ?? Promise.resolve();
+    const mine = before.then(operation, operation);
+    const tail = mine.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#tails.set(key, tail);
+    tail.then(() => {
+      if (this.#tails.get(key) === tail) this.#tails.delete(key);
+    });
+    return mine;
+  }
+
+  /** Resolves when nothing is under way. */
+  async idle(): Promise<void> {
+    while (this.#tails.size > 0) await Promise.all(this.#tails.values());
+  }
+}

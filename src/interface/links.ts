@@ -1,0 +1,52 @@
+// All links of the agent's own namespace, kept up to date from notifications, so that a watcher hears of each only what changed.
+
+import { type LinkEvent, LinkEvent_Kind } from '../gen/taplane/v1/interface_service.ts';
+import type { Link } from '../sys/netlink/link.ts';
+
+type Known = Omit<LinkEvent, 'kind'>;
+
+export class Links {
+  readonly #known = new Map<number, Known>();
+  readonly #owner: (index: number) => string;
+  readonly #tell: (event: LinkEvent) => void;
+
+  /** `owner` answers the resource name of the interface with this index, '' for foreign links. */
+  constructor(owner: (index: number) => string, tell: (event: LinkEvent) => void) {
+    this.#owner = owner;
+    this.#tell = tell;
+  }
+
+  /** Takes in a notification. */
+  note(link: Link, removed: boolean): void {
+    const old = this.#known.get(link.index);
+    if (removed) {
+      this.#known.delete(link.index);
+      if (old !== undefined) this.#tell({ ...old, kind: LinkEvent_Kind.REMOVED });
+      return;
+    }
+    const now = this.#read(link);
+    this.#known.set(link.index, now);
+    if (old === undefined) this.#tell({ ...now, kind: LinkEvent_Kind.ADDED });
+    else if (JSON.stringify({ ...old, interface: '' }) !== JSON.stringify({ ...now, interface: '' })) this.#tell({ ...now, kind: LinkEvent_Kind.CHANGED });
+  }
+
+  /** Takes in a full list, as at start or after a loss. */
+  replace(links: Link[]): void {
+    const present = new Set(links.map((link) => link.index));
+    for (const [index, old] of this.#known) {
+      if (present.has(index)) continue;
+      this.#known.delete(index);
+      this.#tell({ ...old, kind: LinkEvent_Kind.REMOVED });
+    }
+    for (const link of links) this.note(link, false);
+  }
+
+  /** Every link as if it had just appeared. */
+  all(): LinkEvent[] {
+    return [...this.#known.values()].map((known) => ({ ...known, interface: this.#owner(known.ifindex), kind: LinkEvent_Kind.ADDED }));
+  }
+
+  #read(link: Link): Known {
+    return { ifindex: link.index, link: link.name, driver: link.kind, up: link.up, carrier: link.carrier, mtu: link.mtu, interface: this.#owner(link.index) };
+  }
+}

@@ -1,0 +1,295 @@
+// The interfaces of a node: puts together records, kernel, reconciliation and watchers, and gives them a life. See `contract.ts` for
+// what it promises to the wire.
+//
+//   open --> start (recover, then listen) --> ... --> stop (ephemeral interfaces go, the others stay)
+
+import { randomUUID } from 'node:crypto';
+import { TaplaneError } from '../errors.ts';
+import { type Condition, Condition_Status, Interface } from '../gen/taplane/v1/interface.ts';
+import {
+  AddAddressRequest,
+  AddRouteRequest,
+  AdoptInterfaceRequest,
+  CreateInterfaceRequest,
+  DeleteInterfaceRequest,
+  DeleteInterfaceResponse,
+  type LinkEvent,
+  RemoveAddressRequest,
+  RemoveRouteRequest,
+  UpdateInterfaceRequest,
+} from '../gen/taplane/v1/interface_service.ts';
+import type { NetlinkCounters } from '../gen/taplane/v1/node_service.ts';
+import type { Link } from '../sys/netlink/link.ts';
+import { Broadcast } from './broadcast.ts';
+import { Changes } from './changes.ts';
+import { timestamp } from './conditions.ts';
+import type { Interfaces } from './contract.ts';
+import { Engine } from './engine.ts';
+import { type Entry, Turns } from './entry.ts';
+import { addingAddress, addingRoute, removingAddress, removingRoute } from './edits.ts';
+import type { Snapshot } from './kernel.ts';
+import { Links } from './links.ts';
+import type { Log } from './log.ts';
+import { resourceName } from './name.ts';
+import { Namespaces } from './namespaces.ts';
+import { Once } from './once.ts';
+import { Queries } from './queries.ts';
+import { Reconciler } from './reconciler.ts';
+import { recover } from './recovery.ts';
+import { Registry } from './registry.ts';
+import type { Policy } from './spec.ts';
+import { Store } from './store.ts';
+
+const SCAN_MS = 30_000;
+/** Interfaces looked at in a scan before the event loop gets its turn. */
+const SCAN_BATCH = 32;
+
+export interface InterfaceOptions {
+  stateDir: string;
+  limits: { interfaces: number; watchers: number };
+  policy: Policy;
+  log: Log;
+  /** Milliseconds since 1970. */
+  clock?: () => number;
+}
+
+export interface InterfaceManager extends Interfaces {
+  readonly nodeUid: string;
+  /** Recovers and begins to listen. */
+  start(): Promise<void>;
+  /** Finishes what is under way and removes ephemeral interfaces. */
+  stop(): Promise<void>;
+  /** How many interfaces are managed. */
+  count(): number;
+  conditions(): Condition[];
+  netlinkCounters(): NetlinkCounters;
+}
+
+/** Opens the state of a node. Touches the disk but not yet the kernel. Throws TaplaneError. */
+export async function openInterfaces(options: InterfaceOptions): Promise<InterfaceManager> {
+  const now = options.clock ?? Date.now;
+  return new Manager(options, new Store(options.stateDir, now), now);
+}
+
+class Manager implements InterfaceManager {
+  readonly nodeUid: string;
+  readonly #log: Log;
+  readonly #now: () => number;
+  readonly #store: Store;
+  readonly #once: Once;
+  readonly #turns = new Turns();
+  readonly #broadcast: Broadcast;
+  readonly #registry: Registry;
+  readonly #links: Links;
+  readonly #namespaces: Namespaces;
+  readonly #engine: Engine;
+  readonly #reconciler: Reconciler;
+  readonly #queries: Queries;
+  readonly #changes: Changes;
+  #scanTimer: NodeJS.Timeout | undefined;
+  #unknownDevices: string[] = [];
+  #watching = false;
+  #stopping = false;
+
+  constructor({ limits, policy, log }: InterfaceOptions, store: Store, now: () => number) {
+    this.#log = log;
+    this.#now = now;
+    this.#store = store;
+    this.nodeUid = store.nodeUid;
+    this.#once = new Once(store);
+    this.#broadcast = new Broadcast(randomUUID().slice(0, 8), limits.watchers);
+    const registry = new Registry(this.#broadcast);
+    this.#registry = registry;
+    this.#links = new Links(
+      (index) => this.#resourceOf(index),
+      (event: LinkEvent) => this.#broadcast.publish({ $case: 'linkEvent', value: event }),
+    );
+    this.#namespaces = new Namespaces({
+      link: (namespace, link, removed) => this.#linkChanged(namespace, link, removed),
+      object: (namespace, index) => this.#touchIndex(namespace, index),
+      lost: (namespace) => this.#lost(namespace),
+    });
+    const engine = new Engine(this.#namespaces, log, now);
+    this.#engine = engine;
+    const turns = this.#turns;
+    this.#reconciler = new Reconciler({ engine, turns, log, now, alive: (entry) => registry.holds(entry), publish: (entry, actual) => registry.tell('modified', entry, actual) });
+    this.#queries = new Queries({ registry, engine, broadcast: this.#broadcast, links: this.#links });
+    this.#changes = new Changes({ registry, engine, reconciler: this.#reconciler, turns, store, policy, mostInterfaces: limits.interfaces, log, now });
+  }
+
+  async start(): Promise<void> {
+    const { corruptFiles, badRecords } = this.#store.findings;
+    if (corruptFiles.length > 0 || badRecords.length > 0) this.#log.error({ corruptFiles, badRecords }, 'state is not intact; running degraded, no device is removed because of it');
+    const entries = await recover({ engine: this.#engine, reconciler: this.#reconciler, store: this.#store, log: this.#log, now: this.#now });
+    for (const entry of entries) this.#registry.add(entry);
+    const links = this.#engine.kernel('').links();
+    this.#links.replace(links);
+    this.#unknownDevices = links.filter((link) => link.alias.startsWith('taplane:') && this.#registry.byAlias(link.alias) === undefined).map((link) => link.name);
+    this.#watching = true;
+    // What changed while we recovered was heard before the entries were known.
+    for (const entry of entries) this.#reconciler.touch(entry);
+    this.#scanTimer = setInterval(() => void this.#scan(), SCAN_MS);
+    this.#scanTimer.unref();
+  }
+
+  async stop(): Promise<void> {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    clearInterval(this.#scanTimer);
+    this.#reconciler.stop();
+    await this.#turns.idle();
+    for (const entry of [...this.#registry.all()]) {
+      if (!entry.spec.ephemeral) {
+        entry.forget();
+        continue;
+      }
+      await this.#changes.discard(entry).catch((error: unknown) => {
+        this.#log.error({ interface: entry.name, err: String(error) }, 'ephemeral interface not removed; the next start does it');
+      });
+    }
+    this.#namespaces.close();
+    this.#store.close();
+  }
+
+  count(): number {
+    return this.#registry.size;
+  }
+
+  create: Interfaces['create'] = (request) =>
+    this.#open() ?? this.#once.run('create', request, CreateInterfaceRequest, Interface, (replay) => this.#changes.create(request, replay));
+
+  update: Interfaces['update'] = (request) =>
+    this.#open() ?? this.#once.run('update', request, UpdateInterfaceRequest, Interface, async (replay) => this.#changes.update(request, replay));
+
+  delete: Interfaces['delete'] = (request) =>
+    this.#open() ?? this.#once.run('delete', request, DeleteInterfaceRequest, DeleteInterfaceResponse, (replay) => this.#changes.delete(request, replay));
+
+  adopt: Interfaces['adopt'] = (request) =>
+    this.#open() ?? this.#once.run('adopt', request, AdoptInterfaceRequest, Interface, (replay) => this.#changes.adopt(request, replay));
+
+  addAddress: Interfaces['addAddress'] = (request) =>
+    this.#open() ?? this.#once.run('addAddress', request, AddAddressRequest, Interface, async (replay) => this.#changes.edit(addingAddress(request), replay));
+
+  removeAddress: Interfaces['removeAddress'] = (request) =>
+    this.#open() ?? this.#once.run('removeAddress', request, RemoveAddressRequest, Interface, async (replay) => this.#changes.edit(removingAddress(request), replay));
+
+  addRoute: Interfaces['addRoute'] = (request) =>
+    this.#open() ?? this.#once.run('addRoute', request, AddRouteRequest, Interface, async (replay) => this.#changes.edit(addingRoute(request), replay));
+
+  removeRoute: Interfaces['removeRoute'] = (request) =>
+    this.#open() ?? this.#once.run('removeRoute', request, RemoveRouteRequest, Interface, async (replay) => this.#changes.edit(removingRoute(request), replay));
+
+  get: Interfaces['get'] = async (request) => this.#queries.get(request);
+
+  list: Interfaces['list'] = async (request) => this.#queries.list(request);
+
+  watch: Interfaces['watch'] = (request, signal) => this.#queries.watch(request, signal);
+
+  conditions(): Condition[] {
+    const condition = (type: string, holds: boolean, reason: string, message: string): Condition => ({
+      type,
+      status: holds ? Condition_Status.TRUE : Condition_Status.FALSE,
+      reason,
+      message,
+      transitionTime: timestamp(this.#now()),
+    });
+    const { corruptFiles, badRecords } = this.#store.findings;
+    const intact = corruptFiles.length === 0 && badRecords.length === 0;
+    const lost = [...corruptFiles, ...badRecords.map((name) => `record of ${name}`)].join(', ');
+    const amiss = [...this.#registry.all()].filter((entry) => !entry.conditions.isTrue('Ready')).map((entry) => entry.name);
+    return [
+      condition('Ready', intact && amiss.length === 0, intact ? (amiss.length === 0 ? 'AsSpecified' : 'InterfacesNotReady') : 'StateDamaged', amiss.length === 0 ? '' : `not as specified: ${amiss.slice(0, 20).join(', ')}`),
+      condition(
+        'StateIntact',
+        intact,
+        intact ? 'Intact' : 'Quarantined',
+        intact ? '' : `unreadable and put aside: ${lost}; no device was removed. Adopt or recreate the interfaces, then remove the files from the state directory`,
+      ),
+      condition('KernelWatch', this.#watching, this.#watching ? 'Listening' : 'NotListening', ''),
+      ...(this.#unknownDevices.length === 0
+        ? []
+        : [condition('UnknownDevices', true, 'ForeignMark', `devices with the mark of another agent or of lost state: ${this.#unknownDevices.slice(0, 20).join(', ')}; adopt them or delete them by hand`)]),
+    ];
+  }
+
+  netlinkCounters(): NetlinkCounters {
+    const { requests, notifications, overruns, interruptedDumps } = this.#namespaces.counts();
+    return {
+      requests: BigInt(requests),
+      notifications: BigInt(notifications),
+      overruns: BigInt(overruns),
+      interruptedDumps: BigInt(interruptedDumps),
+      repairs: BigInt(this.#reconciler.repairs),
+    };
+  }
+
+  /** A rejection when the agent is stopping. */
+  #open(): Promise<never> | undefined {
+    if (!this.#stopping) return undefined;
+    return Promise.reject(new TaplaneError('UNAVAILABLE', 'SHUTTING_DOWN', 'the agent is stopping', { retryAfterMs: 1000 }));
+  }
+
+  #resourceOf(index: number): string {
+    const entry = this.#registry.byIndex('', index);
+    return entry === undefined ? '' : resourceName(entry.name);
+  }
+
+  #linkChanged(namespace: string, link: Link, removed: boolean): void {
+    if (namespace === '' && this.#watching) this.#links.note(link, removed);
+    const entry = this.#registry.get(link.name);
+    if (entry?.namespace === namespace) this.#reconciler.touch(entry);
+    this.#touchIndex(namespace, link.index);
+    // A bridge that comes may be one that a TAP waits for.
+    if (link.kind === 'bridge') for (const port of this.#registry.all()) if (port.namespace === namespace && port.spec.controller === link.name) this.#reconciler.touch(port);
+  }
+
+  #touchIndex(namespace: string, index: number): void {
+    const entry = this.#registry.byIndex(namespace, index);
+    if (entry !== undefined) this.#reconciler.touch(entry);
+  }
+
+  /** Notifications were lost: everything of the namespace is looked at anew. */
+  #lost(namespace: string): void {
+    if (this.#stopping) return;
+    this.#log.warn({ namespace }, 'kernel notifications lost; reading everything anew');
+    setImmediate(() => void this.#scan(namespace));
+  }
+
+  /** Looks at every interface, of one namespace or of all, as a net under the notifications. */
+  async #scan(only?: string): Promise<void> {
+    if (this.#stopping) return;
+    try {
+      this.#store.prune();
+      const inUse = new Set([...this.#registry.all()].map((entry) => entry.namespace));
+      this.#namespaces.check((namespace) => inUse.has(namespace));
+      if (only === undefined || only === '') this.#links.replace(this.#engine.kernel('').links());
+      const snapshots = new Map<string, Snapshot>();
+      let count = 0;
+      for (const entry of [...this.#registry.all()]) {
+        if (only !== undefined && entry.namespace !== only) continue;
+        await this.#check(entry, snapshots);
+        if (++count % SCAN_BATCH === 0) {
+          // A snapshot must not grow old.
+          snapshots.clear();
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        if (this.#stopping) return;
+      }
+    } catch (error) {
+      this.#log.error({ err: String(error) }, 'scan failed; tried again later');
+    }
+  }
+
+  async #check(entry: Entry, snapshots: Map<string, Snapshot>): Promise<void> {
+    const { namespace } = entry;
+    if (!snapshots.has(namespace)) {
+      try {
+        snapshots.set(namespace, this.#engine.kernel(namespace).snapshot());
+      } catch {
+        this.#reconciler.touch(entry); // says why in the conditions
+        return;
+      }
+    }
+    await this.#reconciler.check(entry, snapshots.get(namespace));
+  }
+}

@@ -1,0 +1,179 @@
+// Declare, diff, apply: the steps from what is to what should be. Pure; creation, update, repair, start-up and `validate_only`
+// all go through here. What others put on the device is left alone: only objects that carry our protocol number, or that the
+// spec before had, are removed.
+//
+// Order: settings, link attributes, removals, addresses, up, routes, neighbours.
+
+import { AF_INET, AF_INET6, type LinkAddress } from '../sys/netlink/address.ts';
+import type { Link } from '../sys/netlink/link.ts';
+import { type LinkNeighbour, NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
+import { type LinkRoute, RTPROT_KERNEL } from '../sys/netlink/route.ts';
+import { addressIdentity, type Desired, type DesiredRoute, FOREVER, routeIdentity, TAPLANE_PROTOCOL } from './desired.ts';
+import { networkOf } from './inet.ts';
+import type { Step } from './step.ts';
+
+/** What the kernel has of an interface. */
+export interface Actual {
+  link: Link | undefined;
+  /** Name of the bridge that it is a port of, '' for none. */
+  controller: string;
+  addresses: LinkAddress[];
+  routes: LinkRoute[];
+  neighbours: LinkNeighbour[];
+  /** Settings by key, for those that the spec names. */
+  sysctls: Map<string, string>;
+  /** When a primary IPv4 address goes, the next of its subnet takes its place instead of going too. */
+  promotesSecondaries: boolean;
+  /** IPv6 addresses stay when the link goes down. */
+  keepsAddresses: boolean;
+}
+
+export const nothing: Actual = {
+  link: undefined,
+  controller: '',
+  addresses: [],
+  routes: [],
+  neighbours: [],
+  sysctls: new Map(),
+  promotesSecondaries: false,
+  keepsAddresses: false,
+};
+
+const IFA_F_SECONDARY = 0x01;
+/** Seconds by which the kernel's count of a lifetime may differ from ours. */
+const LIFETIME_SLACK = 5;
+
+/** Steps from `actual` to `desired`; empty when there is nothing to do. `before` is the spec that was in force. */
+export function plan(desired: Desired, actual: Actual, before?: Desired): Step[] {
+  const { name } = desired.device;
+  const steps: Step[] = [];
+  const link = actual.link;
+  if (link === undefined) steps.push({ kind: 'create-link', device: desired.device, alias: desired.alias });
+  else {
+    if (link.name !== name) steps.push({ kind: 'set-link', name: link.name, change: { name } });
+    if (link.alias !== desired.alias) steps.push({ kind: 'set-link', name, change: { alias: desired.alias } });
+    const owner = desired.device.owner !== undefined && desired.device.owner !== link.tun?.owner ? desired.device.owner : undefined;
+    const group = desired.device.group !== undefined && desired.device.group !== link.tun?.group ? desired.device.group : undefined;
+    if (owner !== undefined || group !== undefined) steps.push({ kind: 'set-owner', device: desired.device, owner, group });
+  }
+  for (const [key, value] of desired.sysctls) {
+    const is = actual.sysctls.get(key);
+    if (is !== value) steps.push({ kind: 'set-sysctl', name, key, value, before: is });
+  }
+  if (desired.mtu !== undefined && desired.mtu !== link?.mtu) steps.push({ kind: 'set-link', name, change: { mtu: desired.mtu } });
+  if (desired.txQueueLength !== undefined && desired.txQueueLength !== link?.txQueueLength) {
+    steps.push({ kind: 'set-link', name, change: { txQueueLength: desired.txQueueLength } });
+  }
+  if (desired.mac !== undefined && !(link !== undefined && desired.mac.equals(link.address))) {
+    steps.push({ kind: 'set-link', name, change: { address: desired.mac } });
+  }
+  if (desired.controller !== actual.controller) {
+    const leaves = desired.controller === '';
+    // A bridge that we did not ask for is somebody else's doing.
+    if (!leaves || before?.controller === actual.controller) steps.push({ kind: 'set-link', name, change: {}, controller: desired.controller });
+  }
+  const goesDown = link?.up === true && !desired.up;
+  const removed = removals(desired, actual, before, name);
+  steps.push(...removed);
+  if (goesDown) steps.push({ kind: 'set-link', name, change: { up: false } });
+  steps.push(...addressSteps(desired, remaining(actual, removed, goesDown), name));
+  if (desired.up) {
+    if (link?.up !== true) steps.push({ kind: 'set-link', name, change: { up: true } });
+    steps.push(...routeSteps(desired, actual, name));
+    for (const neighbour of desired.neighbours) {
+      const is = actual.neighbours.find((item) => item.address.equals(neighbour.address));
+      if (is !== undefined && (is.state & NUD_PERMANENT) !== 0 && is.hardwareAddress.equals(neighbour.hardwareAddress)) continue;
+      steps.push({ kind: 'set-neighbour', name, neighbour, existing: is !== undefined });
+    }
+  }
+  return steps;
+}
+
+/** Removes what is ours, or was asked for before, and is asked for no more. */
+function removals(desired: Desired, actual: Actual, before: Desired | undefined, name: string): Step[] {
+  const steps: Step[] = [];
+  const neighbours = new Set(desired.neighbours.map((item) => item.address.toString('hex')));
+  const neighboursBefore = new Set(before?.neighbours.map((item) => item.address.toString('hex')));
+  for (const neighbour of actual.neighbours) {
+    const key = neighbour.address.toString('hex');
+    const ours = neighbour.protocol === TAPLANE_PROTOCOL || neighboursBefore.has(key);
+    if (ours && !neighbours.has(key)) steps.push({ kind: 'delete-neighbour', name, neighbour });
+  }
+  const routes = new Map(desired.routes.map((item) => [routeIdentity(item), item]));
+  const routesBefore = new Set(before?.routes.map(routeIdentity));
+  for (const route of actual.routes) {
+    if (route.protocol === RTPROT_KERNEL) continue;
+    const key = routeIdentity(route);
+    const ours = route.protocol === TAPLANE_PROTOCOL || routesBefore.has(key);
+    const wanted = routes.get(key);
+    if (ours && (wanted === undefined || !sameRoute(wanted, route))) steps.push({ kind: 'delete-route', name, route });
+  }
+  const addresses = new Set(desired.addresses.map(addressIdentity));
+  const addressesBefore = new Set(before?.addresses.map(addressIdentity));
+  for (const address of actual.addresses) {
+    const key = addressIdentity(address);
+    const ours = address.protocol === TAPLANE_PROTOCOL || addressesBefore.has(key);
+    if (ours && !addresses.has(key)) steps.push({ kind: 'delete-address', name, address });
+  }
+  return steps;
+}
+
+/** The addresses that are still there after the removals, with what the kernel takes along. */
+function remaining(actual: Actual, removed: Step[], goesDown: boolean): LinkAddress[] {
+  const gone = new Set<LinkAddress>();
+  for (const step of removed) {
+    if (step.kind !== 'delete-address') continue;
+    const address = step.address as LinkAddress;
+    gone.add(address);
+    if (address.family !== AF_INET || actual.promotesSecondaries || (address.flags & IFA_F_SECONDARY) !== 0) continue;
+    for (const other of actual.addresses) {
+      if ((other.flags & IFA_F_SECONDARY) !== 0 && other.prefixLength === address.prefixLength && subnet(other) === subnet(address)) gone.add(other);
+    }
+  }
+  return actual.addresses.filter((address) => !gone.has(address) && !(goesDown && address.family === AF_INET6 && !actual.keepsAddresses));
+}
+
+function subnet(address: LinkAddress): string {
+  return networkOf({ family: AF_INET, bytes: address.peer ?? address.local, prefixLength: address.prefixLength }).toString('hex');
+}
+
+function addressSteps(desired: Desired, present: LinkAddress[], name: string): Step[] {
+  const byKey = new Map(present.map((address) => [addressIdentity(address), address]));
+  const steps: Step[] = [];
+  for (const address of desired.addresses) {
+    const is = byKey.get(addressIdentity(address));
+    if (is === undefined) steps.push({ kind: 'add-address', name, address, replace: false });
+    else if (!sameLifetime(address.validLifetime, is.validLifetime)) steps.push({ kind: 'add-address', name, address, replace: true });
+  }
+  return steps;
+}
+
+function sameLifetime(wanted: number, is: number): boolean {
+  return wanted === FOREVER || is === FOREVER ? wanted === is : Math.abs(wanted - is) <= LIFETIME_SLACK;
+}
+
+function routeSteps(desired: Desired, actual: Actual, name: string): Step[] {
+  const present = new Map(actual.routes.filter((route) => route.protocol !== RTPROT_KERNEL).map((route) => [routeIdentity(route), route]));
+  const wanted = desired.routes.filter((route) => {
+    const is = present.get(routeIdentity(route));
+    return is === undefined || !sameRoute(route, is);
+  });
+  // On-link routes first: gateways of the others may be reached through them.
+  return [...wanted.filter((route) => route.gateway === undefined), ...wanted.filter((route) => route.gateway !== undefined)].map((route) => ({
+    kind: 'add-route',
+    name,
+    route,
+  }));
+}
+
+function sameRoute(wanted: DesiredRoute, is: LinkRoute): boolean {
+  const same = (a: Buffer | undefined, b: Buffer | undefined): boolean => (a === undefined || b === undefined ? a === b : a.equals(b));
+  return (
+    same(wanted.gateway, is.gateway) &&
+    same(wanted.source, is.source) &&
+    wanted.mtu === is.mtu &&
+    wanted.onlink === is.onlink &&
+    wanted.scope === is.scope &&
+    wanted.type === is.type
+  );
+}

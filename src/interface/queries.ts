@@ -1,0 +1,121 @@
+// Reading interfaces: one, pages of many, and a stream of changes.
+
+import { invalidFields } from '../errors.ts';
+import type { Interface, QueueHolder } from '../gen/taplane/v1/interface.ts';
+import {
+  type GetInterfaceRequest,
+  type ListInterfacesRequest,
+  ListInterfacesRequest_View,
+  type ListInterfacesResponse,
+  type WatchInterfacesRequest,
+  type WatchInterfacesResponse,
+} from '../gen/taplane/v1/interface_service.ts';
+import { queueHolders } from '../sys/queue-holders.ts';
+import type { Broadcast, WatchEvent } from './broadcast.ts';
+import type { Engine } from './engine.ts';
+import type { Entry } from './entry.ts';
+import type { Snapshot } from './kernel.ts';
+import type { Links } from './links.ts';
+import { interfaceId, resourceName } from './name.ts';
+import { type Actual, nothing } from './plan.ts';
+import type { Registry } from './registry.ts';
+
+const PAGE_DEFAULT = 500;
+const PAGE_MOST = 1000;
+
+export interface QueryNeeds {
+  registry: Registry;
+  engine: Engine;
+  broadcast: Broadcast;
+  links: Links;
+}
+
+export class Queries {
+  readonly #needs: QueryNeeds;
+
+  constructor(needs: QueryNeeds) {
+    this.#needs = needs;
+  }
+
+  get(request: GetInterfaceRequest): Interface {
+    const entry = this.#needs.registry.need(interfaceId(request.name));
+    return this.#withHolders(this.show(entry), new Map());
+  }
+
+  list(request: ListInterfacesRequest): ListInterfacesResponse {
+    if (request.pageSize < 0) throw invalidFields([{ field: 'page_size', description: `must not be negative, got ${request.pageSize}` }]);
+    const size = request.pageSize === 0 ? PAGE_DEFAULT : Math.min(request.pageSize, PAGE_MOST);
+    const after = readToken(request.pageToken);
+    const wanted = Object.entries(request.labelSelector);
+    const matching = this.#needs.registry
+      .sorted()
+      .filter((entry) => entry.name > after && wanted.every(([key, value]) => Object.hasOwn(entry.record.labels, key) && entry.record.labels[key] === value));
+    const page = matching.slice(0, size);
+    const shown = this.#showAll(page);
+    const holders = new Map<string, QueueHolder[]>();
+    return {
+      interfaces: request.view === ListInterfacesRequest_View.FULL ? shown.map((item) => this.#withHolders(item, holders)) : shown,
+      nextPageToken: matching.length > size ? Buffer.from(page.at(-1)?.name ?? '').toString('base64url') : '',
+    };
+  }
+
+  watch(request: WatchInterfacesRequest, signal: AbortSignal): AsyncIterable<WatchInterfacesResponse> {
+    const only = request.name === '' ? undefined : resourceName(interfaceId(request.name));
+    const wanted = (event: WatchEvent): boolean => {
+      if (event.$case === 'linkEvent') return request.includeLinks;
+      if (event.$case === 'synced') return true;
+      return only === undefined || event.value.name === only;
+    };
+    const snapshot = (): WatchEvent[] => {
+      const { registry, links } = this.#needs;
+      const interfaces: WatchEvent[] = this.#showAll(registry.sorted()).map((value) => ({ $case: 'added', value }));
+      return [...interfaces, ...links.all().map((value): WatchEvent => ({ $case: 'linkEvent', value }))].filter(wanted);
+    };
+    return this.#needs.broadcast.watch(request.resumeToken, snapshot, wanted, signal);
+  }
+
+  /** An interface as it is now; without what cannot be read. */
+  show(entry: Entry, snapshot?: Snapshot): Interface {
+    return this.#needs.registry.view(entry, this.#actual(entry, snapshot));
+  }
+
+  #showAll(entries: Entry[]): Interface[] {
+    const snapshots = new Map<string, Snapshot | undefined>();
+    return entries.map((entry) => {
+      // One interface is read by itself, many from one reading of everything.
+      if (entries.length > 4 && !snapshots.has(entry.namespace)) snapshots.set(entry.namespace, this.#snapshot(entry.namespace));
+      return this.show(entry, snapshots.get(entry.namespace));
+    });
+  }
+
+  #snapshot(namespace: string): Snapshot | undefined {
+    try {
+      return this.#needs.engine.kernel(namespace).snapshot();
+    } catch {
+      return undefined;
+    }
+  }
+
+  #actual(entry: Entry, snapshot: Snapshot | undefined): Actual {
+    try {
+      return this.#needs.engine.observe(entry, snapshot);
+    } catch {
+      // Its namespace is gone or its name is taken: the conditions say so.
+      return nothing;
+    }
+  }
+
+  /** Adds who holds the queues; the look at all processes is made once, and only when some queue is held. */
+  #withHolders(shown: Interface, holders: Map<string, QueueHolder[]>): Interface {
+    if (shown.status?.carrier !== true) return shown;
+    if (holders.size === 0) for (const [name, found] of queueHolders()) holders.set(name, found.map((holder) => ({ ...holder, attachment: '' })));
+    return { ...shown, status: { ...shown.status, holders: holders.get(shown.name.slice(shown.name.indexOf('/') + 1)) ?? [] } };
+  }
+}
+
+function readToken(token: string): string {
+  if (token === '') return '';
+  const name = Buffer.from(token, 'base64url').toString('utf8');
+  if (Buffer.from(name).toString('base64url') === token && name.length <= 64) return name;
+  throw invalidFields([{ field: 'page_token', description: 'is not a token of this service' }]);
+}

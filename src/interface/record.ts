@@ -1,0 +1,97 @@
+// What is remembered of an interface, and as which bytes. Only intent goes to disk: what the kernel says is read from the kernel.
+//
+//   creating --> ready --> updating --> ready        a change that was begun and not finished when the agent died is taken back;
+//   adopting ----' '-----> deleting --> (gone)       a deletion that was begun is finished
+//
+// Bytes: JSON of the fields, the spec in protobuf's own encoding, and a SHA-256 over name, phase and body, so that a flipped
+// bit on the disk is noticed and not obeyed. Pure.
+
+import { createHash } from 'node:crypto';
+import { InterfaceSpec } from '../gen/taplane/v1/interface.ts';
+
+export type Phase = (typeof phases)[number];
+
+const phases = ['ready', 'creating', 'adopting', 'updating', 'deleting'] as const;
+
+export interface Record {
+  /** Kernel name and key. */
+  name: string;
+  uid: string;
+  phase: Phase;
+  labels: { [key: string]: string };
+  /** Prepared spec. */
+  spec: InterfaceSpec;
+  generation: number;
+  createTimeMs: number;
+  updateTimeMs: number;
+  /** When each address with a lifetime was asked for, by canonical CIDR. */
+  addressSinceMs: { [cidr: string]: number };
+  /** While updating: what to go back to. `restore` also names the kernel's values that `spec` had left alone. */
+  before?: { record: Record; restore: InterfaceSpec };
+}
+
+interface Encoded {
+  body: Uint8Array;
+  sum: Uint8Array;
+}
+
+/** Thrown by `decodeRecord`. */
+export class BadRecord extends Error {}
+
+type Plain = Omit<Record, 'spec' | 'before' | 'name' | 'phase'> & { spec: string; before?: { record: Plain; restore: string } };
+
+const packSpec = (spec: InterfaceSpec): string => Buffer.from(InterfaceSpec.encode(spec).finish()).toString('base64');
+const unpackSpec = (text: string): InterfaceSpec => InterfaceSpec.decode(Buffer.from(text, 'base64'));
+
+function toPlain(record: Record): Plain {
+  const { name: _name, phase: _phase, spec, before, ...rest } = record;
+  return {
+    ...rest,
+    spec: packSpec(spec),
+    ...(before === undefined ? {} : { before: { record: toPlain(before.record), restore: packSpec(before.restore) } }),
+  };
+}
+
+function fromPlain(plain: Plain, name: string, phase: Phase): Record {
+  const { spec, before, ...rest } = plain;
+  return {
+    ...rest,
+    name,
+    phase,
+    spec: unpackSpec(spec),
+    ...(before === undefined ? {} : { before: { record: fromPlain(before.record, name, 'ready'), restore: unpackSpec(before.restore) } }),
+  };
+}
+
+function checksum(name: string, phase: string, body: Uint8Array): Buffer {
+  return createHash('sha256').update(`${name}\0${phase}\0`).update(body).digest();
+}
+
+/** Bytes of a record. */
+export function encodeRecord(record: Record): Encoded {
+  const body = Buffer.from(JSON.stringify(toPlain(record)));
+  return { body, sum: checksum(record.name, record.phase, body) };
+}
+
+/** The record in these bytes. Throws BadRecord when they are not what was written. */
+export function decodeRecord(name: string, phase: string, body: Uint8Array, sum: Uint8Array): Record {
+  if (!checksum(name, phase, body).equals(sum)) throw new BadRecord(`record of ${name}: checksum does not match`);
+  if (!(phases as readonly string[]).includes(phase)) throw new BadRecord(`record of ${name}: unknown phase ${phase}`);
+  try {
+    return fromPlain(JSON.parse(Buffer.from(body).toString('utf8')) as Plain, name, phase as Phase);
+  } catch (error) {
+    throw new BadRecord(`record of ${name}: ${error instanceof Error ? error.message : 'broken'}`);
+  }
+}
+
+/** Version of spec and labels, with quotes. */
+export function etagOf(record: Record): string {
+  const labels = JSON.stringify(Object.entries(record.labels).sort(([a], [b]) => (a < b ? -1 : 1)));
+  const digest = createHash('sha256').update(record.uid).update(InterfaceSpec.encode(record.spec).finish()).update(labels).digest('hex');
+  return `"${digest.slice(0, 16)}"`;
+}
+
+/** True when two specs ask for the same. */
+export function sameSpec(a: InterfaceSpec, b: InterfaceSpec): boolean {
+  return Buffer.compare(InterfaceSpec.encode(a).finish(), InterfaceSpec.encode(b).finish()) === 0;
+}

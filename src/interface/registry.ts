@@ -1,0 +1,96 @@
+// The interfaces under management, how they are shown, and who is told of them.
+
+import { Interface } from '../gen/taplane/v1/interface.ts';
+import { aliasOf } from './desired.ts';
+import { Broadcast, type WatchEvent } from './broadcast.ts';
+import { timestamp } from './conditions.ts';
+import type { Entry } from './entry.ts';
+import { TaplaneError } from '../errors.ts';
+import { resourceName } from './name.ts';
+import type { Actual } from './plan.ts';
+import { etagOf } from './record.ts';
+import { salient, statusOf } from './status.ts';
+import { planStep, type Step } from './step.ts';
+
+export class Registry {
+  readonly #entries = new Map<string, Entry>();
+  readonly #broadcast: Broadcast;
+
+  constructor(broadcast: Broadcast) {
+    this.#broadcast = broadcast;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get(name: string): Entry | undefined {
+    return this.#entries.get(name);
+  }
+
+  /** The entry, or NOT_FOUND. */
+  need(name: string): Entry {
+    const entry = this.#entries.get(name);
+    if (entry !== undefined) return entry;
+    throw new TaplaneError('NOT_FOUND', 'INTERFACE_NOT_FOUND', `interface ${name}: not managed by this agent`, { metadata: { interface: name } });
+  }
+
+  /** All entries in the order of their names. */
+  sorted(): Entry[] {
+    return [...this.#entries.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  all(): Iterable<Entry> {
+    return this.#entries.values();
+  }
+
+  add(entry: Entry): void {
+    this.#entries.set(entry.name, entry);
+  }
+
+  drop(entry: Entry): void {
+    entry.forget();
+    if (this.#entries.get(entry.name) === entry) this.#entries.delete(entry.name);
+  }
+
+  holds(entry: Entry): boolean {
+    return this.#entries.get(entry.name) === entry;
+  }
+
+  /** The entry whose device has this index. */
+  byIndex(namespace: string, index: number): Entry | undefined {
+    for (const entry of this.#entries.values()) if (entry.index === index && entry.namespace === namespace) return entry;
+    return undefined;
+  }
+
+  byAlias(alias: string): Entry | undefined {
+    for (const entry of this.#entries.values()) if (aliasOf(entry.record.uid) === alias) return entry;
+    return undefined;
+  }
+
+  /** An interface as clients see it. */
+  view(entry: Entry, actual: Actual, steps: readonly Step[] = []): Interface {
+    const { record } = entry;
+    return {
+      name: resourceName(record.name),
+      uid: record.uid,
+      etag: etagOf(record),
+      labels: record.labels,
+      createTime: timestamp(record.createTimeMs),
+      updateTime: timestamp(record.updateTimeMs),
+      generation: BigInt(record.generation),
+      spec: record.spec,
+      status: statusOf(actual, entry.conditions.isTrue('Ready'), record.generation, entry.conditions.list()),
+      plan: steps.map(planStep),
+    };
+  }
+
+  /** Tells watchers that an interface came, changed or went; `modified` only when it looks different from the last time. */
+  tell(kind: 'added' | 'modified' | 'deleted', entry: Entry, actual: Actual): void {
+    const shown = this.view(entry, actual);
+    const looks = `${shown.etag} ${shown.status === undefined ? '' : salient(shown.status)}`;
+    if (kind === 'modified' && looks === entry.lastSalient) return;
+    entry.lastSalient = looks;
+    this.#broadcast.publish({ $case: kind, value: shown } as WatchEvent);
+  }
+}

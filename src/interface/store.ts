@@ -1,0 +1,229 @@
+// The intent on disk: SQLite with write-ahead log and synchronous=FULL in `state.db`. A resolved `commit` is on disk. Commits that
+// come in together share one transaction and one fsync, in their order.
+//
+// A file that SQLite or a checksum disowns is moved aside (`state.db.corrupt-<time>`), never repaired in place and never obeyed;
+// single bad records go to the table `quarantine`. A file of a newer version is left alone and refused.
+
+import { randomUUID } from 'node:crypto';
+import { existsSync, readdirSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { TaplaneError } from '../errors.ts';
+import { BadRecord, decodeRecord, encodeRecord, type Record } from './record.ts';
+
+const VERSION = 1;
+const FILE = 'state.db';
+const REPLAY_MS = 24 * 60 * 60 * 1000;
+const REPLAY_MOST = 100_000;
+
+/** The remembered answer to a request id. */
+export interface Replay {
+  requestId: string;
+  /** Digest of method and request: the same id with another request is a mistake of the client. */
+  fingerprint: string;
+  answer: Uint8Array;
+}
+
+export interface Change {
+  put?: Record;
+  /** Name of the record to remove. */
+  remove?: string;
+  replay?: Replay;
+}
+
+/** What was found when the store was opened. */
+export interface Findings {
+  /** Files moved aside, now or earlier. */
+  corruptFiles: string[];
+  /** Names of records in quarantine. */
+  badRecords: string[];
+}
+
+interface Waiting {
+  change: Change;
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+interface Statements {
+  put: StatementSync;
+  remove: StatementSync;
+  remember: StatementSync;
+  recall: StatementSync;
+  forgetOld: StatementSync;
+}
+
+export class Store {
+  readonly nodeUid: string;
+  readonly findings: Findings;
+  readonly records: Record[];
+  readonly #database: DatabaseSync;
+  readonly #statements: Statements;
+  readonly #now: () => number;
+  #waiting: Waiting[] = [];
+  #closed = false;
+
+  /** Opens or makes the store in a directory that this process alone uses. Throws TaplaneError STATE_NEWER, or what the disk says. */
+  constructor(directory: string, now: () => number) {
+    this.#now = now;
+    const path = join(directory, FILE);
+    const opened = openDatabase(path, now);
+    this.#database = opened;
+    this.nodeUid = identity(opened);
+    const { records, bad } = readRecords(opened, now());
+    this.records = records;
+    this.findings = {
+      corruptFiles: readdirSync(directory).filter((file) => file.startsWith(`${FILE}.corrupt-`) && !/-(wal|shm)$/.test(file)),
+      badRecords: bad,
+    };
+    this.#statements = {
+      put: opened.prepare('INSERT INTO interface (name, phase, body, sum) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET phase = excluded.phase, body = excluded.body, sum = excluded.sum'),
+      remove: opened.prepare('DELETE FROM interface WHERE name = ?'),
+      remember: opened.prepare('INSERT OR REPLACE INTO replay (request_id, fingerprint, answer, at) VALUES (?, ?, ?, ?)'),
+      recall: opened.prepare('SELECT fingerprint, answer FROM replay WHERE request_id = ? AND at > ?'),
+      forgetOld: opened.prepare('DELETE FROM replay WHERE at <= ? OR request_id IN (SELECT request_id FROM replay ORDER BY at DESC LIMIT -1 OFFSET ?)'),
+    };
+  }
+
+  /** Resolves once the change is on disk. Rejects with RESOURCE_EXHAUSTED or UNAVAILABLE, and then it is not. */
+  commit(change: Change): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) {
+        reject(new TaplaneError('UNAVAILABLE', 'SHUTTING_DOWN', 'store: the agent is stopping', { retryAfterMs: 1000 }));
+        return;
+      }
+      if (this.#waiting.length === 0) setImmediate(() => this.#flush());
+      this.#waiting.push({ change, resolve, reject });
+    });
+  }
+
+  /** The answer given earlier to this request id. */
+  recall(requestId: string): { fingerprint: string; answer: Uint8Array } | undefined {
+    const row = this.#statements.recall.get(requestId, this.#now() - REPLAY_MS);
+    return row === undefined ? undefined : { fingerprint: String(row['fingerprint']), answer: row['answer'] as Uint8Array };
+  }
+
+  /** Forgets answers that are too old or too many. */
+  prune(): void {
+    try {
+      this.#statements.forgetOld.run(this.#now() - REPLAY_MS, REPLAY_MOST);
+    } catch {
+      // A full disk: nothing is lost by keeping them longer.
+    }
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#flush();
+    this.#closed = true;
+    this.#database.close();
+  }
+
+  #flush(): void {
+    const batch = this.#waiting;
+    this.#waiting = [];
+    if (batch.length === 0) return;
+    try {
+      this.#database.exec('BEGIN IMMEDIATE');
+      for (const { change } of batch) this.#write(change);
+      this.#database.exec('COMMIT');
+    } catch (error) {
+      try {
+        if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
+      } catch {
+        // the transaction is gone already
+      }
+      const failure = diskFailure(error);
+      for (const { reject } of batch) reject(failure);
+      return;
+    }
+    for (const { resolve } of batch) resolve();
+  }
+
+  #write(change: Change): void {
+    if (change.put !== undefined) {
+      const { body, sum } = encodeRecord(change.put);
+      this.#statements.put.run(change.put.name, change.put.phase, body, sum);
+    }
+    if (change.remove !== undefined) this.#statements.remove.run(change.remove);
+    if (change.replay !== undefined) this.#statements.remember.run(change.replay.requestId, change.replay.fingerprint, change.replay.answer, this.#now());
+  }
+}
+
+function openDatabase(path: string, now: () => number): DatabaseSync {
+  const fresh = !existsSync(path);
+  try {
+    return prepareDatabase(path, fresh);
+  } catch (error) {
+    if (error instanceof TaplaneError || fresh || !isCorruption(error)) throw error;
+    const stamp = new Date(now()).toISOString().replaceAll(':', '');
+    for (const suffix of ['', '-wal', '-shm']) {
+      if (existsSync(`${path}${suffix}`)) renameSync(`${path}${suffix}`, `${path}.corrupt-${stamp}${suffix}`);
+    }
+    return prepareDatabase(path, true);
+  }
+}
+
+function prepareDatabase(path: string, fresh: boolean): DatabaseSync {
+  const database = new DatabaseSync(path);
+  try {
+    const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0);
+    if (version > VERSION) {
+      throw new TaplaneError('FAILED_PRECONDITION', 'STATE_NEWER', `open ${path}: made by a newer version (schema ${version}, this agent knows ${VERSION}); run that version, or give this one another state directory`);
+    }
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 0');
+    if (!fresh) {
+      const verdict = database.prepare('PRAGMA integrity_check(1)').get()?.['integrity_check'];
+      if (verdict !== 'ok') throw Object.assign(new Error(`integrity check: ${String(verdict)}`), { errcode: 11 });
+    }
+    database.exec(`
+      BEGIN;
+      CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+      CREATE TABLE IF NOT EXISTS interface (name TEXT PRIMARY KEY, phase TEXT NOT NULL, body BLOB NOT NULL, sum BLOB NOT NULL) STRICT;
+      CREATE TABLE IF NOT EXISTS replay (request_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, answer BLOB NOT NULL, at INTEGER NOT NULL) STRICT;
+      CREATE INDEX IF NOT EXISTS replay_at ON replay (at);
+      CREATE TABLE IF NOT EXISTS quarantine (name TEXT NOT NULL, phase TEXT NOT NULL, body BLOB NOT NULL, sum BLOB NOT NULL, at INTEGER NOT NULL) STRICT;
+      PRAGMA user_version = ${VERSION};
+      COMMIT`);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+/** SQLITE_CORRUPT and SQLITE_NOTADB, also in their extended forms; a schema that is not ours is SQLITE_ERROR. */
+function isCorruption(error: unknown): boolean {
+  const code = (error as { errcode?: number }).errcode ?? 0;
+  return [1, 11, 26].includes(code & 0xff);
+}
+
+/** A full or failing disk as the API tells it. */
+function diskFailure(error: unknown): TaplaneError {
+  const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
+  const message = `write the state: ${error instanceof Error ? error.message : String(error)}`;
+  // 13 SQLITE_FULL
+  if (code === 13) return new TaplaneError('RESOURCE_EXHAUSTED', 'DISK_FULL', `${message}; make room in the state directory`, { cause: error, retryAfterMs: 5000 });
+  return new TaplaneError('UNAVAILABLE', 'STATE_NOT_WRITABLE', `${message}; look at the disk of the state directory`, { cause: error, retryAfterMs: 5000 });
+}
+
+function identity(database: DatabaseSync): string {
+  database.prepare("INSERT OR IGNORE INTO meta (key, value) VALUES ('node_uid', ?)").run(randomUUID());
+  return String(database.prepare("SELECT value FROM meta WHERE key = 'node_uid'").get()?.['value']);
+}
+
+function readRecords(database: DatabaseSync, now: number): { records: Record[]; bad: string[] } {
+  const records: Record[] = [];
+  for (const row of database.prepare('SELECT name, phase, body, sum FROM interface ORDER BY name').all()) {
+    const name = String(row['name']);
+    try {
+      records.push(decodeRecord(name, String(row['phase']), row['body'] as Uint8Array, row['sum'] as Uint8Array));
+    } catch (error) {
+      if (!(error instanceof BadRecord)) throw error;
+      database.prepare('INSERT INTO quarantine SELECT name, phase, body, sum, ? FROM interface WHERE name = ?').run(now, name);
+      database.prepare('DELETE FROM interface WHERE name = ?').run(name);
+    }
+  }
+  const bad = database.prepare('SELECT DISTINCT name FROM quarantine ORDER BY name').all();
+  return { records, bad: bad.map((row) => String(row['name'])) };
+}

@@ -1,0 +1,8 @@
+// Where the process starts: the command line, with the agent behind it loaded only by the commands that are the agent.
+
+import { run } from './cli/program.ts';
+
+process.exitCode = await run(process.argv.slice(2), {
+  runAgent: async (flags) => (await import('./agent/command.ts')).runAgent(flags),
+  diagnose: async (flags) => (await import('./agent/doctor.ts')).diagnose(flags),
+});

@@ -1,0 +1,159 @@
+// The client of an agent: typed calls as promises, streams as async iterables, errors decoded.
+//
+// `interfaces` is the same contract that the interface room fulfils inside the agent, seen through the wire. A stream ends
+// the call when its consumer stops, its signal aborts or the client closes. After `close` no socket or timer is left.
+
+import { type CallOptions, Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { TaplaneError } from '../errors.ts';
+import { InterfaceServiceService as interfaceMethods } from '../gen/taplane/v1/interface_service.ts';
+import { type Node, NodeServiceService as nodeMethods } from '../gen/taplane/v1/node_service.ts';
+import type { Interfaces } from '../interface/contract.ts';
+import { DEFAULT_LIMITS } from './limits.ts';
+import { formatAddress, parseListenAddress } from './listen-address.ts';
+import { type DecodedStatus, decodeStatus } from './status.ts';
+
+/** An answer that is not OK, or no answer. */
+export class ClientError extends Error implements DecodedStatus {
+  override readonly name = 'ClientError';
+  readonly code: DecodedStatus['code'];
+  readonly reason: string;
+  readonly fields: DecodedStatus['fields'];
+  readonly preconditions: DecodedStatus['preconditions'];
+  readonly metadata: DecodedStatus['metadata'];
+  readonly retryAfterMs: number | undefined;
+  /** Where the call went. */
+  readonly server: string;
+
+  constructor(status: DecodedStatus, server: string) {
+    super(status.message);
+    this.code = status.code;
+    this.reason = status.reason;
+    this.fields = status.fields;
+    this.preconditions = status.preconditions;
+    this.metadata = status.metadata;
+    this.retryAfterMs = status.retryAfterMs;
+    this.server = server;
+  }
+}
+
+export interface TaplaneClient extends AsyncDisposable {
+  readonly interfaces: Interfaces;
+  readonly node: { getNode(): Promise<Node> };
+  close(): void;
+}
+
+interface ClientMethod<Request, Response> {
+  path: string;
+  requestSerialize(message: Request): Buffer;
+  responseDeserialize(bytes: Buffer): Response;
+}
+
+/** `server` is `unix:PATH` or `HOST:PORT`, else a ClientError is thrown. Connects with the first call; unary calls fail after `timeoutMs`, streams never. */
+export function connect(server: string, options: { timeoutMs: number }): TaplaneClient {
+  const target = targetOf(server);
+  const client = new Client(target, credentials.createInsecure(), {
+    'grpc.max_receive_message_length': DEFAULT_LIMITS.maxMessageBytes,
+    'grpc.max_send_message_length': DEFAULT_LIMITS.maxMessageBytes,
+    'grpc.keepalive_time_ms': DEFAULT_LIMITS.keepaliveTimeMs,
+    'grpc.keepalive_timeout_ms': DEFAULT_LIMITS.keepaliveTimeoutMs,
+    'grpc.default_authority': 'taplane',
+    // A proxy of the environment has no business between us and a local socket; nor has a DNS look-up of a service config.
+    'grpc.enable_http_proxy': 0,
+    'grpc.service_config_disable_resolution': 1,
+    // With a pool of its own, close() closes the connection.
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.enable_channelz': 0,
+  });
+  const closed = new AbortController();
+  const failed = (error: ServiceError) => new ClientError(readable(decodeStatus(error), target), target);
+
+  const unary = <Request, Response>(method: ClientMethod<Request, Response>) => {
+    return (request: Request): Promise<Response> =>
+      new Promise((resolve, reject) => {
+        const callOptions: CallOptions = { deadline: Date.now() + options.timeoutMs };
+        client.makeUnaryRequest(
+          method.path,
+          method.requestSerialize,
+          method.responseDeserialize,
+          request,
+          new Metadata(),
+          callOptions,
+          (error, response) => {
+            if (error) reject(failed(error));
+            else resolve(response as Response);
+          },
+        );
+      });
+  };
+  const stream = <Request, Response>(method: ClientMethod<Request, Response>) =>
+    async function* (request: Request, signal: AbortSignal): AsyncGenerator<Response> {
+      const ending = AbortSignal.any([signal, closed.signal]);
+      if (ending.aborted) return;
+      const call = client.makeServerStreamRequest(method.path, method.requestSerialize, method.responseDeserialize, request);
+      // grpc-js emits the status of a cancelled call as an error after the iterator has stopped listening.
+      call.on('error', () => {});
+      const cancel = () => call.cancel();
+      ending.addEventListener('abort', cancel, { once: true });
+      try {
+        yield* call as AsyncIterable<Response>;
+      } catch (error) {
+        if (!ending.aborted) throw failed(error as ServiceError);
+      } finally {
+        ending.removeEventListener('abort', cancel);
+        call.cancel();
+      }
+    };
+
+  const close = () => {
+    closed.abort();
+    client.close();
+  };
+  return {
+    interfaces: {
+      create: unary(interfaceMethods.createInterface),
+      get: unary(interfaceMethods.getInterface),
+      list: unary(interfaceMethods.listInterfaces),
+      update: unary(interfaceMethods.updateInterface),
+      delete: unary(interfaceMethods.deleteInterface),
+      watch: stream(interfaceMethods.watchInterfaces),
+      addAddress: unary(interfaceMethods.addAddress),
+      removeAddress: unary(interfaceMethods.removeAddress),
+      addRoute: unary(interfaceMethods.addRoute),
+      removeRoute: unary(interfaceMethods.removeRoute),
+      adopt: unary(interfaceMethods.adoptInterface),
+    },
+    node: { getNode: () => unary(nodeMethods.getNode)({}) },
+    close,
+    async [Symbol.asyncDispose]() {
+      close();
+    },
+  };
+}
+
+/** What grpc-js itself says of a server that is not there, in our form: verb, object, cause. */
+function readable(status: DecodedStatus, target: string): DecodedStatus {
+  const cause = /^No connection established\. Last error: (?:Error: )?(.*?)\.? Resolution note: .*$/s.exec(status.message)?.[1];
+  return cause === undefined ? status : { ...status, message: `reach the agent on ${target}: ${cause || 'no connection'}` };
+}
+
+function targetOf(server: string): string {
+  try {
+    return formatAddress(parseListenAddress(server));
+  } catch (error) {
+    if (error instanceof TaplaneError) throw new ClientError(statusOf(error), server);
+    throw error;
+  }
+}
+
+function statusOf(error: TaplaneError): DecodedStatus {
+  const { code, message, reason, metadata, retryAfterMs } = error;
+  return {
+    code,
+    message,
+    reason,
+    fields: [...error.fields],
+    preconditions: [...error.preconditions],
+    metadata: { ...metadata },
+    retryAfterMs,
+  };
+}

@@ -1,0 +1,175 @@
+// From async functions and generators to grpc-js handlers, in bytes: decoding and encoding happen here, inside the one try, so
+// that nothing a client sends can throw out of grpc-js, and a malformed request is INVALID_ARGUMENT instead of INTERNAL.
+//
+// Unary: `signal` aborts when the client cancels or the deadline passes; the answer is then dropped.
+// Server stream: at most `maxPendingBytes` wait for the client; then the generator is not asked for more. When the client
+// cancels, the generator's `return` is called at once, also in the middle of a wait: grpc-js never emits `drain` after a cancel.
+
+import type { handleServerStreamingCall, handleUnaryCall, ServerUnaryCall, ServerWritableStream, ServiceError } from '@grpc/grpc-js';
+import { TaplaneError } from '../errors.ts';
+import type { ErrorExit } from './status.ts';
+
+export interface CallContext {
+  /** Aborts when the client no longer waits. */
+  signal: AbortSignal;
+  /** When the client stops waiting; undefined for never. */
+  deadline: Date | undefined;
+  /** Address of the client; undefined over a unix socket. */
+  peer: string | undefined;
+}
+
+/** The part of a generated method that the adapter needs. */
+export interface Method<Request, Response> {
+  path: string;
+  requestStream: boolean;
+  responseStream: boolean;
+  requestDeserialize(bytes: Buffer): Request;
+  responseSerialize(message: Response): Buffer;
+}
+
+export interface HandlerNeeds {
+  exit: ErrorExit;
+  /** Largest answer, bytes. */
+  maxMessageBytes: number;
+  /** How much one stream may have waiting for its client, bytes. */
+  maxPendingBytes: number;
+}
+
+/** A method on bytes: what `Server.addService` is given instead of the generated one. */
+export function rawMethod(method: { path: string; requestStream: boolean; responseStream: boolean }) {
+  const same = (bytes: Buffer) => bytes;
+  return {
+    path: method.path,
+    requestStream: method.requestStream,
+    responseStream: method.responseStream,
+    requestSerialize: same,
+    requestDeserialize: same,
+    responseSerialize: same,
+    responseDeserialize: same,
+  };
+}
+
+export function unary<Request, Response>(
+  method: Method<Request, Response>,
+  needs: HandlerNeeds,
+  answer: (request: Request, context: CallContext) => Promise<Response>,
+): handleUnaryCall<Buffer, Buffer> {
+  return (call, callback) => {
+    const context = contextOf(call);
+    const run = async (): Promise<Buffer> => encode(method, needs, await answer(decode(method, call.request), context));
+    run().then(
+      (bytes) => callback(null, bytes),
+      (error: unknown) => callback(failure(error, method.path, needs.exit, context.signal)),
+    );
+  };
+}
+
+export function serverStream<Request, Response>(
+  method: Method<Request, Response>,
+  needs: HandlerNeeds,
+  answer: (request: Request, context: CallContext) => AsyncIterable<Response>,
+): handleServerStreamingCall<Buffer, Buffer> {
+  return (call) => {
+    const context = contextOf(call);
+    const run = async (): Promise<void> => {
+      const write = boundedWriter(call, context.signal, needs.maxPendingBytes);
+      for await (const message of untilAborted(answer(decode(method, call.request), context), context.signal)) {
+        await write(encode(method, needs, message));
+      }
+    };
+    run().then(
+      () => call.end(),
+      // grpc-js ends the call with the status of an error that is emitted, after what was written before it.
+      (error: unknown) => call.emit('error', failure(error, method.path, needs.exit, context.signal)),
+    );
+  };
+}
+
+function contextOf(call: ServerUnaryCall<Buffer, Buffer> | ServerWritableStream<Buffer, Buffer>): CallContext {
+  const cancelled = new AbortController();
+  call.once('cancelled', () => cancelled.abort());
+  const deadline = call.getDeadline();
+  const at = deadline instanceof Date ? deadline.getTime() : deadline;
+  const peer = call.getPeer();
+  return {
+    signal: cancelled.signal,
+    deadline: Number.isFinite(at) ? new Date(at) : undefined,
+    peer: peer === 'unknown' ? undefined : peer,
+  };
+}
+
+function decode<Request>(method: Method<Request, unknown>, bytes: Buffer): Request {
+  try {
+    return method.requestDeserialize(bytes);
+  } catch (cause) {
+    throw malformed(method.path, cause);
+  }
+}
+
+export function malformed(path: string, cause: unknown): TaplaneError {
+  return new TaplaneError('INVALID_ARGUMENT', 'MALFORMED_REQUEST', `read request of ${path}: not a valid protobuf message`, { cause });
+}
+
+function encode<Response>(method: Method<unknown, Response>, needs: HandlerNeeds, message: Response): Buffer {
+  const bytes = method.responseSerialize(message);
+  if (bytes.length <= needs.maxMessageBytes) return bytes;
+  throw new TaplaneError(
+    'RESOURCE_EXHAUSTED',
+    'RESPONSE_TOO_LARGE',
+    `answer ${method.path}: ${bytes.length} bytes exceed the limit of ${needs.maxMessageBytes}`,
+    {
+      metadata: { subject: 'message', limitBytes: String(needs.maxMessageBytes) },
+    },
+  );
+}
+
+/** After a cancel nobody hears the answer, and whatever was thrown because of it is no bug to log. */
+function failure(error: unknown, path: string, exit: ErrorExit, signal: AbortSignal): ServiceError {
+  const aborted = signal.aborted && !(error instanceof TaplaneError);
+  return exit(aborted ? new TaplaneError('CANCELLED', 'CANCELLED', 'the client no longer waits') : error, path);
+}
+
+/** Ends with the signal even where `source` waits for something that never comes; its `return` is always called, once. */
+async function* untilAborted<Message>(source: AsyncIterable<Message>, signal: AbortSignal): AsyncGenerator<Message> {
+  const iterator = source[Symbol.asyncIterator]();
+  const aborted = whenAborted(signal);
+  try {
+    while (!signal.aborted) {
+      const next = await Promise.race([iterator.next(), aborted.promise]);
+      if (next === undefined || next.done) return;
+      yield next.value;
+    }
+  } finally {
+    aborted.forget();
+    // Not awaited: a generator that is in the middle of a wait queues the return behind it.
+    void Promise.resolve(iterator.return?.()).catch(() => {});
+  }
+}
+
+function whenAborted(signal: AbortSignal): { promise: Promise<undefined>; forget(): void } {
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  const onAbort = () => resolve(undefined);
+  if (signal.aborted) onAbort();
+  else signal.addEventListener('abort', onAbort, { once: true });
+  return { promise, forget: () => signal.removeEventListener('abort', onAbort) };
+}
+
+/** Counts bytes, because the stream of grpc-js counts messages, whatever their size. Rejects never; ends waiting on abort. */
+function boundedWriter(call: ServerWritableStream<Buffer, Buffer>, signal: AbortSignal, maxPendingBytes: number) {
+  let pendingBytes = 0;
+  let wake: (() => void) | undefined;
+  signal.addEventListener('abort', () => wake?.(), { once: true });
+  return async (bytes: Buffer): Promise<void> => {
+    pendingBytes += bytes.length;
+    let room = call.write(bytes, () => {
+      pendingBytes -= bytes.length;
+      wake?.();
+    });
+    while (!signal.aborted && (!room || pendingBytes > maxPendingBytes)) {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      room = !call.writableNeedDrain;
+    }
+  };
+}

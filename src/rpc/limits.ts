@@ -1,0 +1,81 @@
+// Every limit of grpc-js, said aloud: by default it has no bound on streams, session memory, answers, age or idle time.
+
+import { type ChannelOptions, ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
+import { TaplaneError } from '../errors.ts';
+import { toServiceError } from './status.ts';
+
+export interface ServerLimits {
+  /** Calls in progress on one connection; more wait in the client. */
+  maxConcurrentStreams: number;
+  /** Largest request and answer, bytes. */
+  maxMessageBytes: number;
+  /** Largest metadata of a call, bytes, counted as HTTP/2 does (name + value + 32 an entry). */
+  maxMetadataBytes: number;
+  /** Memory of one connection, MB (10^6 bytes), headers and queued frames together. */
+  maxSessionMemoryMb: number;
+  /** What one stream may have waiting for a slow client, bytes. */
+  maxPendingBytes: number;
+  /** A silent connection is pinged after this long, and closed when no answer comes, milliseconds. */
+  keepaliveTimeMs: number;
+  keepaliveTimeoutMs: number;
+  /** A connection is asked to end after this long (grpc-js varies it by a tenth), and made to after the grace, milliseconds. */
+  maxConnectionAgeMs: number;
+  maxConnectionAgeGraceMs: number;
+  /** A connection without calls ends after this long, milliseconds. */
+  maxConnectionIdleMs: number;
+}
+
+export const DEFAULT_LIMITS: Readonly<ServerLimits> = {
+  maxConcurrentStreams: 100,
+  maxMessageBytes: 4 * 1024 * 1024,
+  maxMetadataBytes: 16 * 1024,
+  maxSessionMemoryMb: 64,
+  maxPendingBytes: 256 * 1024,
+  keepaliveTimeMs: 60_000,
+  keepaliveTimeoutMs: 10_000,
+  maxConnectionAgeMs: 30 * 60_000,
+  maxConnectionAgeGraceMs: 5 * 60_000,
+  maxConnectionIdleMs: 15 * 60_000,
+};
+
+export function serverOptions(limits: ServerLimits): ChannelOptions {
+  return {
+    'grpc.max_concurrent_streams': limits.maxConcurrentStreams,
+    'grpc.max_receive_message_length': limits.maxMessageBytes,
+    'grpc.max_send_message_length': limits.maxMessageBytes,
+    'grpc-node.max_session_memory': limits.maxSessionMemoryMb,
+    'grpc.keepalive_time_ms': limits.keepaliveTimeMs,
+    'grpc.keepalive_timeout_ms': limits.keepaliveTimeoutMs,
+    'grpc.max_connection_age_ms': limits.maxConnectionAgeMs,
+    'grpc.max_connection_age_grace_ms': limits.maxConnectionAgeGraceMs,
+    'grpc.max_connection_idle_ms': limits.maxConnectionIdleMs,
+    // Not `grpc.enable_channelz: 0`: grpc-js 1.14 then forgets its sessions, and forceShutdown() never ends.
+  };
+}
+
+/** Refuses calls with too much metadata; grpc-js has no option for it, and Node's own bound is 64 KiB. */
+export function metadataLimit(maxBytes: number): ServerInterceptor {
+  return (method, call) =>
+    new ServerInterceptingCall(call, {
+      start(next) {
+        next({
+          onReceiveMetadata(metadata, pass) {
+            let bytes = 0;
+            for (const [key, values] of Object.entries(metadata.toHttp2Headers())) {
+              for (const value of Array.isArray(values) ? values : [values]) bytes += key.length + String(value).length + 32;
+            }
+            if (bytes <= maxBytes) return pass(metadata);
+            const error = new TaplaneError(
+              'RESOURCE_EXHAUSTED',
+              'METADATA_TOO_LARGE',
+              `read metadata of ${method.path}: ${bytes} bytes exceed the limit of ${maxBytes}`,
+              {
+                metadata: { subject: 'metadata', limitBytes: String(maxBytes) },
+              },
+            );
+            call.sendStatus(toServiceError(error));
+          },
+        });
+      },
+    });
+}

@@ -1,0 +1,135 @@
+// libc by number: the only file that knows koffi. Calls are thin: integers and buffers in, integers out, errno as SysError.
+// A Buffer passed here is borrowed for the call. EINTR is retried; EAGAIN is returned as -1 where a caller drains an fd.
+// Every fd opened here is close-on-exec.
+
+import koffi from 'koffi';
+import { SysError } from './sys-error.ts';
+
+const libc = koffi.load(null);
+
+const cOpen = libc.func('int open(const char *path, int flags, int mode)');
+const cClose = libc.func('int close(int fd)');
+const cIoctl = libc.func('int ioctl(int fd, unsigned long request, void *argument)');
+const cIoctlInt = libc.func('ioctl', 'int', ['int', 'ulong', 'ulong']);
+const cSocket = libc.func('int socket(int domain, int type, int protocol)');
+const cBind = libc.func('int bind(int fd, const void *address, uint length)');
+const cGetsockname = libc.func('int getsockname(int fd, void *address, void *length)');
+const cSetsockopt = libc.func('int setsockopt(int fd, int level, int name, const void *value, uint length)');
+const cSend = libc.func('long send(int fd, const void *bytes, size_t length, int flags)');
+const cRecvfrom = libc.func('long recvfrom(int fd, void *bytes, size_t length, int flags, void *address, void *addressLength)');
+const cSetns = libc.func('int setns(int fd, int kind)');
+const cFlock = libc.func('int flock(int fd, int operation)');
+
+// asm-generic/fcntl.h, bits/socket.h, asm-generic/errno-base.h
+export const O_RDONLY = 0;
+export const O_RDWR = 2;
+export const O_CREAT = 0o100;
+export const O_NONBLOCK = 0o4000;
+export const O_CLOEXEC = 0o2000000;
+export const O_NOFOLLOW = 0o400000;
+export const SOCK_RAW = 3;
+export const SOCK_CLOEXEC = 0o2000000;
+export const SOCK_NONBLOCK = 0o4000;
+export const MSG_DONTWAIT = 0x40;
+export const MSG_TRUNC = 0x20;
+export const LOCK_EX = 2;
+export const LOCK_NB = 4;
+const EINTR = 4;
+const EAGAIN = 11;
+
+/** Calls again while interrupted; throws SysError unless the errno is in `quiet`, for which it answers -1. */
+function checked(call: string, run: () => number | bigint, quiet = 0): number {
+  for (;;) {
+    const result = Number(run());
+    if (result >= 0) return result;
+    const errno = koffi.errno();
+    if (errno === EINTR) continue;
+    if (errno === quiet) return -1;
+    throw new SysError(call, errno);
+  }
+}
+
+/** open(2), close-on-exec. Throws SysError. */
+export function open(path: string, flags: number, mode = 0): number {
+  return checked(`open ${path}`, () => cOpen(path, flags | O_CLOEXEC, mode));
+}
+
+/** close(2). Never throws: after close the fd is gone whatever it answers. */
+export function close(fd: number): void {
+  cClose(fd);
+}
+
+/** ioctl(2) with a structure, read and written in place (*borrows*). `name` is for the error. */
+export function ioctl(fd: number, request: number, argument: Uint8Array, name: string): number {
+  return checked(name, () => cIoctl(fd, request, argument));
+}
+
+/** ioctl(2) with a plain number. */
+export function ioctlNumber(fd: number, request: number, argument: number, name: string): number {
+  return checked(name, () => cIoctlInt(fd, request, argument));
+}
+
+/** socket(2), close-on-exec. */
+export function socket(domain: number, type: number, protocol: number): number {
+  return checked('socket', () => cSocket(domain, type | SOCK_CLOEXEC, protocol));
+}
+
+/** bind(2) to a raw sockaddr. */
+export function bind(fd: number, address: Uint8Array): void {
+  checked('bind', () => cBind(fd, address, address.length));
+}
+
+/** getsockname(2) as a raw sockaddr of at most `size` bytes. */
+export function getsockname(fd: number, size: number): Uint8Array {
+  const address = Buffer.alloc(size);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(size);
+  checked('getsockname', () => cGetsockname(fd, address, length));
+  return address.subarray(0, length.readUInt32LE());
+}
+
+/** setsockopt(2) with an int. */
+export function setsockoptInt(fd: number, level: number, name: number, value: number): void {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(value);
+  checked(`setsockopt ${level}/${name}`, () => cSetsockopt(fd, level, name, bytes, 4));
+}
+
+/** setsockopt(2) with a raw value (*borrows*). */
+export function setsockopt(fd: number, level: number, name: number, value: Uint8Array): void {
+  checked(`setsockopt ${level}/${name}`, () => cSetsockopt(fd, level, name, value, value.length));
+}
+
+/** send(2) of one datagram. */
+export function send(fd: number, bytes: Uint8Array): number {
+  return checked('send', () => cSend(fd, bytes, bytes.length, 0));
+}
+
+/** recvfrom(2) into `bytes` and `address` (*borrows*): length, more than `bytes` holds when cut (MSG_TRUNC), -1 when nothing waits. */
+export function receive(fd: number, bytes: Uint8Array, address: Uint8Array, flags: number): number {
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(address.length);
+  return checked('recv', () => cRecvfrom(fd, bytes, bytes.length, flags | MSG_TRUNC, address, length), EAGAIN);
+}
+
+/** setns(2) of the calling thread. */
+export function setns(fd: number, kind: number): void {
+  checked('setns', () => cSetns(fd, kind));
+}
+
+/** flock(2). Throws SysError EAGAIN when another holds it and LOCK_NB is given. */
+export function flock(fd: number, operation: number): void {
+  checked('flock', () => cFlock(fd, operation));
+}
+
+/** Readiness of an fd on the event loop. Keep it: when it is collected, it closes itself. */
+export interface Poll {
+  close(): void;
+}
+
+/** Calls `ready` whenever `fd` is readable or in error, level-triggered; `status` < 0 is an error after which polling has stopped. Close before closing the fd. */
+export function pollReadable(fd: number, ready: (status: number) => void): Poll {
+  // The declared type lacks the status that is really passed first.
+  const listen = koffi.node.poll as unknown as (fd: number, options: object, callback: (status: number, events: unknown) => void) => Poll;
+  return listen(fd, { readable: true }, (status) => ready(status));
+}

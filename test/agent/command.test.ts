@@ -1,0 +1,155 @@
+// `taplane agent` as a process: exit codes, what it says, what it leaves.
+
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { openStateDir } from '../../src/agent/state-dir.ts';
+import { NatsStatus_State } from '../../src/gen/taplane/v1/node_service.ts';
+import { eventually, natsBinary } from '../flow/real-nats.ts';
+import { Agent, startAgent } from '../harness/agent.ts';
+import { createNamespace } from '../harness/namespace.ts';
+import { run } from '../harness/process.ts';
+
+const TAPLANE = join(import.meta.dirname, '../../bin/taplane');
+let home: string;
+beforeEach(() => {
+  home = mkdtempSync(join(tmpdir(), `tpl-${process.pid}-command-`));
+});
+afterEach(() => rmSync(home, { recursive: true, force: true }));
+const agent = (...args: string[]) => run([TAPLANE, 'agent', '--state-dir', join(home, 'state'), '--runtime-dir', home, ...args]);
+const entries = (log: string) =>
+  log
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+
+describe('without a start', () => {
+  test('--check-config prints the effective configuration and touches nothing', async () => {
+    const result = await agent('--check-config', '--nats', 'nats://u:hunter2@h', '--node', 'n1');
+    expect(result).toMatchObject({ code: 0, stderr: '' });
+    expect(parse(result.stdout)).toMatchObject({
+      node: 'n1',
+      nats: 'nats://h',
+      stateDir: join(home, 'state'),
+      listen: [`unix:${home}/agent.sock`],
+    });
+    expect(existsSync(join(home, 'state'))).toBe(false);
+  });
+
+  test('a bad configuration is code 2, with all problems, on stderr', async () => {
+    const config = join(home, 'agent.yaml');
+    writeFileSync(config, 'limits: { interfaces: -1 }\nbogus: 1\n');
+    for (const more of [[], ['--check-config']]) {
+      const result = await agent('--config', config, ...more);
+      expect(result).toMatchObject({ code: 2, stdout: '' });
+      expect(result.stderr).toContain(`${config}:1:11: limits.interfaces: must be 1 to 65536`);
+      expect(result.stderr).toContain(`${config}:2:1: bogus: is not a known key`);
+    }
+  });
+});
+
+describe.skipIf(process.getuid?.() !== 0)('with a start', () => {
+  test('a state directory in use: code 1, one line, with holder and cure', async () => {
+    const held = openStateDir(join(home, 'state'));
+    const result = await agent();
+    held.release();
+    expect(result.code).toBe(1);
+    const [line, ...more] = entries(result.stderr);
+    expect(more).toEqual([]);
+    expect(line).toMatchObject({
+      level: 'error',
+      msg: 'start failed',
+      reason: 'STATE_DIR_LOCKED',
+      cure: expect.stringContaining('--state-dir'),
+    });
+    expect(line?.['error']).toContain(`pid ${process.pid}`);
+  });
+
+  test('a socket in use: code 1, and what was open is closed again', async () => {
+    const other = createServer().listen(join(home, 'agent.sock'));
+    const result = await agent();
+    expect(result.code).toBe(1);
+    expect(entries(result.stderr).at(-1)).toMatchObject({ msg: 'start failed' });
+    other.close();
+    openStateDir(join(home, 'state')).release();
+  });
+
+  test.each(['SIGTERM', 'SIGINT'] as const)('%s: code 0, socket gone, lock free', async (signal) => {
+    await using ns = createNamespace();
+    await using running = await startAgent({ namespace: ns });
+    expect(running.readyMs).toBeLessThan(3_000);
+    const ready = entries(running.log).find(({ msg }) => msg === 'ready');
+    expect(ready).toMatchObject({ level: 'info', pid: running.pid, addresses: [running.server] });
+    expect(ready?.['startup_ms']).toBeLessThan(2_000);
+    const node = await running.client().node.getNode();
+    expect(node).toMatchObject({
+      pid: running.pid,
+      cluster: 'default',
+      capabilities: expect.arrayContaining(['CAP_NET_ADMIN']),
+      nats: { state: NatsStatus_State.OFF },
+    });
+    expect(node.kernelFeatures).toMatchObject({ tunDevice: true, tunFlags: expect.arrayContaining(['IFF_MULTI_QUEUE']) });
+    expect(node.limits).toEqual({ interfaces: 4096, watchers: 256, messageBytes: 4194304, streamsPerConnection: 100 });
+    expect(Number(node.startupDuration?.nanos) + Number(node.startupDuration?.seconds) * 1e9).toBeGreaterThan(1e6);
+    process.kill(running.pid, signal);
+    const result = await running.ended();
+    expect(result.code).toBe(0);
+    expect(entries(result.stderr).slice(-2)).toMatchObject([{ msg: 'stopping', signal }, { msg: 'stopped' }]);
+    expect(existsSync(running.socket)).toBe(false);
+    openStateDir(running.stateDir).release();
+  });
+
+  test('an exception out of nowhere: logged once, code 1', async () => {
+    await using ns = createNamespace();
+    await using running = new Agent({
+      namespace: ns,
+      env: { NODE_OPTIONS: '--import=data:text/javascript,setTimeout(()=>{throw%20new%20Error(\'surprise\')},1500)' },
+    });
+    await running.start();
+    const result = await running.ended();
+    expect(result.code).toBe(1);
+    const last = entries(result.stderr).filter(({ level }) => level === 'error');
+    expect(last).toHaveLength(1);
+    expect(last[0]).toMatchObject({ error: { message: 'surprise', stack: expect.stringContaining('surprise') } });
+  });
+
+  test('a NATS that is not there does not hold up start or stop', async () => {
+    await using ns = createNamespace();
+    await using running = await startAgent({ namespace: ns, args: ['--nats', 'nats://u:hunter2@192.0.2.1:4222'] });
+    const { nats } = await running.client().node.getNode();
+    expect(nats).toMatchObject({ state: NatsStatus_State.CONNECTING, embedded: false });
+    const startedAt = performance.now();
+    const { stderr } = await running.stop();
+    expect(performance.now() - startedAt).toBeLessThan(3_000);
+    expect(stderr + JSON.stringify(nats, (_, value) => String(value))).not.toContain('hunter2');
+  });
+
+  test.skipIf(!natsBinary)('an embedded NATS comes with the agent and goes with it, however it goes', async () => {
+    // Not in a namespace of its own: loopback is down there, as on no real node.
+    await using running = await startAgent({ args: ['--nats', 'embedded'] });
+    for (const end of ['stop', 'kill9'] as const) {
+      const client = running.client();
+      let state: number | undefined;
+      for (let tries = 0; tries < 100 && state !== NatsStatus_State.CONNECTED; tries++) {
+        state = (await client.node.getNode()).nats?.state;
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      expect(state).toBe(NatsStatus_State.CONNECTED);
+      const pid = Number(readFileSync(join(running.stateDir, 'nats', 'server.pid'), 'utf8'));
+      await running[end]();
+      await eventually(() => !existsSync(`/proc/${pid}`), 'the server is gone');
+      if (end === 'stop') await running.start();
+    }
+  });
+
+  test('a bad state directory is refused before anything else is touched', async () => {
+    mkdirSync(join(home, 'state'), { mode: 0o700 });
+    await run(['chmod', '777', join(home, 'state')]);
+    const result = await agent();
+    expect(result.code).toBe(1);
+    expect(entries(result.stderr)).toMatchObject([{ reason: 'STATE_DIR_UNSAFE', cure: expect.stringMatching(/^chmod 700/) }]);
+  });
+});

@@ -1,0 +1,136 @@
+// `npm start` in a namespace of its own: what it prints works, and however it ends, no device, process or directory is left.
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { eventually } from '../flow/real-nats.ts';
+import { createNamespace, type Namespace } from '../harness/namespace.ts';
+import { type Child, run } from '../harness/process.ts';
+
+const DEMO = [process.execPath, join(import.meta.dirname, '../../scripts/demo.ts')];
+const TAPLANE = join(import.meta.dirname, '../../bin/taplane');
+
+function namespace(): Namespace {
+  const ns = createNamespace();
+  ns.ip('link set lo up');
+  return ns;
+}
+const devices = (ns: Namespace) =>
+  (ns.ip('-j link') as { ifname: string }[])
+    .map(({ ifname }) => ifname)
+    .filter((name) => name !== 'lo' && !/^(tunl|sit|gre|erspan|ip6|ip_vti|teql)/.test(name));
+const homes = () => readdirSync('/run').filter((name) => name.startsWith('taplane-demo-'));
+const processes = (ns: Namespace) => ns.run('ip', 'netns', 'pids', ns.name).split('\n').filter(Boolean).length;
+const serverOf = (child: Child) => /export TAPLANE_SERVER=(\S+)/.exec(child.stdout)?.[1] ?? '';
+const homeOf = (child: Child) => serverOf(child).replace(/^unix:(.*)\/agent\.sock$/, '$1');
+const agentPid = (child: Child) => Number(/pid (\d+), ready/.exec(child.stdout)?.[1]);
+const shown = (child: Child) => (child.stdout.includes('Ctrl-C ends') ? child : undefined);
+
+async function nothingLeft(ns: Namespace, child: Child): Promise<void> {
+  await eventually(() => devices(ns).length === 0, `devices gone: ${devices(ns)}`, 15_000);
+  await eventually(() => !existsSync(`/proc/${agentPid(child)}`), 'agent gone', 15_000);
+  // `ip netns pids` is itself in no namespace.
+  await eventually(() => processes(ns) === 0, 'processes gone', 15_000);
+}
+
+describe.skipIf(process.getuid?.() !== 0)('the demo', () => {
+  test('--once shows everything and leaves nothing', async () => {
+    await using ns = namespace();
+    const before = homes();
+    const result = await ns.exec([...DEMO, '--once']);
+    expect(result).toMatchObject({ code: 0, stderr: '' });
+    expect(result.stdout).toMatch(/demo0, a TUN, up, 10\.89\.0\.1\/24/);
+    expect(result.stdout).not.toContain('Ctrl-C');
+    expect(devices(ns)).toEqual([]);
+    expect(homes()).toEqual(before);
+    expect(processes(ns)).toBe(0);
+  }, 60_000);
+
+  test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
+    '%s takes everything away, also what the user made',
+    async (signal) => {
+      await using ns = namespace();
+      ns.run('ip', 'link', 'add', 'demo0', 'type', 'dummy');
+      ns.run('ip', 'address', 'add', '10.89.0.9/20', 'dev', 'demo0');
+      ns.run('ip', 'link', 'set', 'demo0', 'up');
+      ns.run('ip', 'tuntap', 'add', 'mine0', 'mode', 'tap');
+      await using child = ns.spawn(DEMO);
+      await child.until(shown, 'the demo is up', 30_000);
+      expect(child.stdout).toMatch(/demo1, a TUN, up, 10\.89\.16\.1\/24/);
+      expect(ns.run('ping', '-c', '1', '-W', '2', '10.89.16.1')).toContain('1 received');
+      for (const args of [
+        ['interface', 'create', 'lab0', '--mode', 'tap', '--up'],
+        ['interface', 'adopt', 'mine0'],
+      ]) {
+        expect(await run([TAPLANE, ...args], { env: { TAPLANE_SERVER: serverOf(child) } })).toMatchObject({ code: 0 });
+      }
+      const home = homeOf(child);
+      child.kill(signal);
+      const result = await child.ended;
+      expect(result).toMatchObject({ code: 0, stderr: '' });
+      // What was there before is there still.
+      expect(devices(ns).sort()).toEqual(['demo0', 'mine0']);
+      expect(existsSync(home)).toBe(false);
+      expect(processes(ns)).toBe(0);
+    },
+    60_000,
+  );
+
+  test('after a crash of the agent everything is taken away, and the log is kept', async () => {
+    await using ns = namespace();
+    await using child = ns.spawn(DEMO);
+    await child.until(shown, 'the demo is up', 30_000);
+    expect(
+      await run([TAPLANE, 'interface', 'create', 'lab0', '--mode', 'tun'], { env: { TAPLANE_SERVER: serverOf(child) } }),
+    ).toMatchObject({ code: 0 });
+    process.kill(agentPid(child), 'SIGKILL');
+    const result = await child.ended;
+    expect(result.code).toBe(1);
+    expect(result.stderr).toMatch(/The agent ended by SIGKILL\./);
+    const log = /log is kept: (\S+)/.exec(result.stderr)?.[1] ?? '';
+    expect(readFileSync(log, 'utf8')).toContain('"msg":"ready"');
+    await nothingLeft(ns, child);
+    await run(['rm', '-rf', homeOf(child)]);
+  }, 60_000);
+
+  test('kill -9 of the demo itself leaves no process and no demo device', async () => {
+    await using ns = namespace();
+    await using child = ns.spawn(DEMO);
+    await child.until(shown, 'the demo is up', 30_000);
+    child.kill('SIGKILL');
+    await nothingLeft(ns, child);
+    await run(['rm', '-rf', homeOf(child)]);
+  }, 60_000);
+
+  test('a signal in the middle of the start', async () => {
+    for (const afterMs of [50, 200, 350, 500, 800]) {
+      await using ns = namespace();
+      const before = homes();
+      await using child = ns.spawn(DEMO);
+      await new Promise((resolve) => setTimeout(resolve, afterMs));
+      child.kill('SIGINT');
+      await child.ended;
+      expect(devices(ns)).toEqual([]);
+      expect(processes(ns)).toBe(0);
+      expect(homes()).toEqual(before);
+    }
+  }, 60_000);
+
+  test.each([
+    [
+      'no /dev/net/tun',
+      ['unshare', '-m', 'sh', '-c', 'mount -t tmpfs none /dev/net && exec "$@"', 'sh'],
+      /\/dev\/net\/tun cannot be reached: ENOENT/,
+    ],
+    ['no right to create devices', ['setpriv', '--bounding-set', '-net_admin'], /CAP_NET_ADMIN is missing/],
+    ['not root', ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups'], /run it as root/],
+  ])('%s: what is wrong, the cure, code 1', async (_, behind, text) => {
+    const before = homes();
+    const result = await run([...behind, ...DEMO]);
+    expect(result.code).toBe(1);
+    expect(result.stdout).toBe('');
+    expect(result.stderr).toMatch(/^\nThe demo cannot run here:\n/);
+    expect(result.stderr).toMatch(text);
+    expect(homes()).toEqual(before);
+  });
+});

@@ -1,0 +1,94 @@
+// What a peer can do below gRPC, with frames of its own: whatever it sends, the server answers the next client.
+
+import { connect as connectHttp2, type OutgoingHttpHeaders } from 'node:http2';
+import { connect as connectSocket } from 'node:net';
+import { gzipSync } from 'node:zlib';
+import { expect, test } from 'vitest';
+import { served } from './served.ts';
+
+const LIST = '/taplane.v1.InterfaceService/ListInterfaces';
+const WATCH = '/taplane.v1.InterfaceService/WatchInterfaces';
+
+function frame(payload: Buffer, flag = 0, length = payload.length): Buffer {
+  const head = Buffer.alloc(5);
+  head.writeUInt8(flag, 0);
+  head.writeUInt32BE(length, 1);
+  return Buffer.concat([head, payload]);
+}
+
+/** Sends one call as it is; resolves with the status, or what became of the stream. */
+function send(path: string, headers: OutgoingHttpHeaders, body: Buffer | undefined, socketPath: string): Promise<string> {
+  const session = connectHttp2('http://taplane', { createConnection: () => connectSocket(socketPath) });
+  session.on('error', () => {});
+  return new Promise<string>((resolve) => {
+    const stream = session.request({ ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers', ...headers });
+    let status = '';
+    stream.on('response', (fields) => (status = String(fields['grpc-status'] ?? '')));
+    stream.on('trailers', (fields) => (status = String(fields['grpc-status'] ?? '')));
+    stream.on('error', () => {});
+    stream.on('close', () => resolve(status || `closed ${stream.rstCode}`));
+    setTimeout(() => stream.close(), 400).unref();
+    stream.resume();
+    stream.end(body);
+  }).finally(() => session.destroy());
+}
+
+test('odd paths, headers, encodings and bodies leave the server well', async () => {
+  await using agent = await served();
+  const empty = frame(Buffer.alloc(0));
+  const bomb = frame(gzipSync(Buffer.alloc(64 * 1024 * 1024)), 1);
+  const attempts: [string, OutgoingHttpHeaders, Buffer | undefined][] = [
+    ['/', {}, empty],
+    ['/%ff/\u00ff', {}, empty],
+    [`/${'x'.repeat(8000)}`, {}, empty],
+    [LIST, { 'content-type': 'text/html' }, empty],
+    [LIST, { 'grpc-timeout': 'soon' }, empty],
+    [LIST, { 'grpc-timeout': '99999999H' }, empty],
+    [LIST, { 'grpc-timeout': '0n' }, empty],
+    [LIST, { 'x-bin': '***' }, empty],
+    [LIST, {}, undefined],
+    [LIST, {}, Buffer.concat([empty, empty])],
+    [LIST, {}, Buffer.from([0, 0, 0])],
+    [LIST, {}, frame(Buffer.from('abc'), 0, 1000)],
+    [LIST, {}, frame(Buffer.from('abc'), 0, 0xffffffff)],
+    [LIST, {}, frame(Buffer.from('abc'), 1)],
+    [LIST, { 'grpc-encoding': 'gzip' }, frame(Buffer.from('abc'), 1)],
+    [LIST, { 'grpc-encoding': 'gzip' }, bomb],
+    [LIST, { 'grpc-encoding': 'lzma' }, frame(Buffer.from('abc'), 1)],
+    [WATCH, {}, Buffer.concat([empty, empty])],
+    [WATCH, {}, undefined],
+    ['/grpc.health.v1.Health/Watch', {}, frame(Buffer.from([0x0a, 0x7f]))],
+    ['/grpc.reflection.v1.ServerReflection/ServerReflectionInfo', {}, frame(Buffer.from([0xff, 0xff]))],
+  ];
+  for (const [path, headers, body] of attempts) await send(path, headers, body, agent.path);
+  for (const bytes of ['GET / HTTP/1.1\r\n\r\n', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00', '\x16\x03\x01']) {
+    await new Promise<void>((resolve) => {
+      const socket = connectSocket(agent.path, () => socket.write(bytes));
+      socket.on('error', () => {}).on('close', () => resolve());
+      setTimeout(() => socket.destroy(), 100);
+    });
+  }
+  expect((await agent.client.node.getNode()).name).toBe('node-a');
+  expect(agent.interfaces.watching()).toBe(0);
+  expect(agent.logged).toEqual([]);
+});
+
+test('a client that resets streams as fast as it opens them leaves nothing behind', async () => {
+  await using agent = await served();
+  for (let round = 0; round < 10; round += 1) {
+    const session = connectHttp2('http://taplane', { createConnection: () => connectSocket(agent.path) });
+    session.on('error', () => {});
+    for (let call = 0; call < 90 && !session.destroyed; call += 1) {
+      const stream = session.request({ ':method': 'POST', ':path': WATCH, 'content-type': 'application/grpc', te: 'trailers' });
+      stream.on('error', () => {});
+      stream.end(frame(Buffer.alloc(0)));
+      if (call % 2 === 0) stream.close(8);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    session.destroy();
+  }
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect(agent.interfaces.watching()).toBe(0);
+  expect((await agent.client.node.getNode()).name).toBe('node-a');
+  expect(agent.logged).toEqual([]);
+});

@@ -1,0 +1,48 @@
+// Three kinds of tests: `unit` needs nothing, `kernel` makes devices in fresh network namespaces, `e2e` starts real processes.
+// Without root the last two turn into one loudly skipped test for each file, so that a summary never hides them.
+
+import { defineConfig } from 'vitest/config';
+import { VitestReportWriter } from './scripts/vitest-report.ts';
+
+// Both are set by scripts/test.ts.
+const isRoot = process.getuid?.() === 0 && process.env['TAPLANE_TEST_NO_ROOT'] === undefined;
+const reportPath = process.env['TAPLANE_TEST_REPORT'];
+
+/** The kinds that touch the machine run after one another, and two files at a time: they measure. */
+function privileged(name: string, files: string[], groupOrder: number) {
+  return {
+    test: {
+      name,
+      include: isRoot ? files : [],
+      setupFiles: ['test/harness/each-file.ts'],
+      pool: 'forks' as const,
+      maxWorkers: 2,
+      sequence: { groupOrder },
+      testTimeout: 120_000,
+      hookTimeout: 120_000,
+      teardownTimeout: 20_000,
+    },
+  };
+}
+
+export default defineConfig({
+  test: {
+    slowTestThreshold: 5_000,
+    reporters: ['default', ...(reportPath ? [new VitestReportWriter(reportPath)] : [])],
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['test/**/*.test.ts', ...(isRoot ? [] : ['test/harness/needs-root.ts'])],
+          exclude: ['test/kernel/**', 'test/e2e/**', 'test/harness/**/*.kernel.test.ts'],
+          // koffi is a native addon: it wants a process, not a thread.
+          pool: 'forks',
+          sequence: { groupOrder: 0 },
+          testTimeout: 20_000,
+        },
+      },
+      privileged('kernel', ['test/kernel/**/*.test.ts', 'test/harness/**/*.kernel.test.ts'], 1),
+      privileged('e2e', ['test/e2e/**/*.test.ts'], 2),
+    ],
+  },
+});
