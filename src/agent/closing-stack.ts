@@ -35,7 +35,11 @@ export class ClosingStack {
       const startedAt = performance.now();
       // A part whose turn comes after the time is up is still asked, it is only not waited for.
       const allowedMs = Math.max(0, Math.min(this.#partMs, until - startedAt));
-      const ended = await Promise.race([this.#closeOne(part), sleep(allowedMs, 'late' as const)]);
+      // Cancelled as soon as the part has closed: a timer that ticks on would keep the process from ending.
+      const timer = new AbortController();
+      const late = sleep(allowedMs, 'late' as const, { signal: timer.signal }).catch(() => 'late' as const);
+      const ended = await Promise.race([this.#closeOne(part), late]);
+      timer.abort();
       const fields = { step: part.name, duration_ms: Math.round(performance.now() - startedAt) };
       if (ended === 'closed') this.#log.debug(fields, 'closed');
       else clean = false;

@@ -2,6 +2,7 @@
 
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
+import type { Node } from '../gen/taplane/v1/node_service.ts';
 import { examples } from './interface.ts';
 import { message, print, printDocument } from './output.ts';
 import { type Settings, settingsOf, withClient } from './settings.ts';
@@ -28,9 +29,12 @@ async function version(options: { client?: boolean }, settings: Settings): Promi
   const client = { version: clientVersion(), nodeVersion: process.versions.node };
   const timeout = Math.min(settings.timeout, ANSWER_WITHIN_MS);
   let cause: unknown;
-  const asked = options.client
-    ? undefined
-    : await withClient({ ...settings, timeout }, ({ node }) => node.getNode()).catch((error: unknown) => void (cause = error));
+  let asked: Node | undefined;
+  try {
+    if (!options.client) asked = await withClient({ ...settings, timeout }, ({ node }) => node.getNode());
+  } catch (error) {
+    cause = error;
+  }
   const server = asked ? { version: asked.version, nodeVersion: asked.nodeVersion, node: asked.name } : undefined;
   if (settings.output === 'json' || settings.output === 'yaml')
     await printDocument(settings.output, { client, ...(server && { server }), protocol: PROTOCOL });

@@ -80,7 +80,7 @@ export class Registry {
       updateTime: timestamp(record.updateTimeMs),
       generation: BigInt(record.generation),
       spec: record.spec,
-      status: statusOf(actual, entry.conditions.isTrue('Ready'), record.generation, entry.conditions.list()),
+      status: statusOf(actual, entry.conditions.isTrue('Ready'), record.generation, entry.conditions.list(), entry.repairs),
       plan: steps.map(planStep),
     };
   }

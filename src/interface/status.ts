@@ -19,7 +19,7 @@ import type { Actual } from './plan.ts';
 const scopes: Record<number, Address_Scope> = { 0: Address_Scope.GLOBAL, 253: Address_Scope.LINK, 254: Address_Scope.HOST };
 
 /** Status of an interface; `ready` tells whether it is as its spec says. */
-export function statusOf(actual: Actual, ready: boolean, generation: number, conditions: Condition[]): InterfaceStatus {
+export function statusOf(actual: Actual, ready: boolean, generation: number, conditions: Condition[], repairs = 0): InterfaceStatus {
   const link = actual.link;
   const counters = link?.counters;
   return {
@@ -52,6 +52,7 @@ export function statusOf(actual: Actual, ready: boolean, generation: number, con
             carrierChanges: link?.carrierChanges ?? 0,
           },
     conditions,
+    repairs: BigInt(repairs),
   };
 }
 

@@ -69,8 +69,12 @@ async function loadResponders(): Promise<Map<string, Respond>> {
         let answer: unknown;
         let ask: ((message: unknown) => void) | undefined;
         const stream = {
-          on: (event: string, listener: () => void) => event === 'data' && (ask = listener),
-          write: (message: unknown) => (answer = message),
+          on(event: string, listener: () => void) {
+            if (event === 'data') ask = listener;
+          },
+          write(message: unknown) {
+            answer = message;
+          },
         };
         (implementation[name] ?? implementation['ServerReflectionInfo'])?.(stream);
         ask?.(method.requestDeserialize(request));

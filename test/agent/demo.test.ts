@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { eventually } from '../flow/real-nats.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
-import { type Child, run } from '../harness/process.ts';
+import { type Child, run, runSync } from '../harness/process.ts';
 
 const DEMO = [process.execPath, join(import.meta.dirname, '../../scripts/demo.ts')];
 const TAPLANE = join(import.meta.dirname, '../../bin/taplane');
@@ -20,7 +20,7 @@ const devices = (ns: Namespace) =>
     .map(({ ifname }) => ifname)
     .filter((name) => name !== 'lo' && !/^(tunl|sit|gre|erspan|ip6|ip_vti|teql)/.test(name));
 const homes = () => readdirSync('/run').filter((name) => name.startsWith('taplane-demo-'));
-const processes = (ns: Namespace) => ns.run('ip', 'netns', 'pids', ns.name).split('\n').filter(Boolean).length;
+const processes = (ns: Namespace) => runSync('ip', 'netns', 'pids', ns.name).split('\n').filter(Boolean).length;
 const serverOf = (child: Child) => /export TAPLANE_SERVER=(\S+)/.exec(child.stdout)?.[1] ?? '';
 const homeOf = (child: Child) => serverOf(child).replace(/^unix:(.*)\/agent\.sock$/, '$1');
 const agentPid = (child: Child) => Number(/pid (\d+), ready/.exec(child.stdout)?.[1]);
@@ -29,7 +29,6 @@ const shown = (child: Child) => (child.stdout.includes('Ctrl-C ends') ? child : 
 async function nothingLeft(ns: Namespace, child: Child): Promise<void> {
   await eventually(() => devices(ns).length === 0, `devices gone: ${devices(ns)}`, 15_000);
   await eventually(() => !existsSync(`/proc/${agentPid(child)}`), 'agent gone', 15_000);
-  // `ip netns pids` is itself in no namespace.
   await eventually(() => processes(ns) === 0, 'processes gone', 15_000);
 }
 
@@ -50,7 +49,7 @@ describe.skipIf(process.getuid?.() !== 0)('the demo', () => {
     '%s takes everything away, also what the user made',
     async (signal) => {
       await using ns = namespace();
-      ns.run('ip', 'link', 'add', 'demo0', 'type', 'dummy');
+      ns.run('ip', 'link', 'add', 'demo0', 'type', 'bridge');
       ns.run('ip', 'address', 'add', '10.89.0.9/20', 'dev', 'demo0');
       ns.run('ip', 'link', 'set', 'demo0', 'up');
       ns.run('ip', 'tuntap', 'add', 'mine0', 'mode', 'tap');

@@ -7,6 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { eventually, served } from './served.ts';
 
 const require = createRequire(import.meta.url);
+// biome-ignore lint/correctness/noUndeclaredDependencies: a foreign client reads .proto files; grpc-js brings the reader.
 const protoLoader = require('@grpc/proto-loader') as {
   loadSync(file: string, options: object): Parameters<typeof loadPackageDefinition>[0];
 };
@@ -14,8 +15,8 @@ const shipped = (library: string, file: string) => join(dirname(require.resolve(
 
 function client(file: string, service: string, address: string) {
   const loaded = loadPackageDefinition(protoLoader.loadSync(file, { keepCase: false, enums: String, oneofs: true }));
-  const constructor = service.split('.').reduce<unknown>((at, key) => (at as GrpcObject)[key], loaded) as ServiceClientConstructor;
-  return new constructor(address, credentials.createInsecure()) as unknown as Record<string, (...arguments_: unknown[]) => never> & {
+  const ServiceClient = service.split('.').reduce<unknown>((at, key) => (at as GrpcObject)[key], loaded) as ServiceClientConstructor;
+  return new ServiceClient(address, credentials.createInsecure()) as unknown as Record<string, (...arguments_: unknown[]) => never> & {
     close(): void;
   };
 }

@@ -492,6 +492,8 @@ export interface InterfaceStatus {
     | undefined;
   /** What is well and what is not. One condition a type. */
   conditions: Condition[];
+  /** How often what others changed was put back, since the agent started. */
+  repairs: bigint;
 }
 
 /** Life of the interface. */
@@ -2294,6 +2296,7 @@ function createBaseInterfaceStatus(): InterfaceStatus {
     holders: [],
     counters: undefined,
     conditions: [],
+    repairs: 0n,
   };
 }
 
@@ -2346,6 +2349,12 @@ export const InterfaceStatus: MessageFns<InterfaceStatus> = {
     }
     for (const v of message.conditions) {
       Condition.encode(v!, writer.uint32(122).fork()).join();
+    }
+    if (message.repairs !== 0n) {
+      if (BigInt.asUintN(64, message.repairs) !== message.repairs) {
+        throw new globalThis.Error("value provided for field message.repairs of type uint64 too large");
+      }
+      writer.uint32(128).uint64(message.repairs);
     }
     return writer;
   },
@@ -2483,6 +2492,14 @@ export const InterfaceStatus: MessageFns<InterfaceStatus> = {
             message.conditions.push(Condition.decode(reader, reader.uint32()));
             continue;
           }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.repairs = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2540,6 +2557,7 @@ export const InterfaceStatus: MessageFns<InterfaceStatus> = {
       conditions: globalThis.Array.isArray(object?.conditions)
         ? object.conditions.map((e: any) => Condition.fromJSON(e))
         : [],
+      repairs: isSet(object.repairs) ? BigInt(object.repairs) : 0n,
     };
   },
 
@@ -2590,6 +2608,9 @@ export const InterfaceStatus: MessageFns<InterfaceStatus> = {
     if (message.conditions?.length) {
       obj.conditions = message.conditions.map((e) => Condition.toJSON(e));
     }
+    if (message.repairs !== 0n) {
+      obj.repairs = message.repairs.toString();
+    }
     return obj;
   },
 
@@ -2617,6 +2638,7 @@ export const InterfaceStatus: MessageFns<InterfaceStatus> = {
       ? InterfaceCounters.fromPartial(object.counters)
       : undefined;
     message.conditions = object.conditions?.map((e) => Condition.fromPartial(e)) || [];
+    message.repairs = (object.repairs !== undefined && object.repairs !== null) ? BigInt(object.repairs) : 0n;
     return message;
   },
 };
