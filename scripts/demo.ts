@@ -18,11 +18,16 @@ import { freeSubnet, usedNetworks } from './demo-subnet.ts';
 const ROOT = dirname(import.meta.dirname);
 const { values: flags } = parseArgs({ options: { once: { type: 'boolean', default: false } } });
 
+// Before anything is made: until here a signal just ends the process.
+const interrupted = new Promise<void>((resolve) => {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve());
+});
+
 // TAPLANE_* of the caller's shell means another agent; the variable for debugging does no harm.
 for (const name of Object.keys(process.env)) if (name.startsWith('TAPLANE_') && name !== 'TAPLANE_DEBUG') delete process.env[name];
 
-/** A short path, since a unix socket has room for 107 bytes. */
-const home = mkdtempSync(join(process.getuid?.() === 0 ? '/run' : tmpdir(), 'taplane-demo-'));
+/** All of them short, since a unix socket has room for 107 bytes. */
+const home = mkdtempSync(join(process.env['XDG_RUNTIME_DIR'] || (process.getuid?.() === 0 ? '/run' : tmpdir()), 'taplane-demo-'));
 const server = `unix:${home}/agent.sock`;
 const logFile = join(home, 'agent.log');
 const before = new Set(deviceNames(readFileSync('/proc/net/dev', 'utf8')));
@@ -32,9 +37,6 @@ const settings: DemoAgentOptions = {
   nats: executable('nats-server') ? 'embedded' : 'off',
   logFile,
 };
-const interrupted = new Promise<void>((resolve) => {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve());
-});
 
 let starting: Promise<DemoAgent> | undefined;
 let agent: DemoAgent | undefined;
@@ -105,7 +107,7 @@ function print(node: Node, { pid, startupMs }: DemoAgent, device: string, subnet
     ['bin/taplane interface list', 'what is there'],
     ['bin/taplane interface watch', 'and what becomes of it'],
     [`ping -c 1 ${subnet}.1`, 'the kernel answers on the address'],
-    [`ip address flush dev ${device}`, 'the agent puts it back'],
+    [`ip address del ${subnet}.1/24 dev ${device}`, 'the agent puts it back'],
     [`bin/taplane interface create lab0 --mode tap --address ${nextTo(subnet)}.1/24 --up`, 'one of your own'],
     ['bin/taplane doctor', 'what is not well on this node, and the cure'],
   ];

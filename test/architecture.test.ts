@@ -170,25 +170,35 @@ describe('the kernel', () => {
 });
 
 describe('lock file', () => {
-  const lock = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8'));
+  const entry = (name: string, version: string) => ({ [`node_modules/${name}`]: { version } });
+  const good = {
+    '': { engines: { node: '>=24.17.0' } },
+    ...Object.assign({}, ...Object.entries(FLOORS).map(([name, floors]) => entry(name, Object.values(floors)[0] ?? ''))),
+  };
 
-  it('is above the floors, and not tied to where packages were fetched from', () => {
-    expect(checkLockFile(lock)).toEqual([]);
+  it('is whole, above the floors, and not tied to where packages were fetched from', () => {
+    expect(checkLockFile(JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')))).toEqual([]);
+    expect(checkLockFile({ packages: good })).toEqual([]);
   });
 
-  it('is caught below each floor, with a foreign major version, a package missing, a place recorded, an engine too old', () => {
+  it('is caught below each floor, with a foreign major version, and without one of these packages', () => {
     for (const name of Object.keys(FLOORS)) {
       for (const version of ['0.0.1', `${Object.keys(FLOORS[name] ?? {})[0]}.0.0`, '99.0.0']) {
-        const bad = { packages: { ...lock.packages, [`node_modules/x/node_modules/${name}`]: { version } } };
-        expect(checkLockFile(bad), `${name} ${version}`).toEqual([expect.stringContaining('below its floor')]);
+        const bad = { ...good, ...entry(`x/node_modules/${name}`, version) };
+        expect(checkLockFile({ packages: bad }), `${name} ${version}`).toEqual([expect.stringContaining('below its floor')]);
       }
-      const without = Object.fromEntries(Object.entries(lock.packages).filter(([path]) => !path.endsWith(`node_modules/${name}`)));
-      expect(checkLockFile({ packages: without } as typeof lock)).toContain(`package-lock.json: ${name} is not there`);
+      const { [`node_modules/${name}`]: _, ...without } = good;
+      expect(checkLockFile({ packages: without })).toEqual([`package-lock.json: ${name} is not there`]);
     }
-    const tied = { packages: { ...lock.packages, 'node_modules/a': { version: '1.0.0', resolved: 'https://packages.example.net/a.tgz' } } };
-    expect(checkLockFile(tied)).toEqual(['package-lock.json: node_modules/a is tied to packages.example.net']);
-    const old = { packages: { ...lock.packages, '': { engines: { node: '>=22.0.0' } } } };
-    expect(checkLockFile(old)).toEqual([expect.stringContaining('engines.node >=22.0.0')]);
+  });
+
+  it('is caught with a place recorded, a platform missing, an engine too old', () => {
+    const tied = { ...good, 'node_modules/a': { version: '1.0.0', resolved: 'https://packages.example.net/a.tgz' } };
+    expect(checkLockFile({ packages: tied })).toEqual(['package-lock.json: node_modules/a is tied to packages.example.net']);
+    const partial = { ...good, 'node_modules/a': { version: '1.0.0', optionalDependencies: { 'a-arm': '1.0.0' } } };
+    expect(checkLockFile({ packages: partial })).toEqual(['package-lock.json: node_modules/a is without a-arm: npm ci refuses that']);
+    const old = { ...good, '': { engines: { node: '>=22.0.0' } } };
+    expect(checkLockFile({ packages: old })).toEqual([expect.stringContaining('engines.node >=22.0.0')]);
   });
 });
 

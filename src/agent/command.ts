@@ -9,6 +9,7 @@ import { ConfigError } from './config-error.ts';
 import { type Log, openLog } from './log.ts';
 
 const LINGER_MS = 500;
+const IMPATIENT_MS = 1_000;
 
 export async function runAgent(options: AgentOptions): Promise<number> {
   let config: Config;
@@ -36,8 +37,6 @@ export async function runAgent(options: AgentOptions): Promise<number> {
     return 1;
   }
   const signal = await stopSignal;
-  // Who asks twice does not want to wait.
-  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => process.exit(1));
   log.info({ signal }, 'stopping');
   const startedAt = performance.now();
   const clean = await agent.stop();
@@ -48,9 +47,21 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   return code;
 }
 
+/**
+ * Resolves with the first signal. Repeated ones are expected and change nothing: the kernel sends PR_SET_PDEATHSIG once for each
+ * thread of a dying parent, and npm passes on the Ctrl-C that the terminal has sent as well. Only a second Ctrl-C that comes
+ * clearly later is somebody who does not want to wait. The listeners stay, since without one a signal would end the process.
+ */
 function nextSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
-    for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, resolve);
+    let firstAt: number | undefined;
+    for (const name of ['SIGTERM', 'SIGINT'] as const) {
+      process.on(name, () => {
+        firstAt ??= performance.now();
+        if (name === 'SIGINT' && performance.now() - firstAt > IMPATIENT_MS) process.exit(1);
+        resolve(name);
+      });
+    }
   });
 }
 

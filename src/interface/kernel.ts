@@ -120,7 +120,7 @@ export class Kernel {
       link.tun?.mode !== 'tap'
         ? []
         : (snapshot?.neighbours.get(index) ?? (snapshot ? [] : ours(this.#netlink.dump('list neighbours', dumpNeighbours(index), readNeighbour))));
-    const severalV4 = addresses.filter((item) => item.family === AF_INET).length > 1;
+    const someV4 = addresses.some((item) => item.family === AF_INET);
     const globalV6 = link.up && addresses.some((item) => item.family === AF_INET6 && item.scope === 0);
     return {
       link,
@@ -129,7 +129,7 @@ export class Kernel {
       routes,
       neighbours,
       sysctls: this.sysctls(name, sysctlKeys),
-      promotesSecondaries: severalV4 && this.#anySet('ipv4/promote_secondaries', name),
+      promotesSecondaries: someV4 && this.#anySet('ipv4/promote_secondaries', name),
       keepsAddresses: globalV6 && this.#anySet('ipv6/keep_addr_on_down', name),
     };
   }

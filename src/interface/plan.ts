@@ -2,13 +2,14 @@
 // all go through here. What others put on the device is left alone: only objects that carry our protocol number, or that the
 // spec before had, are removed.
 //
-// Order: settings, link attributes, removals, addresses, up, routes, neighbours.
+// Order: settings, link attributes, routes and neighbours that go, addresses that come, addresses that go, up, routes, neighbours.
+// What the kernel itself drops along with an object is foreseen, so that one plan is enough.
 
 import { AF_INET, AF_INET6, type LinkAddress } from '../sys/netlink/address.ts';
 import type { Link } from '../sys/netlink/link.ts';
 import { type LinkNeighbour, NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
 import { type LinkRoute, RTPROT_KERNEL } from '../sys/netlink/route.ts';
-import { addressIdentity, type Desired, type DesiredRoute, FOREVER, routeIdentity, TAPLANE_PROTOCOL } from './desired.ts';
+import { addressIdentity, type Desired, type DesiredAddress, type DesiredRoute, FOREVER, routeIdentity, TAPLANE_PROTOCOL } from './desired.ts';
 import { networkOf } from './inet.ts';
 import type { Step } from './step.ts';
 
@@ -40,6 +41,7 @@ export const nothing: Actual = {
 };
 
 const IFA_F_SECONDARY = 0x01;
+const PROMOTE = 'ipv4/promote_secondaries';
 /** Seconds by which the kernel's count of a lifetime may differ from ours. */
 const LIFETIME_SLACK = 5;
 
@@ -74,17 +76,19 @@ export function plan(desired: Desired, actual: Actual, before?: Desired): Step[]
   }
   const goesDown = link?.up === true && !desired.up;
   const removed = removals(desired, actual, before, name);
-  steps.push(...removed);
+  // Secondary ones first: a primary one would take them along.
+  const gone = removed.filter((step) => step.kind === 'delete-address').sort((a, b) => Number(isSecondary(b.address)) - Number(isSecondary(a.address)));
+  steps.push(...removed.filter((step) => step.kind !== 'delete-address'));
   if (goesDown) steps.push({ kind: 'set-link', name, change: { up: false } });
-  steps.push(...addressSteps(desired, remaining(actual, removed, goesDown), name));
+  const added = addressSteps(desired, goesDown ? staying(actual) : actual.addresses, name);
+  // New addresses come before old ones go, so that the interface is never without.
+  if (!actual.promotesSecondaries && takesAlong(gone, actual, desired)) {
+    steps.push({ kind: 'set-sysctl', name, key: PROMOTE, value: '1', before: '0' });
+  }
+  steps.push(...added, ...gone);
   if (desired.up) {
     if (link?.up !== true) steps.push({ kind: 'set-link', name, change: { up: true } });
-    steps.push(...routeSteps(desired, actual, name));
-    for (const neighbour of desired.neighbours) {
-      const is = actual.neighbours.find((item) => item.address.equals(neighbour.address));
-      if (is !== undefined && (is.state & NUD_PERMANENT) !== 0 && is.hardwareAddress.equals(neighbour.hardwareAddress)) continue;
-      steps.push({ kind: 'set-neighbour', name, neighbour, existing: is !== undefined });
-    }
+    steps.push(...routeAndNeighbourSteps(desired, surviving(desired, actual, steps), name));
   }
   return steps;
 }
@@ -118,23 +122,40 @@ function removals(desired: Desired, actual: Actual, before: Desired | undefined,
   return steps;
 }
 
-/** The addresses that are still there after the removals, with what the kernel takes along. */
-function remaining(actual: Actual, removed: Step[], goesDown: boolean): LinkAddress[] {
-  const gone = new Set<LinkAddress>();
-  for (const step of removed) {
-    if (step.kind !== 'delete-address') continue;
-    const address = step.address as LinkAddress;
-    gone.add(address);
-    if (address.family !== AF_INET || actual.promotesSecondaries || (address.flags & IFA_F_SECONDARY) !== 0) continue;
-    for (const other of actual.addresses) {
-      if ((other.flags & IFA_F_SECONDARY) !== 0 && other.prefixLength === address.prefixLength && subnet(other) === subnet(address)) gone.add(other);
-    }
-  }
-  return actual.addresses.filter((address) => !gone.has(address) && !(goesDown && address.family === AF_INET6 && !actual.keepsAddresses));
+/** The addresses that are still there when the link has gone down. */
+function staying(actual: Actual): LinkAddress[] {
+  return actual.addresses.filter((address) => address.family !== AF_INET6 || actual.keepsAddresses);
 }
 
-function subnet(address: LinkAddress): string {
+/** Whether an IPv4 address that goes is the primary one of a subnet in which others stay: they would go with it. */
+function takesAlong(gone: Step[], actual: Actual, desired: Desired): boolean {
+  return gone.some((step) => {
+    const address = step.kind === 'delete-address' ? step.address : undefined;
+    if (address === undefined || address.family !== AF_INET || isSecondary(address)) return false;
+    const same = (other: DesiredAddress | LinkAddress): boolean => other.family === AF_INET && other.prefixLength === address.prefixLength && subnet(other) === subnet(address);
+    const leaving = new Set(gone.map((item) => (item.kind === 'delete-address' ? addressIdentity(item.address) : '')));
+    return [...actual.addresses, ...desired.addresses].some((other) => same(other) && !leaving.has(addressIdentity(other)));
+  });
+}
+
+function isSecondary(address: object): boolean {
+  return 'flags' in address && (Number(address.flags) & IFA_F_SECONDARY) !== 0;
+}
+
+function subnet(address: DesiredAddress | LinkAddress): string {
   return networkOf({ family: AF_INET, bytes: address.peer ?? address.local, prefixLength: address.prefixLength }).toString('hex');
+}
+
+/** Routes and neighbours that are left when the steps so far have run: the kernel drops IPv4 ones with the last IPv4 address, and all neighbours with the MAC. */
+function surviving(desired: Desired, actual: Actual, steps: Step[]): Pick<Actual, 'routes' | 'neighbours'> {
+  const isV4 = (item: { family: number }): boolean => item.family === AF_INET;
+  const leaving = new Set(steps.map((step) => (step.kind === 'delete-address' ? addressIdentity(step.address) : '')));
+  const lastV4 = actual.addresses.some(isV4) && !desired.addresses.some(isV4) && !actual.addresses.some((item) => isV4(item) && !leaving.has(addressIdentity(item)));
+  const newMac = steps.some((step) => step.kind === 'set-link' && step.change.address !== undefined);
+  return {
+    routes: lastV4 ? actual.routes.filter((item) => !isV4(item)) : actual.routes,
+    neighbours: newMac ? [] : lastV4 ? actual.neighbours.filter((item) => !isV4(item)) : actual.neighbours,
+  };
 }
 
 function addressSteps(desired: Desired, present: LinkAddress[], name: string): Step[] {
@@ -152,18 +173,20 @@ function sameLifetime(wanted: number, is: number): boolean {
   return wanted === FOREVER || is === FOREVER ? wanted === is : Math.abs(wanted - is) <= LIFETIME_SLACK;
 }
 
-function routeSteps(desired: Desired, actual: Actual, name: string): Step[] {
-  const present = new Map(actual.routes.filter((route) => route.protocol !== RTPROT_KERNEL).map((route) => [routeIdentity(route), route]));
+function routeAndNeighbourSteps(desired: Desired, { routes, neighbours }: Pick<Actual, 'routes' | 'neighbours'>, name: string): Step[] {
+  const present = new Map(routes.filter((route) => route.protocol !== RTPROT_KERNEL).map((route) => [routeIdentity(route), route]));
   const wanted = desired.routes.filter((route) => {
     const is = present.get(routeIdentity(route));
     return is === undefined || !sameRoute(route, is);
   });
   // On-link routes first: gateways of the others may be reached through them.
-  return [...wanted.filter((route) => route.gateway === undefined), ...wanted.filter((route) => route.gateway !== undefined)].map((route) => ({
-    kind: 'add-route',
-    name,
-    route,
-  }));
+  const steps: Step[] = [...wanted.filter((route) => route.gateway === undefined), ...wanted.filter((route) => route.gateway !== undefined)].map((route) => ({ kind: 'add-route', name, route }));
+  for (const neighbour of desired.neighbours) {
+    const is = neighbours.find((item) => item.address.equals(neighbour.address));
+    if (is !== undefined && (is.state & NUD_PERMANENT) !== 0 && is.hardwareAddress.equals(neighbour.hardwareAddress)) continue;
+    steps.push({ kind: 'set-neighbour', name, neighbour, existing: is !== undefined });
+  }
+  return steps;
 }
 
 function sameRoute(wanted: DesiredRoute, is: LinkRoute): boolean {

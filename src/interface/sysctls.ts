@@ -1,5 +1,6 @@
 // Kernel settings of an interface that a client may set, with their ranges (Documentation/networking/ip-sysctl.rst). Pure.
-// Left out on purpose: what opens the node to its neighbours (route_localnet, accept_source_route, bootp_relay) or is not per device.
+// Left out on purpose: what opens the node to its neighbours (route_localnet, accept_source_route, bootp_relay), what is not per
+// device, and promote_secondaries, which plans turn on when they need it.
 
 const flag: [number, number] = [0, 1];
 
@@ -13,7 +14,6 @@ const allowed: Record<string, [low: number, high: number]> = {
   'ipv4/forwarding': flag,
   'ipv4/ignore_routes_with_linkdown': flag,
   'ipv4/log_martians': flag,
-  'ipv4/promote_secondaries': flag,
   'ipv4/proxy_arp': flag,
   'ipv4/proxy_arp_pvlan': flag,
   'ipv4/rp_filter': [0, 2],

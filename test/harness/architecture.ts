@@ -155,7 +155,10 @@ export function checkNoShellingOut(files: SourceFile[]): string[] {
 }
 
 interface LockFile {
-  packages: Record<string, { version?: string; resolved?: string; engines?: { node?: string } }>;
+  packages: Record<
+    string,
+    { version?: string; resolved?: string; engines?: { node?: string }; optionalDependencies?: Record<string, string> }
+  >;
 }
 
 /** Below these there are known faults that Taplane would inherit: by major version, the least that is accepted; others are refused. */
@@ -169,8 +172,13 @@ export const FLOORS: Record<string, Record<number, string>> = {
 export function checkLockFile(lock: LockFile): string[] {
   const violations: string[] = [];
   const seen = new Set<string>();
-  for (const [path, { version = '', resolved }] of Object.entries(lock.packages)) {
-    const name = path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length);
+  const nameOf = (path: string) => path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length);
+  const names = new Set(Object.keys(lock.packages).map(nameOf));
+  for (const [path, { version = '', resolved, optionalDependencies = {} }] of Object.entries(lock.packages)) {
+    const name = nameOf(path);
+    // npm writes such a lock file when the package of some platform cannot be fetched, and then refuses to install from it.
+    const absent = Object.keys(optionalDependencies).filter((optional) => !names.has(optional));
+    if (absent.length > 0) violations.push(`package-lock.json: ${path} is without ${absent.join(', ')}: npm ci refuses that`);
     if (resolved) violations.push(`package-lock.json: ${path} is tied to ${new URL(resolved).host}`);
     const floors = path === '' ? undefined : FLOORS[name];
     if (!floors) continue;

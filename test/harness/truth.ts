@@ -71,7 +71,6 @@ export interface Tuntap {
   flags: string[];
   user?: number;
   group?: number;
-  processes: { name: string; pid: number }[];
 }
 
 export function links(ns: Namespace): Link[] {
@@ -107,7 +106,7 @@ export function neighbours(ns: Namespace, device?: string): Neighbour[] {
 }
 
 export function tuntaps(ns: Namespace): Tuntap[] {
-  return JSON.parse(ns.run('ip', '-j', '-d', 'tuntap') || '[]');
+  return JSON.parse(ns.run('ip', '-j', 'tuntap') || '[]');
 }
 
 /** `sysctl(ns, 'net/ipv4/conf/tap0/forwarding')`, without the line end. Throws when there is no such key. */

@@ -42,7 +42,7 @@ export function describe(direction: '>' | '<' | '!', message: Message): string {
 function show(body: object): string {
   const shown: string[] = [];
   for (const [key, value] of Object.entries(body)) {
-    if (value === undefined || value === 0 || value === '' || value === false) continue;
+    if (value === undefined || value === 0 || value === 0n || value === '' || value === false) continue;
     if (Buffer.isBuffer(value)) {
       if (value.length > 0) shown.push(`${key}=${value.toString('hex')}`);
     } else if (typeof value === 'object') {

@@ -85,13 +85,15 @@ export function decode(datagram: Buffer): Message[] {
 export function readAck(message: Message): Ack {
   const { payload, flags } = message;
   if (payload.length < 4) return message.type === NLMSG_DONE ? { errno: 0, text: '', offset: 0 } : { errno: 74, text: 'short error message', offset: 0 };
-  const errno = -payload.readInt32LE(0);
+  // Not `-x`, which makes -0 of an ack.
+  const errno = 0 - payload.readInt32LE(0);
   if ((flags & NLM_F_ACK_TLVS) === 0) return { errno, text: '', offset: 0 };
   let attributesAt = 4;
   if (message.type === NLMSG_ERROR) {
     if (payload.length < 4 + HEADER) return { errno, text: '', offset: 0 };
     // Uncapped errors repeat the whole request, acks and capped errors only its header.
     const echoed = (flags & NLM_F_CAPPED) !== 0 || errno === 0 ? HEADER : payload.readUInt32LE(4);
+    if (echoed > payload.length) return { errno, text: '', offset: 0 };
     attributesAt = 4 + ((echoed + 3) & ~3);
   }
   const attributes = readAttributes(payload, attributesAt);

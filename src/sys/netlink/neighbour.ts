@@ -1,5 +1,6 @@
 // Neighbours: struct ndmsg and NDA_* attributes (linux/neighbour.h). Pure bytes.
 
+import { AF_INET, AF_INET6 } from './address.ts';
 import { attribute, readAttributes, readU8, u8Attribute, u32Attribute } from './attribute.ts';
 import { NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, type Request } from './message.ts';
 
@@ -33,7 +34,8 @@ export function readNeighbour(payload: Buffer): LinkNeighbour | undefined {
   if (payload.length < HEADER) return undefined;
   const attributes = readAttributes(payload, HEADER);
   const address = attributes.get(NDA_DST);
-  if (address === undefined || (address.length !== 4 && address.length !== 16)) return undefined;
+  const size = { [AF_INET]: 4, [AF_INET6]: 16 }[payload.readUInt8(0)];
+  if (address === undefined || address.length !== size) return undefined;
   return {
     index: payload.readInt32LE(4),
     family: payload.readUInt8(0),

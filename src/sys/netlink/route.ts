@@ -57,12 +57,14 @@ export function readRoute(payload: Buffer): LinkRoute | undefined {
   const family = payload.readUInt8(0);
   if (family !== AF_INET && family !== AF_INET6) return undefined;
   const attributes = readAttributes(payload, HEADER);
+  const size = family === AF_INET ? 4 : 16;
+  if ([RTA_DST, RTA_GATEWAY, RTA_PREFSRC].some((type) => (attributes.get(type)?.length ?? size) !== size)) return undefined;
   const metrics = attributes.get(RTA_METRICS);
   const copy = (value: Buffer | undefined): Buffer | undefined => (value === undefined ? undefined : Buffer.from(value));
   return {
     index: readU32(attributes.get(RTA_OIF)),
     family,
-    destination: copy(attributes.get(RTA_DST)) ?? Buffer.alloc(family === AF_INET ? 4 : 16),
+    destination: copy(attributes.get(RTA_DST)) ?? Buffer.alloc(size),
     prefixLength: payload.readUInt8(1),
     table: readU32(attributes.get(RTA_TABLE), payload.readUInt8(4)),
     protocol: payload.readUInt8(5),
