@@ -43,7 +43,8 @@ export class Broadcast {
     this.#history.push(entry);
     if (this.#history.length > 2 * HISTORY) this.#history.splice(0, this.#history.length - HISTORY);
     for (const watcher of this.#watchers) {
-      if (watcher.backlog.length < BACKLOG) watcher.backlog.push(entry);
+      // Once one was lost none may follow it: the last token that it gets must be of the event before the gap.
+      if (!watcher.overflown && watcher.backlog.length < BACKLOG) watcher.backlog.push(entry);
       else watcher.overflown = true;
       watcher.wake();
     }

@@ -2,8 +2,8 @@
 // id -> watchers -> answer. Dying or failing between the two writes means that the change never was.
 
 import { randomUUID } from 'node:crypto';
-import { type FieldViolation, invalidFields, TaplaneError } from '../errors.ts';
-import { InterfaceSpec, type Interface } from '../gen/taplane/v1/interface.ts';
+import { invalidFields, TaplaneError } from '../errors.ts';
+import type { Interface, InterfaceSpec } from '../gen/taplane/v1/interface.ts';
 import type {
   AdoptInterfaceRequest,
   CreateInterfaceRequest,
@@ -11,22 +11,21 @@ import type {
   DeleteInterfaceResponse,
   UpdateInterfaceRequest,
 } from '../gen/taplane/v1/interface_service.ts';
-import { resolveId } from '../sys/identity.ts';
-import type { Link } from '../sys/netlink/link.ts';
-import { queueHolders } from '../sys/queue-holders.ts';
 import { adoptedSpec, adoptionProblem } from './adopt.ts';
-import { addressIdentity, type Desired } from './desired.ts';
-import { type Engine, nameTaken } from './engine.ts';
+import type { Desired } from './desired.ts';
+import type { Engine } from './engine.ts';
 import { Entry, type Turns } from './entry.ts';
 import { explain } from './failure.ts';
 import type { Log } from './log.ts';
 import { interfaceId, numberedName } from './name.ts';
 import { type Actual, nothing, plan } from './plan.ts';
+import { checkAddressesFree, checkBridge, checkEtag, checkIds, withHolder } from './preconditions.ts';
 import type { Reconciler } from './reconciler.ts';
-import { etagOf, type Record, sameSpec } from './record.ts';
+import { etagOf, type Record } from './record.ts';
 import type { Registry } from './registry.ts';
 import { idProblems, immutableProblems, labelProblems, type Policy, prepare, specProblems } from './spec.ts';
-import { planStep, type Step } from './step.ts';
+import { newRecord, nextRecord, restoreSpec } from './revision.ts';
+import { planStep } from './step.ts';
 import type { Replay, Store } from './store.ts';
 import { applyMask } from './update-mask.ts';
 
@@ -76,17 +75,17 @@ export class Changes {
     ];
     if (asked === undefined || violations.length > 0) throw invalidFields(violations);
     const spec = prepare(asked);
-    this.#knownIds(spec);
+    checkIds(spec);
     const verb = `create interface ${request.interfaceId}`;
     return this.#named(request.interfaceId, spec, verb, async (name) => {
-      const entry = new Entry(this.#newRecord(name, spec, labels), this.#needs.now());
+      const entry = new Entry(newRecord(name, spec, labels, this.#needs.now()), this.#needs.now());
       return this.#explained(verb, async () => {
         const desired = engine.desired(entry.record);
         if (engine.find(entry) !== undefined) throw new Error('a new uid cannot be on a device');
-        this.#addressesFree(entry, desired, undefined);
+        checkAddressesFree(engine.kernel(entry.namespace), entry.name, desired, undefined);
         if (request.validateOnly) {
           const steps = plan(desired, nothing);
-          this.#bridgeThere(entry, desired);
+          checkBridge(engine.kernel(entry.namespace), desired);
           return registry.view(entry, nothing, steps);
         }
         return this.#begin(entry, desired, remember);
@@ -99,7 +98,6 @@ export class Changes {
     const violations = [...idProblems(request.interfaceId, false), ...labelProblems(request.labels, 'labels')];
     if (violations.length > 0) throw invalidFields(violations);
     const verb = `adopt interface ${request.interfaceId}`;
-    const blank: InterfaceSpec = InterfaceSpec.fromPartial({ networkNamespace: request.networkNamespace });
     return this.#turn(request.interfaceId, verb, async () => {
       if (registry.get(request.interfaceId) !== undefined) {
         throw new TaplaneError('ALREADY_EXISTS', 'INTERFACE_EXISTS', `${verb}: it is managed already`, { metadata: { interface: request.interfaceId } });
@@ -112,7 +110,7 @@ export class Changes {
       if (problem !== undefined) {
         throw new TaplaneError('FAILED_PRECONDITION', 'NOT_ADOPTABLE', `${verb}: it ${problem}`, { preconditions: [{ type: 'DEVICE', subject: request.interfaceId, description: problem }] });
       }
-      const entry = new Entry(this.#newRecord(request.interfaceId, prepare(adoptedSpec(actual, blank.networkNamespace)), request.labels), this.#needs.now());
+      const entry = new Entry(newRecord(request.interfaceId, prepare(adoptedSpec(actual, request.networkNamespace)), request.labels, this.#needs.now()), this.#needs.now());
       // From here on the device is ours by its index; the mark follows as a step.
       entry.index = link.index;
       const desired = engine.desired(entry.record);
@@ -162,16 +160,16 @@ export class Changes {
       if (violations.length === 0) violations.push(...immutableProblems(before.spec, asked.spec, change.path));
       if (violations.length > 0) throw invalidFields(violations);
       const spec = prepare(asked.spec);
-      this.#knownIds(spec, change.path);
-      const after = this.#nextRecord(before, spec, asked.labels);
+      checkIds(spec, change.path);
+      const after = nextRecord(before, spec, asked.labels, this.#needs.now());
       const beforeDesired = engine.desired(before);
       const desired = engine.desired(after);
       // The settings of both specs, so that each can be taken back.
       const actual = this.#observeFor(entry, spec);
-      this.#addressesFree(entry, desired, actual);
+      checkAddressesFree(engine.kernel(entry.namespace), entry.name, desired, actual);
       const steps = plan(desired, actual, beforeDesired);
       if (change.validateOnly) {
-        this.#bridgeThere(entry, desired);
+        checkBridge(engine.kernel(entry.namespace), desired);
         entry.record = after;
         const answer = registry.view(entry, actual, steps);
         entry.record = before;
@@ -325,26 +323,8 @@ export class Changes {
     } catch (error) {
       const failure = explain(error, verb);
       if (failure.reason !== 'DEVICE_BUSY' && failure.reason !== 'NAME_TAKEN') throw failure;
-      throw withHolder(failure, verb);
+      throw withHolder(failure, verb.split(' ').at(-1) ?? '');
     }
-  }
-
-  #newRecord(name: string, spec: InterfaceSpec, labels: Interface['labels']): Record {
-    const nowMs = this.#needs.now();
-    const addressSinceMs = Object.fromEntries(spec.addresses.filter((item) => item.validLifetime > 0).map((item) => [item.cidr, nowMs]));
-    return { name, uid: randomUUID(), phase: 'ready', labels, spec, generation: 1, createTimeMs: nowMs, updateTimeMs: nowMs, addressSinceMs };
-  }
-
-  #nextRecord(before: Record, spec: InterfaceSpec, labels: Interface['labels']): Record {
-    const nowMs = this.#needs.now();
-    const addressSinceMs: { [cidr: string]: number } = {};
-    for (const { cidr, validLifetime } of spec.addresses) {
-      if (validLifetime === 0) continue;
-      const same = before.spec.addresses.some((old) => old.cidr === cidr && old.validLifetime === validLifetime);
-      addressSinceMs[cidr] = (same ? before.addressSinceMs[cidr] : undefined) ?? nowMs;
-    }
-    const generation = before.generation + (sameSpec(before.spec, spec) ? 0 : 1);
-    return { ...before, phase: 'ready', spec, labels, generation, updateTimeMs: nowMs, addressSinceMs };
   }
 
   #observeFor(entry: Entry, spec: InterfaceSpec): Actual {
@@ -361,67 +341,4 @@ export class Changes {
       return nothing;
     }
   }
-
-  #knownIds(spec: InterfaceSpec, path = 'interface.spec'): void {
-    const violations: FieldViolation[] = [];
-    if (spec.owner !== '' && resolveId('user', spec.owner) === undefined) violations.push({ field: `${path}.owner`, description: `the node has no user '${spec.owner}'; give a name of /etc/passwd or a number` });
-    if (spec.group !== '' && resolveId('group', spec.group) === undefined) violations.push({ field: `${path}.group`, description: `the node has no group '${spec.group}'; give a name of /etc/group or a number` });
-    if (violations.length > 0) throw invalidFields(violations);
-  }
-
-  /** An address that another device of the namespace has already would steal its traffic. */
-  #addressesFree(entry: Entry, desired: Desired, actual: Actual | undefined): void {
-    const have = new Set(actual?.addresses.map(addressIdentity));
-    desired.addresses.forEach((address, index) => {
-      if (have.has(addressIdentity(address))) return;
-      const holder = this.#needs.engine.kernel(entry.namespace).addressHolder(address.local);
-      if (holder === undefined || holder === entry.name) return;
-      const field = `interface.spec.addresses[${index}].cidr`;
-      throw new TaplaneError('FAILED_PRECONDITION', 'ADDRESS_IN_USE', `${field}: ${holder} has this address already; remove it there or choose another`, {
-        fields: [{ field, description: `${holder} has this address already` }],
-        metadata: { holder },
-      });
-    });
-  }
-
-  /** What only the kernel would say, for `validate_only`. */
-  #bridgeThere(entry: Entry, desired: Desired): void {
-    if (desired.controller === '') return;
-    const link: Link | undefined = this.#needs.engine.kernel(entry.namespace).link(desired.controller);
-    if (link?.kind === 'bridge') return;
-    const description = link === undefined ? 'does not exist in the namespace of the interface; create it first' : `is no bridge but ${link.kind || 'a plain device'}`;
-    throw new TaplaneError('FAILED_PRECONDITION', 'BRIDGE_MISSING', `bridge ${desired.controller} ${description}`, { preconditions: [{ type: 'BRIDGE', subject: desired.controller, description }] });
-  }
-}
-
-function checkEtag(record: Record, etag: string, verb: string): void {
-  if (etag === '' || etag === etagOf(record)) return;
-  throw new TaplaneError('ABORTED', 'ETAG_MISMATCH', `${verb}: it has changed since you read it; read it again`, { metadata: { etag: etagOf(record) } });
-}
-
-/** The spec before an update, with the kernel's values of what it left alone and the update will change. */
-function restoreSpec(before: InterfaceSpec, after: InterfaceSpec, actual: Actual): InterfaceSpec {
-  const restore: InterfaceSpec = { ...before, sysctls: { ...before.sysctls } };
-  if (before.mtu === undefined && after.mtu !== undefined) restore.mtu = actual.link?.mtu;
-  if (before.txQueueLength === undefined && after.txQueueLength !== undefined) restore.txQueueLength = actual.link?.txQueueLength;
-  if (before.macAddress === '' && after.macAddress !== '' && actual.link !== undefined) restore.macAddress = [...actual.link.address].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
-  for (const key of Object.keys(after.sysctls)) {
-    const was = actual.sysctls.get(key);
-    if (restore.sysctls[key] === undefined && was !== undefined) restore.sysctls[key] = was;
-  }
-  return restore;
-}
-
-/** Adds who holds the device to an error. */
-function withHolder(failure: TaplaneError, verb: string): TaplaneError {
-  const name = verb.split(' ').at(-1) ?? '';
-  const holders = queueHolders().get(name) ?? [];
-  if (holders.length === 0) return failure;
-  const holder = holders.map(({ pid, command }) => `pid ${pid} (${command})`).join(', ');
-  return new TaplaneError(failure.code, failure.reason, `${failure.message}; held by ${holder}`, {
-    cause: failure.cause,
-    fields: [...failure.fields],
-    preconditions: [...failure.preconditions],
-    metadata: { ...failure.metadata, holder },
-  });
 }

@@ -12,6 +12,8 @@ import { formatPrefix, parseIp, parseMac, parsePrefix } from './inet.ts';
 export const TAPLANE_PROTOCOL = 76;
 /** Seconds that mean for ever. */
 export const FOREVER = 0xffffffff;
+/** Seconds by which the kernel may remove an address early: it counts in ticks. */
+const EXPIRY_SLACK = 0.25;
 const SCOPE_LINK = 253;
 const SCOPE_HOST = 254;
 const UNICAST = 1;
@@ -97,7 +99,7 @@ function desiredAddress(item: InterfaceSpec['addresses'][number], ageSeconds: nu
   const peer = item.peer === '' ? undefined : parsePrefix(item.peer);
   if (own === undefined) return [];
   const remaining = item.validLifetime === 0 ? FOREVER : item.validLifetime - ageSeconds;
-  if (remaining <= 0) return []; // the kernel has removed it, as asked
+  if (remaining <= EXPIRY_SLACK) return []; // the kernel has removed it, as asked
   const linkLocal = own.family === AF_INET ? own.bytes[0] === 169 && own.bytes[1] === 254 : own.bytes[0] === 0xfe && ((own.bytes[1] ?? 0) & 0xc0) === 0x80;
   const scopes = { [Address_Scope.LINK]: SCOPE_LINK, [Address_Scope.HOST]: SCOPE_HOST, [Address_Scope.GLOBAL]: 0 } as Record<number, number>;
   return [

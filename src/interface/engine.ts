@@ -102,7 +102,7 @@ export class Engine {
       if (left.length === 0) return { steps: ran.map(({ step }) => step), actual };
       throw new TaplaneError('ABORTED', 'NOT_CONVERGING', `configure interface ${entry.name}: after ${ROUNDS} rounds still to do: ${left.join('; ')}`, { metadata: { left: left.join('; ') } });
     } catch (error) {
-      this.#takeBack(entry, ran);
+      this.#takeBack(entry, ran, desired, before);
       throw error;
     }
   }
@@ -144,7 +144,8 @@ export class Engine {
     }
   }
 
-  #takeBack(entry: Entry, ran: { step: Step; actual: Actual }[]): void {
+  #takeBack(entry: Entry, ran: { step: Step; actual: Actual }[], desired: Desired, before: Desired | undefined): void {
+    if (ran.length === 0) return;
     const kernel = this.kernel(entry.namespace);
     for (const { step, actual } of ran.reverse()) {
       const back = undo(step, actual);
@@ -154,6 +155,15 @@ export class Engine {
       } catch (error) {
         // A link that is gone took the rest along.
         this.#log.debug({ interface: entry.name, step: commandLine(back), err: String(error) }, 'step not taken back');
+      }
+    }
+    // No step knows what the kernel dropped along with it, such as the routes of a link that went down.
+    if (before !== undefined) {
+      try {
+        const actual = this.observe(entry);
+        kernel.apply(plan(before, actual, desired), actual.link?.index ?? 0);
+      } catch (error) {
+        this.#log.debug({ interface: entry.name, err: String(error) }, 'not all put back');
       }
     }
     kernel.drain();

@@ -41,6 +41,8 @@ export class Entry {
   /** The next look, at once or later. */
   soon: NodeJS.Immediate | undefined;
   later: NodeJS.Timeout | undefined;
+  /** The end of the condition Contended, when nothing is repaired until then. */
+  calm: NodeJS.Timeout | undefined;
   /** Failed looks in a row. */
   failures = 0;
   repairs = 0;
@@ -72,6 +74,7 @@ export class Entry {
   /** Stops everything that would look at it again. */
   forget(): void {
     clearTimeout(this.later);
+    clearTimeout(this.calm);
     clearImmediate(this.soon);
     for (const watch of this.sysctlWatches) watch.close();
     this.sysctlWatches = [];

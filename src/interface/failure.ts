@@ -23,6 +23,7 @@ const general: Record<string, Meaning> = {
   EBUSY: { code: 'FAILED_PRECONDITION', reason: 'DEVICE_BUSY', hint: 'another program holds the device; let it go first' },
   EINVAL: { code: 'INVALID_ARGUMENT', reason: 'KERNEL_REFUSED', hint: "the kernel does not take this value; its own words are in the message" },
   ENAMETOOLONG: { code: 'INVALID_ARGUMENT', reason: 'KERNEL_REFUSED', hint: 'the name is too long' },
+  EINTR: { code: 'UNAVAILABLE', reason: 'TABLE_CHANGING', hint: 'somebody else changed the table during every read; try again' },
   EMFILE: limit,
   ENFILE: limit,
   ENOBUFS: limit,
@@ -90,6 +91,6 @@ export function explain(error: unknown, verb: string, metadata: Record<string, s
     cause,
     ...(precondition === undefined ? {} : { preconditions: [precondition] }),
     metadata: { errno: cause.code, call: cause.call, ...(step === undefined ? {} : { step: commandLine(step) }), ...metadata },
-    ...(code === 'RESOURCE_EXHAUSTED' ? { retryAfterMs: 1000 } : {}),
+    ...(code === 'RESOURCE_EXHAUSTED' || code === 'UNAVAILABLE' ? { retryAfterMs: 1000 } : {}),
   });
 }

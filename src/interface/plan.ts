@@ -81,14 +81,15 @@ export function plan(desired: Desired, actual: Actual, before?: Desired): Step[]
   steps.push(...removed.filter((step) => step.kind !== 'delete-address'));
   if (goesDown) steps.push({ kind: 'set-link', name, change: { up: false } });
   const added = addressSteps(desired, goesDown ? staying(actual) : actual.addresses, name);
-  // New addresses come before old ones go, so that the interface is never without.
+  // New addresses come before old ones go, so that the interface is never without, except where the kernel takes both for one.
   if (!actual.promotesSecondaries && takesAlong(gone, actual, desired)) {
     steps.push({ kind: 'set-sysctl', name, key: PROMOTE, value: '1', before: '0' });
   }
-  steps.push(...added, ...gone);
+  const first = gone.filter((step) => added.some((other) => clash(step, other)));
+  steps.push(...first, ...added, ...gone.filter((step) => !first.includes(step)));
   if (desired.up) {
     if (link?.up !== true) steps.push({ kind: 'set-link', name, change: { up: true } });
-    steps.push(...routeAndNeighbourSteps(desired, surviving(desired, actual, steps), name));
+    steps.push(...routeAndNeighbourSteps(desired, surviving(desired, actual, steps, first), name));
   }
   return steps;
 }
@@ -138,6 +139,12 @@ function takesAlong(gone: Step[], actual: Actual, desired: Desired): boolean {
   });
 }
 
+/** Whether the address that goes and the one that comes cannot be there together: for IPv6 the prefix length makes no difference, for IPv4 the peer of one subnet does not. */
+function clash(goes: Step, comes: Step): boolean {
+  if (goes.kind !== 'delete-address' || comes.kind !== 'add-address' || !goes.address.local.equals(comes.address.local)) return false;
+  return goes.address.family === AF_INET6 || (goes.address.prefixLength === comes.address.prefixLength && subnet(goes.address) === subnet(comes.address));
+}
+
 function isSecondary(address: object): boolean {
   return 'flags' in address && (Number(address.flags) & IFA_F_SECONDARY) !== 0;
 }
@@ -147,10 +154,12 @@ function subnet(address: DesiredAddress | LinkAddress): string {
 }
 
 /** Routes and neighbours that are left when the steps so far have run: the kernel drops IPv4 ones with the last IPv4 address, and all neighbours with the MAC. */
-function surviving(desired: Desired, actual: Actual, steps: Step[]): Pick<Actual, 'routes' | 'neighbours'> {
+function surviving(desired: Desired, actual: Actual, steps: Step[], first: Step[]): Pick<Actual, 'routes' | 'neighbours'> {
   const isV4 = (item: { family: number }): boolean => item.family === AF_INET;
   const leaving = new Set(steps.map((step) => (step.kind === 'delete-address' ? addressIdentity(step.address) : '')));
-  const lastV4 = actual.addresses.some(isV4) && !desired.addresses.some(isV4) && !actual.addresses.some((item) => isV4(item) && !leaving.has(addressIdentity(item)));
+  const firstLeaving = new Set(first.map((step) => (step.kind === 'delete-address' ? addressIdentity(step.address) : '')));
+  const without = (gone: Set<string>): boolean => actual.addresses.some(isV4) && actual.addresses.every((item) => !isV4(item) || gone.has(addressIdentity(item)));
+  const lastV4 = without(firstLeaving) || (without(leaving) && !desired.addresses.some(isV4));
   const newMac = steps.some((step) => step.kind === 'set-link' && step.change.address !== undefined);
   return {
     routes: lastV4 ? actual.routes.filter((item) => !isV4(item)) : actual.routes,

@@ -99,7 +99,7 @@ export class Reconciler {
       this.failed(entry, error);
     }
     publish(entry, actual);
-    if (entry.conditions.isTrue('Contended') && entry.budget.left(now()) >= 1) this.#calm(entry);
+    if (entry.conditions.isTrue('Contended')) this.#calm(entry);
   }
 
   #repair(entry: Entry, steps: Step[], seen: Actual | undefined): Actual {
@@ -130,19 +130,21 @@ export class Reconciler {
     entry.failures = 0;
   }
 
-  /** The fight may be over: look again in a while, and say so when no repair was needed by then. */
+  /** The fight may be over: say so when no repair was needed for a while after the last look. */
   #calm(entry: Entry): void {
     const { now, alive, publish, engine } = this.#needs;
     const repairs = entry.repairs;
-    setTimeout(() => {
-      if (this.#stopped || !alive(entry) || entry.repairs !== repairs || !entry.conditions.clear('Contended')) return;
+    clearTimeout(entry.calm);
+    entry.calm = setTimeout(() => {
+      if (this.#stopped || !alive(entry) || entry.repairs !== repairs || entry.later !== undefined || !entry.conditions.clear('Contended')) return;
       entry.conditions.set('Ready', true, 'AsSpecified', '', now());
       try {
         publish(entry, engine.observe(entry));
       } catch {
         this.touch(entry);
       }
-    }, CONTENDED_CALM_MS).unref();
+    }, CONTENDED_CALM_MS);
+    entry.calm.unref();
   }
 
   /** Notes that an entry is as its spec says. */
@@ -161,6 +163,9 @@ export class Reconciler {
     const failure = explain(error, `configure interface ${entry.name}`);
     if (entry.conditions.set('Ready', false, failure.reason, failure.message, now())) log.warn({ interface: entry.name, reason: failure.reason, err: failure.message }, 'interface not as specified');
     entry.dirty = true;
+    // Notifications of steps that were taken back are no reason to try again at once.
+    clearImmediate(entry.soon);
+    entry.soon = undefined;
     this.#schedule(entry, Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** entry.failures++));
   }
 

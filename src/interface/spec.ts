@@ -73,11 +73,11 @@ export function specProblems(spec: InterfaceSpec, policy: Policy, path = 'interf
   namespace(spec.networkNamespace, report.at('network_namespace'));
   if (spec.controller !== '') {
     if (!tap) report.at('controller').say('only a TAP can be a port of a bridge');
-    else if (!/^[^\s/]{1,15}$/.test(spec.controller)) report.at('controller').say('must be the name of a bridge, 1 to 15 bytes');
+    else if (/[\s/\0]/.test(spec.controller) || Buffer.byteLength(spec.controller) > 15) report.at('controller').say('must be the name of a bridge, 1 to 15 bytes');
   }
   list(spec.addresses, limits.addresses, report.at('addresses'), addressKey, address);
   list(spec.routes, limits.routes, report.at('routes'), routeKey, (item, at) => route(item, at, policy, before));
-  list(spec.neighbours, limits.neighbours, report.at('neighbours'), (item) => item.address, (item, at) => neighbour(item, tap, at));
+  list(spec.neighbours, limits.neighbours, report.at('neighbours'), (item) => canonicalIp(item.address), (item, at) => neighbour(item, tap, at));
   for (const [key, value] of Object.entries(spec.sysctls)) {
     const problem = sysctlProblem(key, value);
     if (problem !== undefined) report.at(`sysctls[${JSON.stringify(key.slice(0, 64))}]`).say(problem);
@@ -140,7 +140,8 @@ export function prepare(spec: InterfaceSpec): InterfaceSpec {
     addresses: spec.addresses.map(prepareAddress),
     routes: spec.routes.map(prepareRoute),
     neighbours: spec.neighbours.map((item) => ({ address: canonicalIp(item.address), macAddress: item.macAddress.toLowerCase() })),
-    sysctls: Object.fromEntries(Object.entries(spec.sysctls).sort(([a], [b]) => (a < b ? -1 : 1))),
+    // As the kernel prints numbers: 01 or -0 would differ from what it says for ever.
+    sysctls: Object.fromEntries(Object.entries(spec.sysctls).map(([key, value]) => [key, String(Number(value))] as const).sort(([a], [b]) => (a < b ? -1 : 1))),
   };
 }
 
@@ -154,14 +155,15 @@ export function prepareRoute(item: Route): Route {
   return { ...item, destination: canonicalPrefix(item.destination), gateway: canonicalIp(item.gateway), source: canonicalIp(item.source) };
 }
 
-/** What makes an address the same address. */
+/** What makes an address the same address: with a peer, the length of its own prefix means nothing. */
 export function addressKey(item: Address): string {
-  return `${canonicalPrefix(item.cidr)} ${item.peer === '' ? '' : canonicalPrefix(item.peer)}`;
+  return item.peer === '' ? canonicalPrefix(item.cidr) : `${canonicalPrefix(item.cidr).split('/')[0]} ${canonicalPrefix(item.peer)}`;
 }
 
 /** What makes a route the same route for the kernel: one route for a destination, table and metric. */
 export function routeKey(item: Route): string {
-  return `${canonicalPrefix(item.destination)} ${item.table || 254} ${item.metric}`;
+  const destination = canonicalPrefix(item.destination);
+  return `${destination} ${item.table || 254} ${item.metric || (destination.includes(':') ? 1024 : 0)}`;
 }
 
 /** Violations of one address. */
@@ -213,8 +215,9 @@ function mtu(spec: InterfaceSpec, tap: boolean, report: Report): void {
   if (spec.mtu === undefined) return;
   const most = tap ? MTU_MAX_TAP : MTU_MAX_TUN;
   if (spec.mtu < MTU_MIN || spec.mtu > most) report.say(`must be ${MTU_MIN} to ${most}, got ${spec.mtu}`);
-  else if (spec.mtu < MTU_MIN_IPV6 && spec.addresses.some((item) => item.cidr.includes(':'))) {
-    report.say(`IPv6 needs at least ${MTU_MIN_IPV6} bytes, got ${spec.mtu}; raise it or leave out the IPv6 addresses`);
+  else if (spec.mtu < MTU_MIN_IPV6 && (spec.addresses.some((item) => item.cidr.includes(':')) || Object.keys(spec.sysctls).some((key) => key.startsWith('ipv6/')))) {
+    // Below it the kernel takes IPv6 off the device, settings and all.
+    report.say(`IPv6 needs at least ${MTU_MIN_IPV6} bytes, got ${spec.mtu}; raise it or leave out the IPv6 addresses and settings`);
   }
 }
 

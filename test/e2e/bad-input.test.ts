@@ -74,7 +74,7 @@ it('answers every bad name and spec with the field, and calls no kernel', async 
 it(`survives ${MUTATIONS} mutated requests and huge ones, with a typed error for each`, async () => {
   const dice = random('mutations');
   await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns, args: ['--log-level', 'error'] });
+  await using agent = await startAgent({ namespace: ns });
   const raw = new Client(`unix:${agent.socket}`, credentials.createInsecure(), { 'grpc.max_send_message_length': -1 });
   const bytes = (value: Buffer): Buffer => value;
   const send = (path: string, body: Buffer): Promise<number> =>
@@ -84,10 +84,12 @@ it(`survives ${MUTATIONS} mutated requests and huge ones, with a typed error for
   // Interfaces in a namespace that does not exist, so that a mutant that happens to be right makes no device.
   const seeds: [string, Buffer][] = valid().map(([path, message]) => [path, Buffer.from(message)]);
   const codes = new Map<number, number>();
-  const rssBefore = agent.rss();
+  // Measured from when the heap has its size.
+  let rssBefore = 0;
   let sent = 0;
   const worker = async (): Promise<void> => {
     while (sent++ < MUTATIONS) {
+      if (sent === MUTATIONS / 5) rssBefore = agent.rss();
       const [path, seed] = dice.pick(seeds);
       const code = await send(path, mutate(seed, dice));
       codes.set(code, (codes.get(code) ?? 0) + 1);
@@ -107,9 +109,11 @@ it(`survives ${MUTATIONS} mutated requests and huge ones, with a typed error for
   expect(await send(create, nested(10_000))).toBe(3);
   raw.close();
   expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
-  expect((await agent.client().node.getNode()).interfaceCount).toBe(0);
-  expect(links(ns).map(({ ifname }) => ifname)).toEqual(['lo']);
-  expect(agent.rss() - rssBefore).toBeLessThan(128 * 2 ** 20);
+  // A few mutants lose just the namespace and are right: those devices are there, and no others.
+  const { interfaces } = await agent.client().interfaces.list(service.ListInterfacesRequest.fromPartial({}));
+  expect(interfaces.length).toBeLessThan(MUTATIONS / 1000);
+  expect(links(ns).map(({ ifname }) => `interfaces/${ifname}`).filter((name) => name !== 'interfaces/lo').sort()).toEqual(interfaces.map(({ name }) => name));
+  expect(agent.rss() - rssBefore).toBeLessThan(64 * 2 ** 20);
 }, 300_000);
 
 function valid(): [string, Uint8Array][] {

@@ -95,7 +95,11 @@ describe('prefixes', () => {
 
 describe('MAC addresses', () => {
   it('round trip, in lower case', () => {
-    fc.assert(fc.property(fc.uint8Array({ minLength: 6, maxLength: 6 }), (bytes) => expect(parseMac(formatMac(bytes).toUpperCase())).toEqual(Buffer.from(bytes))));
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 6, maxLength: 6 }), (bytes) => {
+        expect(parseMac(formatMac(bytes).toUpperCase())).toEqual(Buffer.from(bytes));
+      }),
+    );
     expect(formatMac(Buffer.alloc(0))).toBe('');
   });
 

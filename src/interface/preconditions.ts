@@ -1,0 +1,67 @@
+// What must be true of the node before an interface is changed, beyond the form of the request.
+
+import { type FieldViolation, invalidFields, TaplaneError } from '../errors.ts';
+import type { InterfaceSpec } from '../gen/taplane/v1/interface.ts';
+import { resolveId } from '../sys/identity.ts';
+import { queueHolders } from '../sys/queue-holders.ts';
+import { addressIdentity, type Desired } from './desired.ts';
+import type { Kernel } from './kernel.ts';
+import type { Actual } from './plan.ts';
+import { etagOf, type Record } from './record.ts';
+
+/** INVALID_ARGUMENT unless the node knows the owner and the group. */
+export function checkIds(spec: InterfaceSpec, path = 'interface.spec'): void {
+  const violations: FieldViolation[] = [];
+  if (spec.owner !== '' && resolveId('user', spec.owner) === undefined) {
+    violations.push({ field: `${path}.owner`, description: `the node has no user '${spec.owner}'; give a name of /etc/passwd or a number` });
+  }
+  if (spec.group !== '' && resolveId('group', spec.group) === undefined) {
+    violations.push({ field: `${path}.group`, description: `the node has no group '${spec.group}'; give a name of /etc/group or a number` });
+  }
+  if (violations.length > 0) throw invalidFields(violations);
+}
+
+/** FAILED_PRECONDITION when another device of the namespace has one of the new addresses: it would lose its traffic. */
+export function checkAddressesFree(kernel: Kernel, name: string, desired: Desired, actual: Actual | undefined): void {
+  const have = new Set(actual?.addresses.map(addressIdentity));
+  desired.addresses.forEach((address, index) => {
+    if (have.has(addressIdentity(address))) return;
+    const holder = kernel.addressHolder(address.local);
+    if (holder === undefined || holder === name) return;
+    const field = `interface.spec.addresses[${index}].cidr`;
+    throw new TaplaneError('FAILED_PRECONDITION', 'ADDRESS_IN_USE', `${field}: ${holder} has this address already; remove it there or choose another`, {
+      fields: [{ field, description: `${holder} has this address already` }],
+      metadata: { holder },
+    });
+  });
+}
+
+/** FAILED_PRECONDITION unless the bridge is there. A change would hear the same from the kernel; `validate_only` asks here. */
+export function checkBridge(kernel: Kernel, desired: Desired): void {
+  if (desired.controller === '') return;
+  const link = kernel.link(desired.controller);
+  if (link?.kind === 'bridge') return;
+  const description = link === undefined ? 'does not exist in the namespace of the interface; create it first' : `is no bridge but ${link.kind || 'a plain device'}`;
+  throw new TaplaneError('FAILED_PRECONDITION', 'BRIDGE_MISSING', `bridge ${desired.controller} ${description}`, {
+    preconditions: [{ type: 'BRIDGE', subject: desired.controller, description }],
+  });
+}
+
+/** ABORTED when the client knows another version. */
+export function checkEtag(record: Record, etag: string, verb: string): void {
+  if (etag === '' || etag === etagOf(record)) return;
+  throw new TaplaneError('ABORTED', 'ETAG_MISMATCH', `${verb}: it has changed since you read it; read it again`, { metadata: { etag: etagOf(record) } });
+}
+
+/** The same error with who holds the device, where somebody does. */
+export function withHolder(failure: TaplaneError, name: string): TaplaneError {
+  const holders = queueHolders().get(name) ?? [];
+  if (holders.length === 0) return failure;
+  const holder = holders.map(({ pid, command }) => `pid ${pid} (${command})`).join(', ');
+  return new TaplaneError(failure.code, failure.reason, `${failure.message}; held by ${holder}`, {
+    cause: failure.cause,
+    fields: [...failure.fields],
+    preconditions: [...failure.preconditions],
+    metadata: { ...failure.metadata, holder },
+  });
+}
