@@ -1,0 +1,82 @@
+import { describe, expect, it } from 'vitest';
+import { random, seed } from '../harness/random.ts';
+import { RepairBudget, Turns } from '../../src/interface/entry.ts';
+
+describe('turns', () => {
+  it('run one at a time for a key, in the order of arrival, and side by side for others', async () => {
+    console.log(`TAPLANE_SEED=${seed}`);
+    const { integer } = random('turns');
+    const turns = new Turns();
+    const order = new Map<string, number[]>();
+    const running = new Map<string, number>();
+    let most = 0;
+    const all = Array.from({ length: 300 }, (_, number) => {
+      const key = `k${integer(0, 4)}`;
+      return turns.run(key, async () => {
+        running.set(key, (running.get(key) ?? 0) + 1);
+        expect(running.get(key)).toBe(1);
+        most = Math.max(most, [...running.values()].reduce((sum, count) => sum + count, 0));
+        for (let ticks = integer(0, 3); ticks > 0; ticks--) await new Promise((resolve) => setImmediate(resolve));
+        running.set(key, 0);
+        order.set(key, [...(order.get(key) ?? []), number]);
+        if (number % 7 === 0) throw new Error(`turn ${number}`);
+        return number;
+      });
+    });
+    await turns.idle();
+    const outcomes = await Promise.allSettled(all);
+    outcomes.forEach((outcome, number) => {
+      if (number % 7 === 0) expect(outcome).toMatchObject({ status: 'rejected', reason: { message: `turn ${number}` } });
+      else expect(outcome).toEqual({ status: 'fulfilled', value: number });
+    });
+    for (const done of order.values()) expect(done).toEqual(done.toSorted((a, b) => a - b));
+    expect(most).toBeGreaterThan(1);
+  });
+
+  it('that fail do not fail those behind them', async () => {
+    const turns = new Turns();
+    const first = turns.run('a', async () => { throw new Error('first'); });
+    const second = turns.run('a', async () => 2);
+    await expect(first).rejects.toThrow('first');
+    expect(await second).toBe(2);
+  });
+
+  it('are idle only when also those are done that came meanwhile', async () => {
+    const turns = new Turns();
+    let done = 0;
+    void turns.run('a', async () => {
+      void turns.run('b', async () => {
+        await new Promise((resolve) => setImmediate(resolve));
+        done += 1;
+      });
+      done += 1;
+    });
+    await turns.idle();
+    expect(done).toBe(2);
+  });
+});
+
+describe('the budget of repairs', () => {
+  it('gives twenty at once, then one a second, and never more than twenty', () => {
+    const budget = new RepairBudget(0);
+    const taken = (nowMs: number) => {
+      let count = 0;
+      while (budget.take(nowMs)) count += 1;
+      return count;
+    };
+    expect(taken(0)).toBe(20);
+    expect(taken(999)).toBe(0);
+    expect(taken(1000)).toBe(1);
+    expect(taken(4500)).toBe(3);
+    expect(taken(5000)).toBe(1); // the half second before counts
+    expect(taken(3_600_000)).toBe(20);
+  });
+
+  it('does not mind a clock that goes back', () => {
+    const budget = new RepairBudget(1_000_000);
+    for (let count = 0; count < 20; count++) budget.take(1_000_000);
+    expect(budget.take(0)).toBe(false);
+    expect(budget.left(0)).toBe(0);
+    expect(budget.take(1000)).toBe(true);
+  });
+});
