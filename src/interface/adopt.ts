@@ -41,7 +41,8 @@ export function adoptedSpec(actual: Actual, networkNamespace: string): Interface
   spec.addresses = actual.addresses
     .filter((address) => !(address.family === AF_INET6 && (address.protocol === IFAPROT_KERNEL_LL || address.scope === SCOPE_LINK || (address.flags & IFA_F_PERMANENT) === 0)))
     .map(statusAddress)
-    .map((address) => ({ ...address, scope: address.scope === Address_Scope.GLOBAL ? Address_Scope.UNSPECIFIED : address.scope }));
+    // Global is what a spec means by itself, except for link-local addresses.
+    .map((address) => ({ ...address, scope: address.scope === Address_Scope.GLOBAL && !address.cidr.startsWith('169.254.') ? Address_Scope.UNSPECIFIED : address.scope }));
   spec.routes = actual.routes.filter((route) => route.protocol !== RTPROT_KERNEL && route.protocol !== RTPROT_RA).map(statusRoute);
   spec.neighbours = actual.neighbours
     .filter((item) => (item.state & NUD_PERMANENT) !== 0 && item.hardwareAddress.length === 6)

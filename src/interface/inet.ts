@@ -16,6 +16,8 @@ export interface Prefix extends Ip {
 /** Reads an address; undefined when it is none, has a zone, or is IPv4 in one of its odd spellings. */
 export function parseIp(text: string): Ip | undefined {
   if (ipaddr.IPv4.isValidFourPartDecimal(text)) return { family: AF_INET, bytes: Buffer.from(ipaddr.IPv4.parse(text).toByteArray()) };
+  const tail = text.slice(text.lastIndexOf(':') + 1);
+  if (tail.includes('.') && !ipaddr.IPv4.isValidFourPartDecimal(tail)) return undefined;
   if (!text.includes(':') || text.includes('%') || !ipaddr.IPv6.isValid(text)) return undefined;
   return { family: AF_INET6, bytes: Buffer.from(ipaddr.IPv6.parse(text).toByteArray()) };
 }

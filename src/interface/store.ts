@@ -5,7 +5,7 @@
 // single bad records go to the table `quarantine`. A file of a newer version is left alone and refused.
 
 import { randomUUID } from 'node:crypto';
-import { existsSync, readdirSync, renameSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { TaplaneError } from '../errors.ts';
@@ -13,6 +13,8 @@ import { BadRecord, decodeRecord, encodeRecord, type Record } from './record.ts'
 
 const VERSION = 1;
 const FILE = 'state.db';
+const PAGE_BYTES = 4096;
+const IOERR_SHORT_READ = 522;
 const REPLAY_MS = 24 * 60 * 60 * 1000;
 const REPLAY_MOST = 100_000;
 
@@ -67,21 +69,14 @@ export class Store {
   constructor(directory: string, now: () => number) {
     this.#now = now;
     const path = join(directory, FILE);
-    const opened = openDatabase(path, now);
+    const { database: opened, nodeUid, records, bad, statements } = openDatabase(path, now);
     this.#database = opened;
-    this.nodeUid = identity(opened);
-    const { records, bad } = readRecords(opened, now());
+    this.nodeUid = nodeUid;
     this.records = records;
+    this.#statements = statements;
     this.findings = {
       corruptFiles: readdirSync(directory).filter((file) => file.startsWith(`${FILE}.corrupt-`) && !/-(wal|shm)$/.test(file)),
       badRecords: bad,
-    };
-    this.#statements = {
-      put: opened.prepare('INSERT INTO interface (name, phase, body, sum) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET phase = excluded.phase, body = excluded.body, sum = excluded.sum'),
-      remove: opened.prepare('DELETE FROM interface WHERE name = ?'),
-      remember: opened.prepare('INSERT OR REPLACE INTO replay (request_id, fingerprint, answer, at) VALUES (?, ?, ?, ?)'),
-      recall: opened.prepare('SELECT fingerprint, answer FROM replay WHERE request_id = ? AND at > ?'),
-      forgetOld: opened.prepare('DELETE FROM replay WHERE at <= ? OR request_id IN (SELECT request_id FROM replay ORDER BY at DESC LIMIT -1 OFFSET ?)'),
     };
   }
 
@@ -146,37 +141,96 @@ export class Store {
       this.#statements.put.run(change.put.name, change.put.phase, body, sum);
     }
     if (change.remove !== undefined) this.#statements.remove.run(change.remove);
-    if (change.replay !== undefined) this.#statements.remember.run(change.replay.requestId, change.replay.fingerprint, change.replay.answer, this.#now());
+    if (change.replay !== undefined)
+      this.#statements.remember.run(change.replay.requestId, change.replay.fingerprint, change.replay.answer, this.#now());
   }
 }
 
-function openDatabase(path: string, now: () => number): DatabaseSync {
+interface Opened {
+  database: DatabaseSync;
+  nodeUid: string;
+  records: Record[];
+  bad: string[];
+  statements: Statements;
+}
+
+function openDatabase(path: string, now: () => number): Opened {
   const fresh = !existsSync(path);
   try {
-    return prepareDatabase(path, fresh);
+    if (!fresh) {
+      checkHeader(path);
+      refuseNewer(path);
+    }
+    return readDatabase(path, fresh, now);
   } catch (error) {
-    if (error instanceof TaplaneError || fresh || !isCorruption(error)) throw error;
+    if (error instanceof TaplaneError) throw error;
+    if (fresh || !isCorruption(error)) throw diskFailure(error);
     const stamp = new Date(now()).toISOString().replaceAll(':', '');
     for (const suffix of ['', '-wal', '-shm']) {
       if (existsSync(`${path}${suffix}`)) renameSync(`${path}${suffix}`, `${path}.corrupt-${stamp}${suffix}`);
     }
-    return prepareDatabase(path, true);
+    return readDatabase(path, true, now);
   }
 }
 
-function prepareDatabase(path: string, fresh: boolean): DatabaseSync {
+/** SQLite takes a stump of a page for an empty database, and an unknown write version for a read-only one: both would hide a damage. */
+function checkHeader(path: string): void {
+  const size = statSync(path).size;
+  if (size === 0) return; // dead before the first write
+  const header = Buffer.alloc(20);
+  const fd = openSync(path, 'r');
+  try {
+    readSync(fd, header, 0, header.length, 0);
+  } finally {
+    closeSync(fd);
+  }
+  const sound =
+    size >= PAGE_BYTES &&
+    header.toString('latin1', 0, 16) === 'SQLite format 3\0' &&
+    [header[18], header[19]].every((version) => version === 1 || version === 2);
+  if (!sound) throw Object.assign(new Error('not a database, or cut'), { errcode: 26 });
+}
+
+/** Read-only, so that the log of a file that is not ours to change is not folded into it. */
+function refuseNewer(path: string): void {
+  let version = 0;
+  try {
+    const database = new DatabaseSync(path, { readOnly: true });
+    try {
+      version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0);
+    } finally {
+      database.close();
+    }
+  } catch {
+    return; // what follows says what is wrong
+  }
+  if (version > VERSION) {
+    throw new TaplaneError(
+      'FAILED_PRECONDITION',
+      'STATE_NEWER',
+      `open ${path}: made by a newer version (schema ${version}, this agent knows ${VERSION}); run that version, or give this one another state directory`,
+    );
+  }
+}
+
+function readDatabase(path: string, fresh: boolean, now: () => number): Opened {
   const database = new DatabaseSync(path);
   try {
-    const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0);
-    if (version > VERSION) {
-      throw new TaplaneError('FAILED_PRECONDITION', 'STATE_NEWER', `open ${path}: made by a newer version (schema ${version}, this agent knows ${VERSION}); run that version, or give this one another state directory`);
-    }
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 0');
-    if (!fresh) {
-      const verdict = database.prepare('PRAGMA integrity_check(1)').get()?.['integrity_check'];
-      if (verdict !== 'ok') throw Object.assign(new Error(`integrity check: ${String(verdict)}`), { errcode: 11 });
-    }
-    database.exec(`
+    prepareSchema(database, fresh);
+    return { database, nodeUid: identity(database), ...readRecords(database, now()), statements: prepareStatements(database) };
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+function prepareSchema(database: DatabaseSync, fresh: boolean): void {
+  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 0');
+  if (!fresh) {
+    const verdict = database.prepare('PRAGMA integrity_check(1)').get()?.['integrity_check'];
+    if (verdict !== 'ok') throw Object.assign(new Error(`integrity check: ${String(verdict)}`), { errcode: 11 });
+  }
+  database.exec(`
       BEGIN;
       CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
       CREATE TABLE IF NOT EXISTS interface (name TEXT PRIMARY KEY, phase TEXT NOT NULL, body BLOB NOT NULL, sum BLOB NOT NULL) STRICT;
@@ -185,26 +239,42 @@ function prepareDatabase(path: string, fresh: boolean): DatabaseSync {
       CREATE TABLE IF NOT EXISTS quarantine (name TEXT NOT NULL, phase TEXT NOT NULL, body BLOB NOT NULL, sum BLOB NOT NULL, at INTEGER NOT NULL) STRICT;
       PRAGMA user_version = ${VERSION};
       COMMIT`);
-    return database;
-  } catch (error) {
-    database.close();
-    throw error;
-  }
 }
 
-/** SQLITE_CORRUPT and SQLITE_NOTADB, also in their extended forms; a schema that is not ours is SQLITE_ERROR. */
+function prepareStatements(database: DatabaseSync): Statements {
+  return {
+    put: database.prepare(
+      'INSERT INTO interface (name, phase, body, sum) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET phase = excluded.phase, body = excluded.body, sum = excluded.sum',
+    ),
+    remove: database.prepare('DELETE FROM interface WHERE name = ?'),
+    remember: database.prepare('INSERT OR REPLACE INTO replay (request_id, fingerprint, answer, at) VALUES (?, ?, ?, ?)'),
+    recall: database.prepare('SELECT fingerprint, answer FROM replay WHERE request_id = ? AND at > ?'),
+    forgetOld: database.prepare(
+      'DELETE FROM replay WHERE at <= ? OR request_id IN (SELECT request_id FROM replay ORDER BY at DESC LIMIT -1 OFFSET ?)',
+    ),
+  };
+}
+
+/** SQLITE_CORRUPT and SQLITE_NOTADB, also in their extended forms, and a file that ends too early; a schema that is not ours is SQLITE_ERROR. */
 function isCorruption(error: unknown): boolean {
   const code = (error as { errcode?: number }).errcode ?? 0;
-  return [1, 11, 26].includes(code & 0xff);
+  return code === IOERR_SHORT_READ || [1, 11, 26].includes(code & 0xff);
 }
 
 /** A full or failing disk as the API tells it. */
 function diskFailure(error: unknown): TaplaneError {
   const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
-  const message = `write the state: ${error instanceof Error ? error.message : String(error)}`;
+  const message = `keep the state: ${error instanceof Error ? error.message : String(error)}`;
   // 13 SQLITE_FULL
-  if (code === 13) return new TaplaneError('RESOURCE_EXHAUSTED', 'DISK_FULL', `${message}; make room in the state directory`, { cause: error, retryAfterMs: 5000 });
-  return new TaplaneError('UNAVAILABLE', 'STATE_NOT_WRITABLE', `${message}; look at the disk of the state directory`, { cause: error, retryAfterMs: 5000 });
+  if (code === 13)
+    return new TaplaneError('RESOURCE_EXHAUSTED', 'DISK_FULL', `${message}; make room in the state directory`, {
+      cause: error,
+      retryAfterMs: 5000,
+    });
+  return new TaplaneError('UNAVAILABLE', 'STATE_NOT_WRITABLE', `${message}; look at the disk of the state directory`, {
+    cause: error,
+    retryAfterMs: 5000,
+  });
 }
 
 function identity(database: DatabaseSync): string {

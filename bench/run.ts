@@ -1,0 +1,14 @@
+// `npm run bench`: figures of this machine, each as a ratio against something real measured in the same run. Needs root; works in
+// network namespaces of its own. `npm run bench -- NAME` runs one.
+
+import { netlinkBench } from './netlink.ts';
+import { interfacesBench } from './interfaces.ts';
+import { startBench } from './start.ts';
+
+const benches: Record<string, () => Promise<string[]>> = { netlink: netlinkBench, start: startBench, interfaces: interfacesBench };
+const wanted = process.argv.slice(2);
+
+for (const [name, run] of Object.entries(benches)) {
+  if (wanted.length > 0 && !wanted.includes(name)) continue;
+  for (const line of await run()) console.log(`${name.padEnd(11)} ${line}`);
+}

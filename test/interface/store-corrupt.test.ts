@@ -1,0 +1,134 @@
+// A state file that a disk has damaged, in many ways: the store opens; it has exactly the records that were written, less those it
+// says it lost; what it could not believe is kept aside.
+
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { random, seed } from '../harness/random.ts';
+import { TaplaneError } from '../../src/errors.ts';
+import { encodeRecord, type Record } from '../../src/interface/record.ts';
+import { prepare } from '../../src/interface/spec.ts';
+import { Store } from '../../src/interface/store.ts';
+import { tap } from './specs.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'tpl-corrupt-'));
+const pristine = join(root, 'pristine');
+const written = new Map<string, string>();
+const sum = (record: Record) => Buffer.from(encodeRecord(record).sum).toString('hex');
+
+beforeAll(async () => {
+  console.log(`TAPLANE_SEED=${seed}`);
+  cpSync(mkdtempSync(join(root, 'x')), pristine, { recursive: true });
+  const store = new Store(pristine, Date.now);
+  for (let n = 0; n < 30; n++) {
+    const spec = prepare(tap({ mtu: 1300 + n, addresses: [{ cidr: `10.0.${n}.1/24`, peer: '', scope: 0, validLifetime: 0 }] }));
+    const record: Record = { name: `tap${n}`, uid: `uid-${n}`, phase: 'ready', labels: { n: String(n) }, spec, generation: n, createTimeMs: n, updateTimeMs: n, addressSinceMs: {} };
+    written.set(record.name, sum(record));
+    await store.commit({ put: record, replay: { requestId: `r${n}`, fingerprint: 'f', answer: new Uint8Array(50) } });
+  }
+  store.close();
+});
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+/** What became of a damaged copy: `intact`, `aside` (the whole file), or `quarantine` (single records). */
+function open(damage: (path: string) => void, files: string[] = ['state.db']): string {
+  const folder = mkdtempSync(join(root, 'd'));
+  try {
+    for (const name of files) cpSync(join(pristine, name), join(folder, name));
+    const path = join(folder, 'state.db');
+    damage(path);
+    const damaged = readFileSync(path);
+    const store = new Store(folder, Date.now);
+    try {
+      for (const record of store.records) expect(sum(record), record.name).toBe(written.get(record.name));
+      const { corruptFiles, badRecords } = store.findings;
+      if (corruptFiles.length > 0) {
+        expect(store.records).toEqual([]);
+        expect(readFileSync(join(folder, corruptFiles[0] ?? ''))).toEqual(damaged);
+        return 'aside';
+      }
+      expect(store.records.length + badRecords.length).toBe(written.size);
+      return badRecords.length > 0 ? 'quarantine' : 'intact';
+    } finally {
+      store.close();
+    }
+  } catch (error) {
+    // It may refuse, as for a version number that was flipped to a newer one; but only in the words of the API.
+    if (error instanceof TaplaneError) return error.reason;
+    throw error;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function tally(outcomes: string[]): { [outcome: string]: number } {
+  const counts: { [outcome: string]: number } = {};
+  for (const outcome of outcomes) counts[outcome] = (counts[outcome] ?? 0) + 1;
+  console.log(JSON.stringify(counts));
+  return counts;
+}
+
+describe('a damaged state file', () => {
+  it('with every 97th byte flipped, one at a time', { timeout: 60_000 }, () => {
+    const { integer } = random('flips');
+    const size = readFileSync(join(pristine, 'state.db')).length;
+    const outcomes = Array.from({ length: Math.floor(size / 97) }, (_, n) =>
+      open((path) => {
+        const bytes = readFileSync(path);
+        bytes[n * 97] = (bytes[n * 97] ?? 0) ^ integer(1, 255);
+        writeFileSync(path, bytes);
+      }),
+    );
+    const counts = tally(outcomes);
+    // Void unless records were hit, and the structure too.
+    expect(counts['quarantine']).toBeGreaterThan(0);
+    expect(counts['aside']).toBeGreaterThan(0);
+  });
+
+  it('with each byte of its header flipped', { timeout: 60_000 }, () => {
+    tally(
+      Array.from({ length: 112 }, (_, at) =>
+        open((path) => {
+          const bytes = readFileSync(path);
+          bytes[at] = (bytes[at] ?? 0) ^ 0x81;
+          writeFileSync(path, bytes);
+        }),
+      ),
+    );
+  });
+
+  it('cut at 50 lengths', { timeout: 60_000 }, () => {
+    const size = readFileSync(join(pristine, 'state.db')).length;
+    const outcomes = Array.from({ length: 50 }, (_, n) => open((path) => truncateSync(path, Math.floor((size * n) / 50) + (n % 3))));
+    // All of them lost something; the first is an empty file, which is no state at all.
+    expect(tally(outcomes.slice(1))).toEqual({ aside: 49 });
+  });
+
+  it('with a page of zeros or of noise', { timeout: 60_000 }, () => {
+    const { bytes: noise } = random('noise');
+    const pages = readFileSync(join(pristine, 'state.db')).length / 4096;
+    const fills = [() => Buffer.alloc(4096), () => Buffer.from(noise(4096)), () => Buffer.from(noise(512))];
+    const outcomes = Array.from({ length: pages }, (_, page) => page).flatMap((page) =>
+      fills.map((fill) =>
+        open((path) => {
+          const bytes = readFileSync(path);
+          bytes.set(fill(), page * 4096);
+          writeFileSync(path, bytes);
+        }),
+      ),
+    );
+    expect(tally(outcomes)['aside']).toBeGreaterThan(0);
+  });
+
+  it('beside a log that is noise', () => {
+    const { bytes: noise } = random('log');
+    const outcomes = [0, 1, 31, 32, 4152, 20_000].map((length) => open((path) => writeFileSync(`${path}-wal`, noise(length))));
+    expect(tally(outcomes)).toEqual({ intact: 6 });
+  });
+
+  it('pristine is intact', () => {
+    expect(open(() => {})).toBe('intact');
+    expect(readdirSync(pristine)).toEqual(['state.db']);
+  });
+});
