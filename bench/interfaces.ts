@@ -32,7 +32,11 @@ export async function interfacesBench(): Promise<string[]> {
 }
 
 function commands(prefix: string): string[] {
-  return Array.from({ length: COUNT }, (_, index) => [`tuntap add dev ${name(index)} mode tun`, `addr add ${cidr(index)} dev ${name(index)}`, `link set ${name(index)} up`])
+  return Array.from({ length: COUNT }, (_, index) => [
+    `tuntap add dev ${name(index)} mode tun`,
+    `addr add ${cidr(index)} dev ${name(index)}`,
+    `link set ${name(index)} up`,
+  ])
     .flat()
     .map((line) => prefix + line);
 }
@@ -60,7 +64,12 @@ async function byApi(inFlight: number): Promise<{ total: number; removal: number
   };
   const total = await spread(async (index) => {
     const begun = performance.now();
-    await interfaces.create(CreateInterfaceRequest.fromPartial({ interfaceId: name(index), interface: { spec: { mode: InterfaceSpec_Mode.TUN, up: true, addresses: [{ cidr: cidr(index) }] } } as object }));
+    await interfaces.create(
+      CreateInterfaceRequest.fromPartial({
+        interfaceId: name(index),
+        interface: { spec: { mode: InterfaceSpec_Mode.TUN, up: true, addresses: [{ cidr: cidr(index) }] } } as object,
+      }),
+    );
     delays.push(performance.now() - begun);
   });
   const removal = await spread((index) => interfaces.delete(DeleteInterfaceRequest.fromPartial({ name: `interfaces/${name(index)}` })));

@@ -11,7 +11,10 @@ const LINKS = 1000;
 
 export async function netlinkBench(): Promise<string[]> {
   await using ns = createNamespace();
-  const lines = Array.from({ length: LINKS }, (_, index) => `tuntap add dev b${index} mode tun\naddr add 10.${index >> 8}.${index & 255}.1/24 dev b${index}`);
+  const lines = Array.from(
+    { length: LINKS },
+    (_, index) => `tuntap add dev b${index} mode tun\naddr add 10.${index >> 8}.${index & 255}.1/24 dev b${index}`,
+  );
   execFileSync('ip', ['-n', ns.name, '-batch', '-'], { input: lines.join('\n') });
   const held = new Namespace(ns.path);
   const netlink = held.run(() => new Netlink());

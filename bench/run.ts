@@ -1,8 +1,8 @@
 // `npm run bench`: figures of this machine, each as a ratio against something real measured in the same run. Needs root; works in
 // network namespaces of its own. `npm run bench -- NAME` runs one.
 
-import { netlinkBench } from './netlink.ts';
 import { interfacesBench } from './interfaces.ts';
+import { netlinkBench } from './netlink.ts';
 import { startBench } from './start.ts';
 
 const benches: Record<string, () => Promise<string[]>> = { netlink: netlinkBench, start: startBench, interfaces: interfacesBench };

@@ -25,5 +25,10 @@ export async function startBench(): Promise<string[]> {
     await agent.cli(['interface', 'list']);
     version.push(performance.now() - begun);
   }
-  return [`agent ready: ${summary(ready)}`, `bare node: ${summary(bare)}`, `taplane interface list: ${summary(version)}`, `idle memory: ${(agent.rss() / 2 ** 20).toFixed(0)} MiB`];
+  return [
+    `agent ready: ${summary(ready)}`,
+    `bare node: ${summary(bare)}`,
+    `taplane interface list: ${summary(version)}`,
+    `idle memory: ${(agent.rss() / 2 ** 20).toFixed(0)} MiB`,
+  ];
 }

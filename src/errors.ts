@@ -68,5 +68,7 @@ export class TaplaneError extends Error {
 export function invalidFields(fields: FieldViolation[]): TaplaneError {
   const first = fields[0];
   const more = fields.length > 1 ? ` (and ${fields.length - 1} more)` : '';
-  return new TaplaneError('INVALID_ARGUMENT', 'INVALID_FIELDS', `${first?.field ?? 'request'}: ${first?.description ?? 'invalid'}${more}`, { fields });
+  return new TaplaneError('INVALID_ARGUMENT', 'INVALID_FIELDS', `${first?.field ?? 'request'}: ${first?.description ?? 'invalid'}${more}`, {
+    fields,
+  });
 }

@@ -16,7 +16,8 @@ const SCOPE_LINK = 253;
 /** Why a device cannot be taken over; undefined when it can. */
 export function adoptionProblem({ link }: Actual): string | undefined {
   if (link?.tun === undefined) return `is no TUN or TAP${link?.kind ? ` but ${link.kind}` : ''}`;
-  if (!link.tun.persistent) return 'is not persistent: it ends with the program that holds it; make it persistent first (ip tuntap add, or TUNSETPERSIST)';
+  if (!link.tun.persistent)
+    return 'is not persistent: it ends with the program that holds it; make it persistent first (ip tuntap add, or TUNSETPERSIST)';
   return undefined;
 }
 
@@ -39,10 +40,19 @@ export function adoptedSpec(actual: Actual, networkNamespace: string): Interface
   spec.mtu = link?.mtu;
   spec.txQueueLength = link?.txQueueLength;
   spec.addresses = actual.addresses
-    .filter((address) => !(address.family === AF_INET6 && (address.protocol === IFAPROT_KERNEL_LL || address.scope === SCOPE_LINK || (address.flags & IFA_F_PERMANENT) === 0)))
+    .filter(
+      (address) =>
+        !(
+          address.family === AF_INET6 &&
+          (address.protocol === IFAPROT_KERNEL_LL || address.scope === SCOPE_LINK || (address.flags & IFA_F_PERMANENT) === 0)
+        ),
+    )
     .map(statusAddress)
     // Global is what a spec means by itself, except for link-local addresses.
-    .map((address) => ({ ...address, scope: address.scope === Address_Scope.GLOBAL && !address.cidr.startsWith('169.254.') ? Address_Scope.UNSPECIFIED : address.scope }));
+    .map((address) => ({
+      ...address,
+      scope: address.scope === Address_Scope.GLOBAL && !address.cidr.startsWith('169.254.') ? Address_Scope.UNSPECIFIED : address.scope,
+    }));
   spec.routes = actual.routes.filter((route) => route.protocol !== RTPROT_KERNEL && route.protocol !== RTPROT_RA).map(statusRoute);
   spec.neighbours = actual.neighbours
     .filter((item) => (item.state & NUD_PERMANENT) !== 0 && item.hardwareAddress.length === 6)

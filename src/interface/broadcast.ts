@@ -54,9 +54,16 @@ export class Broadcast {
    * Events that `wanted` lets through, until the signal aborts. With a token: what came after it; without: `snapshot`, then
    * `synced`, then what comes. `snapshot` runs in the same turn in which the watcher is registered, so that nothing falls between.
    */
-  async *watch(token: string, snapshot: () => WatchEvent[], wanted: (event: WatchEvent) => boolean, signal: AbortSignal): AsyncGenerator<WatchInterfacesResponse> {
+  async *watch(
+    token: string,
+    snapshot: () => WatchEvent[],
+    wanted: (event: WatchEvent) => boolean,
+    signal: AbortSignal,
+  ): AsyncGenerator<WatchInterfacesResponse> {
     if (this.#watchers.size >= this.#most) {
-      throw new TaplaneError('RESOURCE_EXHAUSTED', 'TOO_MANY_WATCHERS', `watch interfaces: ${this.#most} watchers already`, { retryAfterMs: 5000 });
+      throw new TaplaneError('RESOURCE_EXHAUSTED', 'TOO_MANY_WATCHERS', `watch interfaces: ${this.#most} watchers already`, {
+        retryAfterMs: 5000,
+      });
     }
     let wake: () => void = () => {};
     const watcher: Watcher = { backlog: token === '' ? [] : this.#since(token), overflown: false, wake: () => wake() };
@@ -77,7 +84,12 @@ export class Broadcast {
           if (wanted(event)) yield { event, resumeToken: this.#token(sequence) };
         }
         if (watcher.overflown && watcher.backlog.length === 0) {
-          throw new TaplaneError('RESOURCE_EXHAUSTED', 'WATCHER_TOO_SLOW', `watch interfaces: more than ${BACKLOG} events waited; watch again with the last token`, { retryAfterMs: 100 });
+          throw new TaplaneError(
+            'RESOURCE_EXHAUSTED',
+            'WATCHER_TOO_SLOW',
+            `watch interfaces: more than ${BACKLOG} events waited; watch again with the last token`,
+            { retryAfterMs: 100 },
+          );
         }
         if (watcher.backlog.length > 0) continue;
         await new Promise<void>((resolve) => {
@@ -105,7 +117,11 @@ export class Broadcast {
     }
     const oldest = this.#history[0]?.sequence ?? this.#sequence + 1;
     if (epoch !== this.#epoch || sequence > this.#sequence || sequence + 1 < oldest) {
-      throw new TaplaneError('OUT_OF_RANGE', 'RESUME_TOKEN_TOO_OLD', 'watch interfaces: the resume token is too old; watch again without it');
+      throw new TaplaneError(
+        'OUT_OF_RANGE',
+        'RESUME_TOKEN_TOO_OLD',
+        'watch interfaces: the resume token is too old; watch again without it',
+      );
     }
     return this.#history.filter((entry) => entry.sequence > sequence);
   }

@@ -1,7 +1,6 @@
 // Changing interfaces. Every change: check -> intent on disk -> kernel -> outcome on disk, together with the answer to the request
 // id -> watchers -> answer. Dying or failing between the two writes means that the change never was.
 
-import { randomUUID } from 'node:crypto';
 import { invalidFields, TaplaneError } from '../errors.ts';
 import type { Interface, InterfaceSpec } from '../gen/taplane/v1/interface.ts';
 import type {
@@ -23,8 +22,8 @@ import { checkAddressesFree, checkBridge, checkEtag, checkIds, withHolder } from
 import type { Reconciler } from './reconciler.ts';
 import { etagOf, type Record } from './record.ts';
 import type { Registry } from './registry.ts';
-import { idProblems, immutableProblems, labelProblems, type Policy, prepare, specProblems } from './spec.ts';
 import { newRecord, nextRecord, restoreSpec } from './revision.ts';
+import { idProblems, immutableProblems, labelProblems, type Policy, prepare, specProblems } from './spec.ts';
 import { planStep } from './step.ts';
 import type { Replay, Store } from './store.ts';
 import { applyMask } from './update-mask.ts';
@@ -100,7 +99,9 @@ export class Changes {
     const verb = `adopt interface ${request.interfaceId}`;
     return this.#turn(request.interfaceId, verb, async () => {
       if (registry.get(request.interfaceId) !== undefined) {
-        throw new TaplaneError('ALREADY_EXISTS', 'INTERFACE_EXISTS', `${verb}: it is managed already`, { metadata: { interface: request.interfaceId } });
+        throw new TaplaneError('ALREADY_EXISTS', 'INTERFACE_EXISTS', `${verb}: it is managed already`, {
+          metadata: { interface: request.interfaceId },
+        });
       }
       const kernel = engine.kernel(request.networkNamespace);
       const link = kernel.link(request.interfaceId);
@@ -108,9 +109,14 @@ export class Changes {
       const actual = kernel.observe(link, []);
       const problem = adoptionProblem(actual);
       if (problem !== undefined) {
-        throw new TaplaneError('FAILED_PRECONDITION', 'NOT_ADOPTABLE', `${verb}: it ${problem}`, { preconditions: [{ type: 'DEVICE', subject: request.interfaceId, description: problem }] });
+        throw new TaplaneError('FAILED_PRECONDITION', 'NOT_ADOPTABLE', `${verb}: it ${problem}`, {
+          preconditions: [{ type: 'DEVICE', subject: request.interfaceId, description: problem }],
+        });
       }
-      const entry = new Entry(newRecord(request.interfaceId, prepare(adoptedSpec(actual, request.networkNamespace)), request.labels, this.#needs.now()), this.#needs.now());
+      const entry = new Entry(
+        newRecord(request.interfaceId, prepare(adoptedSpec(actual, request.networkNamespace)), request.labels, this.#needs.now()),
+        this.#needs.now(),
+      );
       // From here on the device is ours by its index; the mark follows as a step.
       entry.index = link.index;
       const desired = engine.desired(entry.record);
@@ -138,14 +144,20 @@ export class Changes {
     if (patch === undefined) return Promise.reject(invalidFields([{ field: 'interface', description: 'must be given' }]));
     const name = interfaceId(patch.name, 'interface.name');
     if (request.allowMissing && this.#needs.registry.get(name) === undefined) {
-      return this.create({ interfaceId: name, interface: patch, requestId: request.requestId, validateOnly: request.validateOnly }, remember);
+      return this.create(
+        { interfaceId: name, interface: patch, requestId: request.requestId, validateOnly: request.validateOnly },
+        remember,
+      );
     }
     const edit = (before: Record): { spec: InterfaceSpec; labels: Interface['labels'] } => {
       const updated = applyMask(before, { spec: patch.spec, labels: patch.labels }, request.updateMask);
       if (updated.violations.length > 0) throw invalidFields(updated.violations);
       return updated;
     };
-    return this.edit({ name, verb: `update interface ${name}`, etag: patch.etag, validateOnly: request.validateOnly, edit, path: 'interface.spec' }, remember);
+    return this.edit(
+      { name, verb: `update interface ${name}`, etag: patch.etag, validateOnly: request.validateOnly, edit, path: 'interface.spec' },
+      remember,
+    );
   }
 
   /** Changes the intent of an interface and makes it so. */
@@ -177,13 +189,17 @@ export class Changes {
       }
       const unchanged = after.generation === before.generation && etagOf(after) === etagOf(before);
       if (unchanged && steps.length === 0) return this.#answered(registry.view(entry, actual), remember);
-      await store.commit({ put: { ...after, phase: 'updating', before: { record: before, restore: restoreSpec(before.spec, spec, actual) } } });
+      await store.commit({
+        put: { ...after, phase: 'updating', before: { record: before, restore: restoreSpec(before.spec, spec, actual) } },
+      });
       entry.record = after;
       try {
         const outcome = engine.converge(entry, desired, beforeDesired);
         reconciler.ready(entry);
         const answer = registry.view(entry, outcome.actual, outcome.steps);
-        await this.#finish(entry, after, remember(answer), () => engine.converge(entry, engine.desired(before, restoreSpec(before.spec, spec, actual)), desired));
+        await this.#finish(entry, after, remember(answer), () =>
+          engine.converge(entry, engine.desired(before, restoreSpec(before.spec, spec, actual)), desired),
+        );
         reconciler.watchSysctls(entry);
         registry.tell('modified', entry, outcome.actual);
         return answer;
@@ -291,18 +307,28 @@ export class Changes {
   async #named(pattern: string, spec: InterfaceSpec, verb: string, operation: (name: string) => Promise<Interface>): Promise<Interface> {
     const { registry, engine, mostInterfaces } = this.#needs;
     if (registry.size + this.#reserved.size >= mostInterfaces) {
-      throw new TaplaneError('RESOURCE_EXHAUSTED', 'TOO_MANY_INTERFACES', `${verb}: the agent manages ${mostInterfaces} interfaces already; raise limits.interfaces`, { metadata: { limit: String(mostInterfaces) } });
+      throw new TaplaneError(
+        'RESOURCE_EXHAUSTED',
+        'TOO_MANY_INTERFACES',
+        `${verb}: the agent manages ${mostInterfaces} interfaces already; raise limits.interfaces`,
+        { metadata: { limit: String(mostInterfaces) } },
+      );
     }
     const name = await this.#explained(verb, async () => {
       const kernel = engine.kernel(spec.networkNamespace);
-      return numberedName(pattern, (candidate) => registry.get(candidate) !== undefined || this.#reserved.has(candidate) || kernel.link(candidate) !== undefined);
+      return numberedName(
+        pattern,
+        (candidate) => registry.get(candidate) !== undefined || this.#reserved.has(candidate) || kernel.link(candidate) !== undefined,
+      );
     });
     const numbered = name !== pattern;
     if (numbered) this.#reserved.add(name);
     try {
       return await this.#needs.turns.run(name, async () => {
         if (registry.get(name) !== undefined) {
-          throw new TaplaneError('ALREADY_EXISTS', 'INTERFACE_EXISTS', `${verb}: there is an interface of this name`, { metadata: { interface: name, uid: registry.need(name).record.uid } });
+          throw new TaplaneError('ALREADY_EXISTS', 'INTERFACE_EXISTS', `${verb}: there is an interface of this name`, {
+            metadata: { interface: name, uid: registry.need(name).record.uid },
+          });
         }
         this.#reserved.add(name);
         return operation(name);

@@ -1,9 +1,10 @@
-// Conditions of an interface: one of each type, the time of a transition kept while the truth stays. Pure.
+// Conditions of an interface or of the node: one of each type, the time of a transition kept while the truth stays. Pure.
 
-import { type Condition, Condition_Status } from '../gen/taplane/v1/interface.ts';
 import type { Timestamp } from '../gen/google/protobuf/timestamp.ts';
+import { type Condition, Condition_Status } from '../gen/taplane/v1/interface.ts';
 
-export type ConditionType = 'Ready' | 'Drifted' | 'Contended' | 'CarrierKept';
+/** Of an interface: Ready, Drifted, Contended, CarrierKept; of the node: Ready and the rest. */
+export type ConditionType = 'Ready' | 'Drifted' | 'Contended' | 'CarrierKept' | 'StateIntact' | 'KernelWatch' | 'UnknownDevices';
 
 /** A protobuf time of milliseconds since 1970. */
 export function timestamp(ms: number): Timestamp {
@@ -18,7 +19,13 @@ export class Conditions {
     const status = holds ? Condition_Status.TRUE : Condition_Status.FALSE;
     const old = this.#byType.get(type);
     if (old !== undefined && old.status === status && old.reason === reason && old.message === message) return false;
-    this.#byType.set(type, { type, status, reason, message, transitionTime: old?.status === status ? old.transitionTime : timestamp(nowMs) });
+    this.#byType.set(type, {
+      type,
+      status,
+      reason,
+      message,
+      transitionTime: old?.status === status ? old.transitionTime : timestamp(nowMs),
+    });
     return true;
   }
 

@@ -4,6 +4,7 @@
 // Durability: a promise of a mutating call resolves once the intent is on disk and the kernel does it; when it rejects, nothing
 // has changed. `signal` only ends waiting and streaming: a change that has begun is finished.
 
+import type { Interface } from '../gen/taplane/v1/interface.ts';
 import type {
   AddAddressRequest,
   AddRouteRequest,
@@ -20,7 +21,6 @@ import type {
   WatchInterfacesRequest,
   WatchInterfacesResponse,
 } from '../gen/taplane/v1/interface_service.ts';
-import type { Interface } from '../gen/taplane/v1/interface.ts';
 
 export interface Interfaces {
   create(request: CreateInterfaceRequest): Promise<Interface>;

@@ -100,8 +100,12 @@ function desiredAddress(item: InterfaceSpec['addresses'][number], ageSeconds: nu
   if (own === undefined) return [];
   const remaining = item.validLifetime === 0 ? FOREVER : item.validLifetime - ageSeconds;
   if (remaining <= EXPIRY_SLACK) return []; // the kernel has removed it, as asked
-  const linkLocal = own.family === AF_INET ? own.bytes[0] === 169 && own.bytes[1] === 254 : own.bytes[0] === 0xfe && ((own.bytes[1] ?? 0) & 0xc0) === 0x80;
-  const scopes = { [Address_Scope.LINK]: SCOPE_LINK, [Address_Scope.HOST]: SCOPE_HOST, [Address_Scope.GLOBAL]: 0 } as Record<number, number>;
+  const linkLocal =
+    own.family === AF_INET ? own.bytes[0] === 169 && own.bytes[1] === 254 : own.bytes[0] === 0xfe && ((own.bytes[1] ?? 0) & 0xc0) === 0x80;
+  const scopes = { [Address_Scope.LINK]: SCOPE_LINK, [Address_Scope.HOST]: SCOPE_HOST, [Address_Scope.GLOBAL]: 0 } as Record<
+    number,
+    number
+  >;
   return [
     {
       family: own.family,

@@ -1,7 +1,7 @@
 // The calls that change one address or one route, as edits of the whole spec. Pure.
 
 import { type FieldViolation, invalidFields, TaplaneError } from '../errors.ts';
-import { type Address, type Interface, type InterfaceSpec, Route } from '../gen/taplane/v1/interface.ts';
+import type { Address, Interface, InterfaceSpec, Route } from '../gen/taplane/v1/interface.ts';
 import type { AddAddressRequest, AddRouteRequest, RemoveAddressRequest, RemoveRouteRequest } from '../gen/taplane/v1/interface_service.ts';
 import { parsePrefix } from './inet.ts';
 import { interfaceId } from './name.ts';
@@ -23,13 +23,21 @@ function need<T>(value: T | undefined, field: string): T {
 }
 
 function readable(text: string, field: string): void {
-  const violations: FieldViolation[] = parsePrefix(text) === undefined ? [{ field, description: `must be a prefix, got '${text.slice(0, 64)}'` }] : [];
+  const violations: FieldViolation[] =
+    parsePrefix(text) === undefined ? [{ field, description: `must be a prefix, got '${text.slice(0, 64)}'` }] : [];
   if (violations.length > 0) throw invalidFields(violations);
 }
 
 function edit(request: { name: string; validateOnly: boolean }, verb: string, change: (spec: InterfaceSpec) => InterfaceSpec): Edit {
   const name = interfaceId(request.name);
-  return { name, verb: `${verb} interface ${name}`, etag: '', validateOnly: request.validateOnly, path: 'spec', edit: ({ spec, labels }) => ({ spec: change(spec), labels }) };
+  return {
+    name,
+    verb: `${verb} interface ${name}`,
+    etag: '',
+    validateOnly: request.validateOnly,
+    path: 'spec',
+    edit: ({ spec, labels }) => ({ spec: change(spec), labels }),
+  };
 }
 
 /** The same address again replaces itself: its lifetime starts anew. */
@@ -52,7 +60,12 @@ export function removingAddress(request: RemoveAddressRequest): Edit {
   const key = addressKey(address);
   return edit(request, 'remove address from', (spec) => {
     const addresses = spec.addresses.filter((item) => addressKey(item) !== key);
-    if (addresses.length === spec.addresses.length) throw new TaplaneError('NOT_FOUND', 'ADDRESS_NOT_FOUND', `remove address ${address.cidr} from ${request.name}: its spec does not have it`);
+    if (addresses.length === spec.addresses.length)
+      throw new TaplaneError(
+        'NOT_FOUND',
+        'ADDRESS_NOT_FOUND',
+        `remove address ${address.cidr} from ${request.name}: its spec does not have it`,
+      );
     return { ...spec, addresses };
   });
 }
@@ -77,8 +90,15 @@ export function removingRoute(request: RemoveRouteRequest): Edit {
   readable(route.destination, 'route.destination');
   const wanted = prepareRoute(route);
   return edit(request, 'remove route from', (spec) => {
-    const routes = spec.routes.filter((item) => !(routeKey(item) === routeKey(wanted) && (wanted.gateway === '' || wanted.gateway === item.gateway)));
-    if (routes.length === spec.routes.length) throw new TaplaneError('NOT_FOUND', 'ROUTE_NOT_FOUND', `remove route ${route.destination} from ${request.name}: its spec does not have it`);
+    const routes = spec.routes.filter(
+      (item) => !(routeKey(item) === routeKey(wanted) && (wanted.gateway === '' || wanted.gateway === item.gateway)),
+    );
+    if (routes.length === spec.routes.length)
+      throw new TaplaneError(
+        'NOT_FOUND',
+        'ROUTE_NOT_FOUND',
+        `remove route ${route.destination} from ${request.name}: its spec does not have it`,
+      );
     return { ...spec, routes };
   });
 }

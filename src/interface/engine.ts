@@ -100,7 +100,12 @@ export class Engine {
       }
       const left = plan(desired, actual, before).map(commandLine);
       if (left.length === 0) return { steps: ran.map(({ step }) => step), actual };
-      throw new TaplaneError('ABORTED', 'NOT_CONVERGING', `configure interface ${entry.name}: after ${ROUNDS} rounds still to do: ${left.join('; ')}`, { metadata: { left: left.join('; ') } });
+      throw new TaplaneError(
+        'ABORTED',
+        'NOT_CONVERGING',
+        `configure interface ${entry.name}: after ${ROUNDS} rounds still to do: ${left.join('; ')}`,
+        { metadata: { left: left.join('; ') } },
+      );
     } catch (error) {
       this.#takeBack(entry, ran, desired, before);
       throw error;
@@ -180,8 +185,13 @@ export function nameTaken(link: Link, holder = ''): TaplaneError {
   const marked = link.alias.startsWith('taplane:') ? ` with the mark of another agent or of lost state (${link.alias})` : '';
   const kind = link.kind === 'tun' ? (link.tun?.mode ?? 'tun') : link.kind === '' ? 'plain' : link.kind;
   const adopt = link.kind === 'tun' ? '; choose another name, or take it over with taplane interface adopt' : '; choose another name';
-  return new TaplaneError('ALREADY_EXISTS', 'NAME_TAKEN', `interface ${link.name}: there is a device of this name, kind ${kind}, index ${link.index}${marked}${holder === '' ? '' : `, held by ${holder}`}${adopt}`, {
-    fields: [{ field: 'interface_id', description: `is the name of a device that is not ours (kind ${kind})` }],
-    metadata: { kind, ifindex: String(link.index), alias: link.alias, ...(holder === '' ? {} : { holder }) },
-  });
+  return new TaplaneError(
+    'ALREADY_EXISTS',
+    'NAME_TAKEN',
+    `interface ${link.name}: there is a device of this name, kind ${kind}, index ${link.index}${marked}${holder === '' ? '' : `, held by ${holder}`}${adopt}`,
+    {
+      fields: [{ field: 'interface_id', description: `is the name of a device that is not ours (kind ${kind})` }],
+      metadata: { kind, ifindex: String(link.index), alias: link.alias, ...(holder === '' ? {} : { holder }) },
+    },
+  );
 }

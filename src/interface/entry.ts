@@ -1,7 +1,7 @@
 // One interface in memory: its record, where the kernel has it, and what we think of it.
 
 import type { FSWatcher } from 'node:fs';
-import { InterfaceSpec } from '../gen/taplane/v1/interface.ts';
+import type { InterfaceSpec } from '../gen/taplane/v1/interface.ts';
 import { Conditions } from './conditions.ts';
 import type { Record } from './record.ts';
 
@@ -76,6 +76,10 @@ export class Entry {
     clearTimeout(this.later);
     clearTimeout(this.calm);
     clearImmediate(this.soon);
+    this.unwatchSysctls();
+  }
+
+  unwatchSysctls(): void {
     for (const watch of this.sysctlWatches) watch.close();
     this.sysctlWatches = [];
     this.sysctlWatched = '';
@@ -98,6 +102,11 @@ export class Turns {
       if (this.#tails.get(key) === tail) this.#tails.delete(key);
     });
     return mine;
+  }
+
+  /** Whether an operation of the key is under way or waits. */
+  busy(key: string): boolean {
+    return this.#tails.has(key);
   }
 
   /** Resolves when nothing is under way. */

@@ -7,11 +7,20 @@ import { AF_INET, AF_INET6, addAddress, deleteAddress, dumpAddresses, type LinkA
 import { deleteLink, dumpLinks, getLink, type Link, readLink, setLink } from '../sys/netlink/link.ts';
 import { Monitor, type MonitorListener } from '../sys/netlink/monitor.ts';
 import { deleteNeighbour, dumpNeighbours, type LinkNeighbour, readNeighbour, setNeighbour } from '../sys/netlink/neighbour.ts';
-import { addRoute, deleteRoute, dumpRoutes, type LinkRoute, lookUpRoute, RT_TABLE_LOCAL, RTN_LOCAL, readRoute } from '../sys/netlink/route.ts';
+import {
+  addRoute,
+  deleteRoute,
+  dumpRoutes,
+  type LinkRoute,
+  lookUpRoute,
+  RT_TABLE_LOCAL,
+  RTN_LOCAL,
+  readRoute,
+} from '../sys/netlink/route.ts';
 import { Netlink } from '../sys/netlink/socket.ts';
 import { isErrno, SysError } from '../sys/sys-error.ts';
 import { readSysctl, watchSysctl, writeSysctl } from '../sys/sysctl.ts';
-import { createTun, setTunOwner } from '../sys/tun.ts';
+import { createTun, setTunOwner, type TunDevice } from '../sys/tun.ts';
 import type { Actual } from './plan.ts';
 import type { Step } from './step.ts';
 
@@ -114,12 +123,15 @@ export class Kernel {
     const { index, name } = link;
     // Filtered again: an old kernel ignores the filter.
     const ours = <T extends { index: number }>(items: T[]): T[] => items.filter((item) => item.index === index);
-    const addresses = snapshot?.addresses.get(index) ?? (snapshot ? [] : ours(this.#netlink.dump('list addresses', dumpAddresses(index), readAddress)));
-    const routes = snapshot?.routes.get(index) ?? (snapshot ? [] : ours([...this.#routes(AF_INET, index), ...this.#routes(AF_INET6, index)]));
+    const addresses =
+      snapshot?.addresses.get(index) ?? (snapshot ? [] : ours(this.#netlink.dump('list addresses', dumpAddresses(index), readAddress)));
+    const routes =
+      snapshot?.routes.get(index) ?? (snapshot ? [] : ours([...this.#routes(AF_INET, index), ...this.#routes(AF_INET6, index)]));
     const neighbours =
       link.tun?.mode !== 'tap'
         ? []
-        : (snapshot?.neighbours.get(index) ?? (snapshot ? [] : ours(this.#netlink.dump('list neighbours', dumpNeighbours(index), readNeighbour))));
+        : (snapshot?.neighbours.get(index) ??
+          (snapshot ? [] : ours(this.#netlink.dump('list neighbours', dumpNeighbours(index), readNeighbour))));
     const someV4 = addresses.some((item) => item.family === AF_INET);
     const globalV6 = link.up && addresses.some((item) => item.family === AF_INET6 && item.scope === 0);
     return {
@@ -181,7 +193,10 @@ export class Kernel {
         this.#inside(() => setTunOwner(step.device.name, step.device, step.owner, step.group));
         break;
       case 'set-link':
-        netlink.request('RTM_NEWLINK', setLink(index, step.controller === undefined ? step.change : { controller: this.#controllerIndex(step.controller) }));
+        netlink.request(
+          'RTM_NEWLINK',
+          setLink(index, step.controller === undefined ? step.change : { controller: this.#controllerIndex(step.controller) }),
+        );
         break;
       case 'add-address':
         netlink.request('RTM_NEWADDR', addAddress({ ...step.address, index, flags: 0 }, step.replace));
@@ -212,7 +227,7 @@ export class Kernel {
   #create(step: Extract<Step, { kind: 'create-link' }>): number {
     let index = 0;
     this.#inside(() =>
-      createTun(step.device, (name) => {
+      createTun(unlessOpen(step.device), (name) => {
         const link = this.link(name);
         if (link === undefined || name !== step.device.name) throw new SysError('TUNSETIFF', ENODEV, `device ${name} is not there`);
         index = link.index;
@@ -252,6 +267,11 @@ export class Kernel {
   #inside<T>(run: () => T): T {
     return this.#namespace === undefined ? run() : this.#namespace.run(run);
   }
+}
+
+/** A device without owner and group may be attached by anybody who can open /dev/net/tun (drivers/net/tun.c): give it to root. */
+function unlessOpen(device: TunDevice): TunDevice {
+  return device.owner === undefined && device.group === undefined ? { ...device, owner: 0 } : device;
 }
 
 function ignoring(codes: string[], run: () => void): void {

@@ -27,7 +27,8 @@ export class Links {
     const now = this.#read(link);
     this.#known.set(link.index, now);
     if (old === undefined) this.#tell({ ...now, kind: LinkEvent_Kind.ADDED });
-    else if (JSON.stringify({ ...old, interface: '' }) !== JSON.stringify({ ...now, interface: '' })) this.#tell({ ...now, kind: LinkEvent_Kind.CHANGED });
+    else if (JSON.stringify({ ...old, interface: '' }) !== JSON.stringify({ ...now, interface: '' }))
+      this.#tell({ ...now, kind: LinkEvent_Kind.CHANGED });
   }
 
   /** Takes in a full list, as at start or after a loss. */
@@ -47,6 +48,14 @@ export class Links {
   }
 
   #read(link: Link): Known {
-    return { ifindex: link.index, link: link.name, driver: link.kind, up: link.up, carrier: link.carrier, mtu: link.mtu, interface: this.#owner(link.index) };
+    return {
+      ifindex: link.index,
+      link: link.name,
+      driver: link.kind,
+      up: link.up,
+      carrier: link.carrier,
+      mtu: link.mtu,
+      interface: this.#owner(link.index),
+    };
   }
 }

@@ -5,7 +5,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { TaplaneError } from '../errors.ts';
-import { type Condition, Condition_Status, Interface } from '../gen/taplane/v1/interface.ts';
+import { type Condition, Interface } from '../gen/taplane/v1/interface.ts';
 import {
   AddAddressRequest,
   AddRouteRequest,
@@ -22,11 +22,11 @@ import type { NetlinkCounters } from '../gen/taplane/v1/node_service.ts';
 import type { Link } from '../sys/netlink/link.ts';
 import { Broadcast } from './broadcast.ts';
 import { Changes } from './changes.ts';
-import { timestamp } from './conditions.ts';
+import { Conditions, type ConditionType } from './conditions.ts';
 import type { Interfaces } from './contract.ts';
+import { addingAddress, addingRoute, removingAddress, removingRoute } from './edits.ts';
 import { Engine } from './engine.ts';
 import { type Entry, Turns } from './entry.ts';
-import { addingAddress, addingRoute, removingAddress, removingRoute } from './edits.ts';
 import type { Snapshot } from './kernel.ts';
 import { Links } from './links.ts';
 import type { Log } from './log.ts';
@@ -86,6 +86,7 @@ class Manager implements InterfaceManager {
   readonly #reconciler: Reconciler;
   readonly #queries: Queries;
   readonly #changes: Changes;
+  readonly #conditions = new Conditions();
   #scanTimer: NodeJS.Timeout | undefined;
   #unknownDevices: string[] = [];
   #watching = false;
@@ -112,19 +113,45 @@ class Manager implements InterfaceManager {
     const engine = new Engine(this.#namespaces, log, now);
     this.#engine = engine;
     const turns = this.#turns;
-    this.#reconciler = new Reconciler({ engine, turns, log, now, alive: (entry) => registry.holds(entry), publish: (entry, actual) => registry.tell('modified', entry, actual) });
+    this.#reconciler = new Reconciler({
+      engine,
+      turns,
+      log,
+      now,
+      alive: (entry) => registry.holds(entry),
+      publish: (entry, actual) => registry.tell('modified', entry, actual),
+    });
     this.#queries = new Queries({ registry, engine, broadcast: this.#broadcast, links: this.#links });
-    this.#changes = new Changes({ registry, engine, reconciler: this.#reconciler, turns, store, policy, mostInterfaces: limits.interfaces, log, now });
+    this.#changes = new Changes({
+      registry,
+      engine,
+      reconciler: this.#reconciler,
+      turns,
+      store,
+      policy,
+      mostInterfaces: limits.interfaces,
+      log,
+      now,
+    });
   }
 
   async start(): Promise<void> {
     const { corruptFiles, badRecords } = this.#store.findings;
-    if (corruptFiles.length > 0 || badRecords.length > 0) this.#log.error({ corruptFiles, badRecords }, 'state is not intact; running degraded, no device is removed because of it');
-    const entries = await recover({ engine: this.#engine, reconciler: this.#reconciler, store: this.#store, log: this.#log, now: this.#now });
+    if (corruptFiles.length > 0 || badRecords.length > 0)
+      this.#log.error({ corruptFiles, badRecords }, 'state is not intact; running degraded, no device is removed because of it');
+    const entries = await recover({
+      engine: this.#engine,
+      reconciler: this.#reconciler,
+      store: this.#store,
+      log: this.#log,
+      now: this.#now,
+    });
     for (const entry of entries) this.#registry.add(entry);
     const links = this.#engine.kernel('').links();
     this.#links.replace(links);
-    this.#unknownDevices = links.filter((link) => link.alias.startsWith('taplane:') && this.#registry.byAlias(link.alias) === undefined).map((link) => link.name);
+    this.#unknownDevices = links
+      .filter((link) => link.alias.startsWith('taplane:') && this.#registry.byAlias(link.alias) === undefined)
+      .map((link) => link.name);
     this.#watching = true;
     // What changed while we recovered was heard before the entries were known.
     for (const entry of entries) this.#reconciler.touch(entry);
@@ -159,25 +186,37 @@ class Manager implements InterfaceManager {
     this.#open() ?? this.#once.run('create', request, CreateInterfaceRequest, Interface, (replay) => this.#changes.create(request, replay));
 
   update: Interfaces['update'] = (request) =>
-    this.#open() ?? this.#once.run('update', request, UpdateInterfaceRequest, Interface, async (replay) => this.#changes.update(request, replay));
+    this.#open() ??
+    this.#once.run('update', request, UpdateInterfaceRequest, Interface, async (replay) => this.#changes.update(request, replay));
 
   delete: Interfaces['delete'] = (request) =>
-    this.#open() ?? this.#once.run('delete', request, DeleteInterfaceRequest, DeleteInterfaceResponse, (replay) => this.#changes.delete(request, replay));
+    this.#open() ??
+    this.#once.run('delete', request, DeleteInterfaceRequest, DeleteInterfaceResponse, (replay) => this.#changes.delete(request, replay));
 
   adopt: Interfaces['adopt'] = (request) =>
     this.#open() ?? this.#once.run('adopt', request, AdoptInterfaceRequest, Interface, (replay) => this.#changes.adopt(request, replay));
 
   addAddress: Interfaces['addAddress'] = (request) =>
-    this.#open() ?? this.#once.run('addAddress', request, AddAddressRequest, Interface, async (replay) => this.#changes.edit(addingAddress(request), replay));
+    this.#open() ??
+    this.#once.run('addAddress', request, AddAddressRequest, Interface, async (replay) =>
+      this.#changes.edit(addingAddress(request), replay),
+    );
 
   removeAddress: Interfaces['removeAddress'] = (request) =>
-    this.#open() ?? this.#once.run('removeAddress', request, RemoveAddressRequest, Interface, async (replay) => this.#changes.edit(removingAddress(request), replay));
+    this.#open() ??
+    this.#once.run('removeAddress', request, RemoveAddressRequest, Interface, async (replay) =>
+      this.#changes.edit(removingAddress(request), replay),
+    );
 
   addRoute: Interfaces['addRoute'] = (request) =>
-    this.#open() ?? this.#once.run('addRoute', request, AddRouteRequest, Interface, async (replay) => this.#changes.edit(addingRoute(request), replay));
+    this.#open() ??
+    this.#once.run('addRoute', request, AddRouteRequest, Interface, async (replay) => this.#changes.edit(addingRoute(request), replay));
 
   removeRoute: Interfaces['removeRoute'] = (request) =>
-    this.#open() ?? this.#once.run('removeRoute', request, RemoveRouteRequest, Interface, async (replay) => this.#changes.edit(removingRoute(request), replay));
+    this.#open() ??
+    this.#once.run('removeRoute', request, RemoveRouteRequest, Interface, async (replay) =>
+      this.#changes.edit(removingRoute(request), replay),
+    );
 
   get: Interfaces['get'] = async (request) => this.#queries.get(request);
 
@@ -186,30 +225,34 @@ class Manager implements InterfaceManager {
   watch: Interfaces['watch'] = (request, signal) => this.#queries.watch(request, signal);
 
   conditions(): Condition[] {
-    const condition = (type: string, holds: boolean, reason: string, message: string): Condition => ({
-      type,
-      status: holds ? Condition_Status.TRUE : Condition_Status.FALSE,
-      reason,
-      message,
-      transitionTime: timestamp(this.#now()),
-    });
     const { corruptFiles, badRecords } = this.#store.findings;
     const intact = corruptFiles.length === 0 && badRecords.length === 0;
     const lost = [...corruptFiles, ...badRecords.map((name) => `record of ${name}`)].join(', ');
     const amiss = [...this.#registry.all()].filter((entry) => !entry.conditions.isTrue('Ready')).map((entry) => entry.name);
-    return [
-      condition('Ready', intact && amiss.length === 0, intact ? (amiss.length === 0 ? 'AsSpecified' : 'InterfacesNotReady') : 'StateDamaged', amiss.length === 0 ? '' : `not as specified: ${amiss.slice(0, 20).join(', ')}`),
-      condition(
-        'StateIntact',
-        intact,
-        intact ? 'Intact' : 'Quarantined',
-        intact ? '' : `unreadable and put aside: ${lost}; no device was removed. Adopt or recreate the interfaces, then remove the files from the state directory`,
-      ),
-      condition('KernelWatch', this.#watching, this.#watching ? 'Listening' : 'NotListening', ''),
-      ...(this.#unknownDevices.length === 0
-        ? []
-        : [condition('UnknownDevices', true, 'ForeignMark', `devices with the mark of another agent or of lost state: ${this.#unknownDevices.slice(0, 20).join(', ')}; adopt them or delete them by hand`)]),
-    ];
+    const unknown = this.#unknownDevices;
+    const now = this.#now();
+    const set = (type: ConditionType, holds: boolean, reason: string, message: string): unknown =>
+      this.#conditions.set(type, holds, reason, message, now);
+    if (!intact) set('Ready', false, 'StateDamaged', 'the state is not intact');
+    else if (amiss.length > 0) set('Ready', false, 'InterfacesNotReady', `not as specified: ${amiss.slice(0, 20).join(', ')}`);
+    else set('Ready', true, 'AsSpecified', '');
+    if (intact) set('StateIntact', true, 'Intact', '');
+    else {
+      const cure = 'no device was removed. Adopt or recreate the interfaces, then remove the files from the state directory';
+      set('StateIntact', false, 'Quarantined', `unreadable and put aside: ${lost}; ${cure}`);
+    }
+    set('KernelWatch', this.#watching, this.#watching ? 'Listening' : 'NotListening', '');
+    if (unknown.length === 0) this.#conditions.clear('UnknownDevices');
+    else {
+      const cure = 'adopt them or delete them by hand';
+      set(
+        'UnknownDevices',
+        true,
+        'ForeignMark',
+        `devices with the mark of another agent or of lost state: ${unknown.slice(0, 20).join(', ')}; ${cure}`,
+      );
+    }
+    return this.#conditions.list();
   }
 
   netlinkCounters(): NetlinkCounters {
@@ -240,7 +283,9 @@ class Manager implements InterfaceManager {
     if (entry?.namespace === namespace) this.#reconciler.touch(entry);
     this.#touchIndex(namespace, link.index);
     // A bridge that comes may be one that a TAP waits for.
-    if (link.kind === 'bridge') for (const port of this.#registry.all()) if (port.namespace === namespace && port.spec.controller === link.name) this.#reconciler.touch(port);
+    if (link.kind === 'bridge')
+      for (const port of this.#registry.all())
+        if (port.namespace === namespace && port.spec.controller === link.name) this.#reconciler.touch(port);
   }
 
   #touchIndex(namespace: string, index: number): void {
@@ -263,33 +308,27 @@ class Manager implements InterfaceManager {
       const inUse = new Set([...this.#registry.all()].map((entry) => entry.namespace));
       this.#namespaces.check((namespace) => inUse.has(namespace));
       if (only === undefined || only === '') this.#links.replace(this.#engine.kernel('').links());
-      const snapshots = new Map<string, Snapshot>();
-      let count = 0;
-      for (const entry of [...this.#registry.all()]) {
-        if (only !== undefined && entry.namespace !== only) continue;
-        await this.#check(entry, snapshots);
-        if (++count % SCAN_BATCH === 0) {
-          // A snapshot must not grow old.
-          snapshots.clear();
-          await new Promise((resolve) => setImmediate(resolve));
-        }
-        if (this.#stopping) return;
+      const entries = [...this.#registry.all()].filter((entry) => only === undefined || entry.namespace === only);
+      for (let at = 0; at < entries.length && !this.#stopping; at += SCAN_BATCH) {
+        this.#checkBatch(entries.slice(at, at + SCAN_BATCH));
+        await new Promise((resolve) => setImmediate(resolve));
       }
     } catch (error) {
       this.#log.error({ err: String(error) }, 'scan failed; tried again later');
     }
   }
 
-  async #check(entry: Entry, snapshots: Map<string, Snapshot>): Promise<void> {
-    const { namespace } = entry;
-    if (!snapshots.has(namespace)) {
+  #checkBatch(entries: Entry[]): void {
+    const snapshots = new Map<string, Snapshot>();
+    for (const entry of entries) {
+      if (!this.#registry.holds(entry)) continue;
       try {
-        snapshots.set(namespace, this.#engine.kernel(namespace).snapshot());
+        const snapshot = snapshots.get(entry.namespace) ?? this.#engine.kernel(entry.namespace).snapshot();
+        snapshots.set(entry.namespace, snapshot);
+        this.#reconciler.check(entry, snapshot);
       } catch {
-        this.#reconciler.touch(entry); // says why in the conditions
-        return;
+        this.#reconciler.touch(entry); // its look says why in the conditions
       }
     }
-    await this.#reconciler.check(entry, snapshots.get(namespace));
   }
 }

@@ -112,9 +112,16 @@ function openNamespace(namespace: string): Namespace {
     return new Namespace(namespacePath(namespace));
   } catch (error) {
     if (!isErrno(error, 'ENOENT', 'EINVAL')) throw error;
-    throw new TaplaneError('FAILED_PRECONDITION', 'NAMESPACE_MISSING', `network namespace ${namespace}: there is none at ${namespacePath(namespace)}; make it with ip netns add`, {
-      preconditions: [{ type: 'NAMESPACE', subject: namespace, description: `make it with ip netns add, or leave network_namespace out` }],
-    });
+    throw new TaplaneError(
+      'FAILED_PRECONDITION',
+      'NAMESPACE_MISSING',
+      `network namespace ${namespace}: there is none at ${namespacePath(namespace)}; make it with ip netns add`,
+      {
+        preconditions: [
+          { type: 'NAMESPACE', subject: namespace, description: `make it with ip netns add, or leave network_namespace out` },
+        ],
+      },
+    );
   }
 }
 

@@ -39,12 +39,19 @@ export class Once {
     const { requestId } = request;
     if (requestId === '' || request.validateOnly) return operation(() => undefined);
     if (!UUID.test(requestId)) return Promise.reject(invalidFields([{ field: 'request_id', description: 'must be a UUID' }]));
-    const fingerprint = createHash('sha256').update(method).update(canonical(requestCodec.toJSON(request))).digest('base64');
+    const fingerprint = createHash('sha256')
+      .update(method)
+      .update(canonical(requestCodec.toJSON(request)))
+      .digest('base64');
     const known = this.#underWay.get(requestId) ?? this.#store.recall(requestId);
     if (known !== undefined) {
       if (known.fingerprint !== fingerprint) {
         const description = 'was used before for another request; take a new one for each request';
-        return Promise.reject(new TaplaneError('INVALID_ARGUMENT', 'REQUEST_ID_REUSED', `request_id: ${description}`, { fields: [{ field: 'request_id', description }] }));
+        return Promise.reject(
+          new TaplaneError('INVALID_ARGUMENT', 'REQUEST_ID_REUSED', `request_id: ${description}`, {
+            fields: [{ field: 'request_id', description }],
+          }),
+        );
       }
       return known.answer instanceof Uint8Array ? Promise.resolve(answerCodec.decode(known.answer)) : (known.answer as Promise<A>);
     }
@@ -61,6 +68,8 @@ export class Once {
 /** JSON with sorted keys: a client may send the entries of a map in another order when it tries again. */
 function canonical(value: unknown): string {
   return JSON.stringify(value, (_, inner: unknown) =>
-    inner !== null && typeof inner === 'object' && !Array.isArray(inner) ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1))) : inner,
+    inner !== null && typeof inner === 'object' && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
   );
 }

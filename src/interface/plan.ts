@@ -9,7 +9,15 @@ import { AF_INET, AF_INET6, type LinkAddress } from '../sys/netlink/address.ts';
 import type { Link } from '../sys/netlink/link.ts';
 import { type LinkNeighbour, NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
 import { type LinkRoute, RTPROT_KERNEL } from '../sys/netlink/route.ts';
-import { addressIdentity, type Desired, type DesiredAddress, type DesiredRoute, FOREVER, routeIdentity, TAPLANE_PROTOCOL } from './desired.ts';
+import {
+  addressIdentity,
+  type Desired,
+  type DesiredAddress,
+  type DesiredRoute,
+  FOREVER,
+  routeIdentity,
+  TAPLANE_PROTOCOL,
+} from './desired.ts';
 import { networkOf } from './inet.ts';
 import type { Step } from './step.ts';
 
@@ -72,12 +80,15 @@ export function plan(desired: Desired, actual: Actual, before?: Desired): Step[]
   if (desired.controller !== actual.controller) {
     const leaves = desired.controller === '';
     // A bridge that we did not ask for is somebody else's doing.
-    if (!leaves || before?.controller === actual.controller) steps.push({ kind: 'set-link', name, change: {}, controller: desired.controller });
+    if (!leaves || before?.controller === actual.controller)
+      steps.push({ kind: 'set-link', name, change: {}, controller: desired.controller });
   }
   const goesDown = link?.up === true && !desired.up;
   const removed = removals(desired, actual, before, name);
   // Secondary ones first: a primary one would take them along.
-  const gone = removed.filter((step) => step.kind === 'delete-address').sort((a, b) => Number(isSecondary(b.address)) - Number(isSecondary(a.address)));
+  const gone = removed
+    .filter((step) => step.kind === 'delete-address')
+    .sort((a, b) => Number(isSecondary(b.address)) - Number(isSecondary(a.address)));
   steps.push(...removed.filter((step) => step.kind !== 'delete-address'));
   if (goesDown) steps.push({ kind: 'set-link', name, change: { up: false } });
   const added = addressSteps(desired, goesDown ? staying(actual) : actual.addresses, name);
@@ -133,7 +144,8 @@ function takesAlong(gone: Step[], actual: Actual, desired: Desired): boolean {
   return gone.some((step) => {
     const address = step.kind === 'delete-address' ? step.address : undefined;
     if (address === undefined || address.family !== AF_INET || isSecondary(address)) return false;
-    const same = (other: DesiredAddress | LinkAddress): boolean => other.family === AF_INET && other.prefixLength === address.prefixLength && subnet(other) === subnet(address);
+    const same = (other: DesiredAddress | LinkAddress): boolean =>
+      other.family === AF_INET && other.prefixLength === address.prefixLength && subnet(other) === subnet(address);
     const leaving = new Set(gone.map((item) => (item.kind === 'delete-address' ? addressIdentity(item.address) : '')));
     return [...actual.addresses, ...desired.addresses].some((other) => same(other) && !leaving.has(addressIdentity(other)));
   });
@@ -142,7 +154,10 @@ function takesAlong(gone: Step[], actual: Actual, desired: Desired): boolean {
 /** Whether the address that goes and the one that comes cannot be there together: for IPv6 the prefix length makes no difference, for IPv4 the peer of one subnet does not. */
 function clash(goes: Step, comes: Step): boolean {
   if (goes.kind !== 'delete-address' || comes.kind !== 'add-address' || !goes.address.local.equals(comes.address.local)) return false;
-  return goes.address.family === AF_INET6 || (goes.address.prefixLength === comes.address.prefixLength && subnet(goes.address) === subnet(comes.address));
+  return (
+    goes.address.family === AF_INET6 ||
+    (goes.address.prefixLength === comes.address.prefixLength && subnet(goes.address) === subnet(comes.address))
+  );
 }
 
 function isSecondary(address: object): boolean {
@@ -158,7 +173,8 @@ function surviving(desired: Desired, actual: Actual, steps: Step[], first: Step[
   const isV4 = (item: { family: number }): boolean => item.family === AF_INET;
   const leaving = new Set(steps.map((step) => (step.kind === 'delete-address' ? addressIdentity(step.address) : '')));
   const firstLeaving = new Set(first.map((step) => (step.kind === 'delete-address' ? addressIdentity(step.address) : '')));
-  const without = (gone: Set<string>): boolean => actual.addresses.some(isV4) && actual.addresses.every((item) => !isV4(item) || gone.has(addressIdentity(item)));
+  const without = (gone: Set<string>): boolean =>
+    actual.addresses.some(isV4) && actual.addresses.every((item) => !isV4(item) || gone.has(addressIdentity(item)));
   const lastV4 = without(firstLeaving) || (without(leaving) && !desired.addresses.some(isV4));
   const newMac = steps.some((step) => step.kind === 'set-link' && step.change.address !== undefined);
   return {
@@ -189,7 +205,10 @@ function routeAndNeighbourSteps(desired: Desired, { routes, neighbours }: Pick<A
     return is === undefined || !sameRoute(route, is);
   });
   // On-link routes first: gateways of the others may be reached through them.
-  const steps: Step[] = [...wanted.filter((route) => route.gateway === undefined), ...wanted.filter((route) => route.gateway !== undefined)].map((route) => ({ kind: 'add-route', name, route }));
+  const steps: Step[] = [
+    ...wanted.filter((route) => route.gateway === undefined),
+    ...wanted.filter((route) => route.gateway !== undefined),
+  ].map((route) => ({ kind: 'add-route', name, route }));
   for (const neighbour of desired.neighbours) {
     const is = neighbours.find((item) => item.address.equals(neighbour.address));
     if (is !== undefined && (is.state & NUD_PERMANENT) !== 0 && is.hardwareAddress.equals(neighbour.hardwareAddress)) continue;

@@ -13,10 +13,16 @@ import { etagOf, type Record } from './record.ts';
 export function checkIds(spec: InterfaceSpec, path = 'interface.spec'): void {
   const violations: FieldViolation[] = [];
   if (spec.owner !== '' && resolveId('user', spec.owner) === undefined) {
-    violations.push({ field: `${path}.owner`, description: `the node has no user '${spec.owner}'; give a name of /etc/passwd or a number` });
+    violations.push({
+      field: `${path}.owner`,
+      description: `the node has no user '${spec.owner}'; give a name of /etc/passwd or a number`,
+    });
   }
   if (spec.group !== '' && resolveId('group', spec.group) === undefined) {
-    violations.push({ field: `${path}.group`, description: `the node has no group '${spec.group}'; give a name of /etc/group or a number` });
+    violations.push({
+      field: `${path}.group`,
+      description: `the node has no group '${spec.group}'; give a name of /etc/group or a number`,
+    });
   }
   if (violations.length > 0) throw invalidFields(violations);
 }
@@ -29,10 +35,15 @@ export function checkAddressesFree(kernel: Kernel, name: string, desired: Desire
     const holder = kernel.addressHolder(address.local);
     if (holder === undefined || holder === name) return;
     const field = `interface.spec.addresses[${index}].cidr`;
-    throw new TaplaneError('FAILED_PRECONDITION', 'ADDRESS_IN_USE', `${field}: ${holder} has this address already; remove it there or choose another`, {
-      fields: [{ field, description: `${holder} has this address already` }],
-      metadata: { holder },
-    });
+    throw new TaplaneError(
+      'FAILED_PRECONDITION',
+      'ADDRESS_IN_USE',
+      `${field}: ${holder} has this address already; remove it there or choose another`,
+      {
+        fields: [{ field, description: `${holder} has this address already` }],
+        metadata: { holder },
+      },
+    );
   });
 }
 
@@ -41,7 +52,10 @@ export function checkBridge(kernel: Kernel, desired: Desired): void {
   if (desired.controller === '') return;
   const link = kernel.link(desired.controller);
   if (link?.kind === 'bridge') return;
-  const description = link === undefined ? 'does not exist in the namespace of the interface; create it first' : `is no bridge but ${link.kind || 'a plain device'}`;
+  const description =
+    link === undefined
+      ? 'does not exist in the namespace of the interface; create it first'
+      : `is no bridge but ${link.kind || 'a plain device'}`;
   throw new TaplaneError('FAILED_PRECONDITION', 'BRIDGE_MISSING', `bridge ${desired.controller} ${description}`, {
     preconditions: [{ type: 'BRIDGE', subject: desired.controller, description }],
   });
@@ -50,7 +64,9 @@ export function checkBridge(kernel: Kernel, desired: Desired): void {
 /** ABORTED when the client knows another version. */
 export function checkEtag(record: Record, etag: string, verb: string): void {
   if (etag === '' || etag === etagOf(record)) return;
-  throw new TaplaneError('ABORTED', 'ETAG_MISMATCH', `${verb}: it has changed since you read it; read it again`, { metadata: { etag: etagOf(record) } });
+  throw new TaplaneError('ABORTED', 'ETAG_MISMATCH', `${verb}: it has changed since you read it; read it again`, {
+    metadata: { etag: etagOf(record) },
+  });
 }
 
 /** The same error with who holds the device, where somebody does. */

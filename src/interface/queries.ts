@@ -49,7 +49,11 @@ export class Queries {
     const wanted = Object.entries(request.labelSelector);
     const matching = this.#needs.registry
       .sorted()
-      .filter((entry) => entry.name > after && wanted.every(([key, value]) => Object.hasOwn(entry.record.labels, key) && entry.record.labels[key] === value));
+      .filter(
+        (entry) =>
+          entry.name > after &&
+          wanted.every(([key, value]) => Object.hasOwn(entry.record.labels, key) && entry.record.labels[key] === value),
+      );
     const page = matching.slice(0, size);
     const shown = this.#showAll(page);
     const holders = new Map<string, QueueHolder[]>();
@@ -108,7 +112,12 @@ export class Queries {
   /** Adds who holds the queues; the look at all processes is made once, and only when some queue is held. */
   #withHolders(shown: Interface, holders: Map<string, QueueHolder[]>): Interface {
     if (shown.status?.carrier !== true) return shown;
-    if (holders.size === 0) for (const [name, found] of queueHolders()) holders.set(name, found.map((holder) => ({ ...holder, attachment: '' })));
+    if (holders.size === 0)
+      for (const [name, found] of queueHolders())
+        holders.set(
+          name,
+          found.map((holder) => ({ ...holder, attachment: '' })),
+        );
     return { ...shown, status: { ...shown.status, holders: holders.get(shown.name.slice(shown.name.indexOf('/') + 1)) ?? [] } };
   }
 }

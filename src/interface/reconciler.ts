@@ -7,7 +7,7 @@
 // Another manager that fights us gets `BURST` repairs at once and one a second in the long run, told as condition Contended.
 
 import { InterfaceSpec_Carrier, InterfaceSpec_Drift } from '../gen/taplane/v1/interface.ts';
-import { type Engine } from './engine.ts';
+import type { Engine } from './engine.ts';
 import type { Entry, Turns } from './entry.ts';
 import { explain } from './failure.ts';
 import type { Snapshot } from './kernel.ts';
@@ -46,9 +46,10 @@ export class Reconciler {
     this.#schedule(entry, 0);
   }
 
-  /** Looks at an entry now, in its turn. `snapshot` may be older than what others did since, so that a difference is looked at again. */
-  check(entry: Entry, snapshot?: Snapshot): Promise<void> {
-    return this.#needs.turns.run(entry.name, async () => this.#look(entry, snapshot));
+  /** Looks at an entry from a snapshot taken in this same turn of the event loop; later, when an operation is under way. */
+  check(entry: Entry, snapshot: Snapshot): void {
+    if (this.#needs.turns.busy(entry.name)) this.touch(entry);
+    else this.#look(entry, snapshot);
   }
 
   stop(): void {
@@ -80,7 +81,7 @@ export class Reconciler {
   }
 
   #look(entry: Entry, snapshot?: Snapshot): void {
-    const { engine, now, alive, publish } = this.#needs;
+    const { engine, alive, publish } = this.#needs;
     if (this.#stopped || !alive(entry)) return;
     entry.dirty = false;
     let actual: Actual = nothing;
@@ -92,7 +93,7 @@ export class Reconciler {
         const steps = plan(desired, actual);
         if (steps.length === 0) this.ready(entry);
         else if (entry.spec.drift === InterfaceSpec_Drift.REPORT) this.#report(entry, steps);
-        else actual = this.#repair(entry, steps, snapshot === undefined ? actual : undefined);
+        else actual = this.#repair(entry, steps, actual);
       }
       this.watchSysctls(entry);
     } catch (error) {
@@ -102,15 +103,22 @@ export class Reconciler {
     if (entry.conditions.isTrue('Contended')) this.#calm(entry);
   }
 
-  #repair(entry: Entry, steps: Step[], seen: Actual | undefined): Actual {
+  #repair(entry: Entry, steps: Step[], seen: Actual): Actual {
     const { engine, log, now } = this.#needs;
     if (!entry.budget.take(now())) {
-      if (!entry.conditions.isTrue('Contended')) log.warn({ interface: entry.name, steps: steps.map(commandLine) }, 'another manager fights; repairs slowed down');
-      entry.conditions.set('Contended', true, 'AnotherManager', 'somebody else keeps changing this interface; repairs are made at most once a second until it stops', now());
+      if (!entry.conditions.isTrue('Contended'))
+        log.warn({ interface: entry.name, steps: steps.map(commandLine) }, 'another manager fights; repairs slowed down');
+      entry.conditions.set(
+        'Contended',
+        true,
+        'AnotherManager',
+        'somebody else keeps changing this interface; repairs are made at most once a second until it stops',
+        now(),
+      );
       entry.conditions.set('Ready', false, 'Drifted', `waiting to repair: ${steps.map(commandLine).join('; ')}`, now());
       entry.dirty = true;
       this.#schedule(entry, CONTENDED_PAUSE_MS);
-      return seen ?? engine.observe(entry);
+      return seen;
     }
     const outcome = engine.converge(entry, engine.desired(entry.record));
     if (outcome.steps.length > 0) {
@@ -136,7 +144,8 @@ export class Reconciler {
     const repairs = entry.repairs;
     clearTimeout(entry.calm);
     entry.calm = setTimeout(() => {
-      if (this.#stopped || !alive(entry) || entry.repairs !== repairs || entry.later !== undefined || !entry.conditions.clear('Contended')) return;
+      if (this.#stopped || !alive(entry) || entry.repairs !== repairs || entry.later !== undefined || !entry.conditions.clear('Contended'))
+        return;
       entry.conditions.set('Ready', true, 'AsSpecified', '', now());
       try {
         publish(entry, engine.observe(entry));
@@ -154,14 +163,27 @@ export class Reconciler {
     entry.conditions.clear('Drifted');
     entry.conditions.set('Ready', true, 'AsSpecified', '', now());
     if (entry.spec.carrier !== InterfaceSpec_Carrier.KEEP) entry.conditions.clear('CarrierKept');
-    else entry.conditions.set('CarrierKept', false, 'NoLane', 'no data-plane process runs that could park a queue; the carrier follows the consumers', now());
+    else
+      entry.conditions.set(
+        'CarrierKept',
+        false,
+        'NoLane',
+        'no data-plane process runs that could park a queue; the carrier follows the consumers',
+        now(),
+      );
   }
 
   /** Notes that an entry cannot be made as its spec says, and tries again later. */
   failed(entry: Entry, error: unknown): void {
     const { log, now } = this.#needs;
     const failure = explain(error, `configure interface ${entry.name}`);
-    if (entry.conditions.set('Ready', false, failure.reason, failure.message, now())) log.warn({ interface: entry.name, reason: failure.reason, err: failure.message }, 'interface not as specified');
+    if (failure.reason === 'NAMESPACE_MISSING') {
+      // Another namespace of the same name would have other devices and files.
+      entry.index = 0;
+      entry.unwatchSysctls();
+    }
+    if (entry.conditions.set('Ready', false, failure.reason, failure.message, now()))
+      log.warn({ interface: entry.name, reason: failure.reason, err: failure.message }, 'interface not as specified');
     entry.dirty = true;
     // Notifications of steps that were taken back are no reason to try again at once.
     clearImmediate(entry.soon);
@@ -174,8 +196,9 @@ export class Reconciler {
     const keys = entry.index === 0 ? [] : Object.keys(entry.spec.sysctls);
     const identity = `${entry.index} ${keys.join()}`;
     if (entry.sysctlWatched === identity) return;
+    entry.unwatchSysctls();
     entry.sysctlWatched = identity;
-    for (const watch of entry.sysctlWatches) watch.close();
-    entry.sysctlWatches = keys.length === 0 ? [] : this.#needs.engine.kernel(entry.namespace).watchSysctls(entry.name, keys, () => this.touch(entry));
+    entry.sysctlWatches =
+      keys.length === 0 ? [] : this.#needs.engine.kernel(entry.namespace).watchSysctls(entry.name, keys, () => this.touch(entry));
   }
 }

@@ -48,7 +48,10 @@ export async function recover(needs: RecoveryNeeds): Promise<Entry[]> {
       try {
         if (record.phase === 'adopting') engine.release(entry, '', seen);
         else engine.remove(entry, seen);
-        log.info({ interface: record.name, phase: record.phase, ephemeral: record.spec.ephemeral }, 'unfinished or ephemeral interface let go');
+        log.info(
+          { interface: record.name, phase: record.phase, ephemeral: record.spec.ephemeral },
+          'unfinished or ephemeral interface let go',
+        );
         commits.push(store.commit({ remove: record.name }));
       } catch (error) {
         log.error({ interface: record.name, err: String(error) }, 'interface not removed; tried again at the next start');

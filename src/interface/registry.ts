@@ -1,11 +1,11 @@
 // The interfaces under management, how they are shown, and who is told of them.
 
-import { Interface } from '../gen/taplane/v1/interface.ts';
-import { aliasOf } from './desired.ts';
-import { Broadcast, type WatchEvent } from './broadcast.ts';
-import { timestamp } from './conditions.ts';
-import type { Entry } from './entry.ts';
 import { TaplaneError } from '../errors.ts';
+import type { Interface } from '../gen/taplane/v1/interface.ts';
+import type { Broadcast, WatchEvent } from './broadcast.ts';
+import { timestamp } from './conditions.ts';
+import { aliasOf } from './desired.ts';
+import type { Entry } from './entry.ts';
 import { resourceName } from './name.ts';
 import type { Actual } from './plan.ts';
 import { etagOf } from './record.ts';
@@ -32,7 +32,9 @@ export class Registry {
   need(name: string): Entry {
     const entry = this.#entries.get(name);
     if (entry !== undefined) return entry;
-    throw new TaplaneError('NOT_FOUND', 'INTERFACE_NOT_FOUND', `interface ${name}: not managed by this agent`, { metadata: { interface: name } });
+    throw new TaplaneError('NOT_FOUND', 'INTERFACE_NOT_FOUND', `interface ${name}: not managed by this agent`, {
+      metadata: { interface: name },
+    });
   }
 
   /** All entries in the order of their names. */

@@ -3,18 +3,18 @@
 
 import type { FieldViolation } from '../errors.ts';
 import {
-  Address_Scope,
   type Address,
+  Address_Scope,
   type InterfaceSpec,
   InterfaceSpec_Carrier,
   InterfaceSpec_Drift,
   InterfaceSpec_Mode,
   type Neighbour,
-  Route_Scope,
   type Route,
+  Route_Scope,
 } from '../gen/taplane/v1/interface.ts';
 import { AF_INET, AF_INET6 } from '../sys/netlink/address.ts';
-import { formatIp, formatPrefix, networkOf, parseIp, parseMac, parsePrefix, type Prefix, rangeOf } from './inet.ts';
+import { formatIp, formatPrefix, networkOf, type Prefix, parseIp, parseMac, parsePrefix, rangeOf } from './inet.ts';
 import { nameProblem } from './name.ts';
 import { sysctlProblem } from './sysctls.ts';
 
@@ -55,7 +55,8 @@ const known = (values: Record<string, number>, value: number): boolean => value 
 export function specProblems(spec: InterfaceSpec, policy: Policy, path = 'interface.spec', before?: InterfaceSpec): FieldViolation[] {
   const report = new Report(path);
   const tap = spec.mode === InterfaceSpec_Mode.TAP;
-  if (spec.mode === InterfaceSpec_Mode.UNSPECIFIED || !known(InterfaceSpec_Mode, spec.mode)) report.at('mode').say('must be MODE_TUN or MODE_TAP');
+  if (spec.mode === InterfaceSpec_Mode.UNSPECIFIED || !known(InterfaceSpec_Mode, spec.mode))
+    report.at('mode').say('must be MODE_TUN or MODE_TAP');
   if (!known(InterfaceSpec_Carrier, spec.carrier)) report.at('carrier').say('must be CARRIER_FOLLOW or CARRIER_KEEP');
   if (!known(InterfaceSpec_Drift, spec.drift)) report.at('drift').say('must be DRIFT_REPAIR, DRIFT_REPORT or DRIFT_IGNORE');
   if (spec.queues > limits.queues) report.at('queues').say(`must be 1 to ${limits.queues}, got ${spec.queues}`);
@@ -73,11 +74,18 @@ export function specProblems(spec: InterfaceSpec, policy: Policy, path = 'interf
   namespace(spec.networkNamespace, report.at('network_namespace'));
   if (spec.controller !== '') {
     if (!tap) report.at('controller').say('only a TAP can be a port of a bridge');
-    else if (/[\s/\0]/.test(spec.controller) || Buffer.byteLength(spec.controller) > 15) report.at('controller').say('must be the name of a bridge, 1 to 15 bytes');
+    else if (/[\s/\0]/.test(spec.controller) || Buffer.byteLength(spec.controller) > 15)
+      report.at('controller').say('must be the name of a bridge, 1 to 15 bytes');
   }
   list(spec.addresses, limits.addresses, report.at('addresses'), addressKey, address);
   list(spec.routes, limits.routes, report.at('routes'), routeKey, (item, at) => route(item, at, policy, before));
-  list(spec.neighbours, limits.neighbours, report.at('neighbours'), (item) => canonicalIp(item.address), (item, at) => neighbour(item, tap, at));
+  list(
+    spec.neighbours,
+    limits.neighbours,
+    report.at('neighbours'),
+    (item) => canonicalIp(item.address),
+    (item, at) => neighbour(item, tap, at),
+  );
   for (const [key, value] of Object.entries(spec.sysctls)) {
     const problem = sysctlProblem(key, value);
     if (problem !== undefined) report.at(`sysctls[${JSON.stringify(key.slice(0, 64))}]`).say(problem);
@@ -100,7 +108,8 @@ export function labelProblems(labels: Record<string, string>, path = 'interface.
   if (entries.length > limits.labels) report.say(`at most ${limits.labels} labels, got ${entries.length}`);
   for (const [key, value] of entries) {
     const at = report.at(`[${JSON.stringify(key.slice(0, 63))}]`);
-    if (!/^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$/.test(key)) at.say("a key has 1 to 63 letters, digits, '.', '_', '/' or '-', a letter or digit at both ends");
+    if (!/^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$/.test(key))
+      at.say("a key has 1 to 63 letters, digits, '.', '_', '/' or '-', a letter or digit at both ends");
     if (Buffer.byteLength(value) > 255) at.say('a value has at most 255 bytes');
     // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
     if (/[\u0000-\u001f\u007f]/.test(value)) at.say('a value must not hold control characters');
@@ -123,8 +132,16 @@ export function immutableProblems(before: InterfaceSpec, after: InterfaceSpec, p
     .map(([, field]) => ({ field: `${path}.${field}`, description: 'cannot be changed; delete the interface and create it anew' }));
   for (const key of ['owner', 'group'] as const) {
     if (before[key] !== '' && after[key] === '') {
-      found.push({ field: `${path}.${key}`, description: 'the kernel cannot take it back; name another, or delete the interface and create it anew' });
+      found.push({
+        field: `${path}.${key}`,
+        description: 'the kernel cannot take it back; name another, or delete the interface and create it anew',
+      });
     }
+  }
+  if (before.owner === '' && before.group === '' && after.owner === '' && after.group !== '') {
+    // Root owns it (see kernel.ts), and the kernel wants owner and group to match.
+    const description = 'the device belongs to root; name an owner too, or delete the interface and create it anew';
+    found.push({ field: `${path}.group`, description });
   }
   return found;
 }
@@ -141,7 +158,11 @@ export function prepare(spec: InterfaceSpec): InterfaceSpec {
     routes: spec.routes.map(prepareRoute),
     neighbours: spec.neighbours.map((item) => ({ address: canonicalIp(item.address), macAddress: item.macAddress.toLowerCase() })),
     // As the kernel prints numbers: 01 or -0 would differ from what it says for ever.
-    sysctls: Object.fromEntries(Object.entries(spec.sysctls).map(([key, value]) => [key, String(Number(value))] as const).sort(([a], [b]) => (a < b ? -1 : 1))),
+    sysctls: Object.fromEntries(
+      Object.entries(spec.sysctls)
+        .map(([key, value]) => [key, String(Number(value))] as const)
+        .sort(([a], [b]) => (a < b ? -1 : 1)),
+    ),
   };
 }
 
@@ -215,7 +236,10 @@ function mtu(spec: InterfaceSpec, tap: boolean, report: Report): void {
   if (spec.mtu === undefined) return;
   const most = tap ? MTU_MAX_TAP : MTU_MAX_TUN;
   if (spec.mtu < MTU_MIN || spec.mtu > most) report.say(`must be ${MTU_MIN} to ${most}, got ${spec.mtu}`);
-  else if (spec.mtu < MTU_MIN_IPV6 && (spec.addresses.some((item) => item.cidr.includes(':')) || Object.keys(spec.sysctls).some((key) => key.startsWith('ipv6/')))) {
+  else if (
+    spec.mtu < MTU_MIN_IPV6 &&
+    (spec.addresses.some((item) => item.cidr.includes(':')) || Object.keys(spec.sysctls).some((key) => key.startsWith('ipv6/')))
+  ) {
     // Below it the kernel takes IPv6 off the device, settings and all.
     report.say(`IPv6 needs at least ${MTU_MIN_IPV6} bytes, got ${spec.mtu}; raise it or leave out the IPv6 addresses and settings`);
   }
@@ -230,7 +254,11 @@ function mac(text: string, report: Report): void {
 
 function namespace(text: string, report: Report): void {
   if (text === '') return;
-  const problem = text.startsWith('/') ? (/(^|\/)\.\.?(\/|$)|\0/.test(text) || text.length > 255 ? 'must be an absolute path without . and ..' : undefined) : undefined;
+  const problem = text.startsWith('/')
+    ? /(^|\/)\.\.?(\/|$)|\0/.test(text) || text.length > 255
+      ? 'must be an absolute path without . and ..'
+      : undefined
+    : undefined;
   if (problem !== undefined) report.say(problem);
   else if (!text.startsWith('/') && (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(text) || text.length > 255)) {
     report.say('must be a name under /run/netns or an absolute path');
@@ -271,7 +299,8 @@ function address(item: Address, report: Report): void {
     }
   }
   if (!known(Address_Scope, item.scope)) report.at('scope').say('must be SCOPE_GLOBAL, SCOPE_LINK or SCOPE_HOST');
-  else if (item.scope !== Address_Scope.UNSPECIFIED && prefix?.family === AF_INET6) report.at('scope').say('cannot be chosen for IPv6; it follows from the address');
+  else if (item.scope !== Address_Scope.UNSPECIFIED && prefix?.family === AF_INET6)
+    report.at('scope').say('cannot be chosen for IPv6; it follows from the address');
   if (item.validLifetime > 0xfffffffe) report.at('valid_lifetime').say('must be 0 to 4294967294 seconds');
 }
 
@@ -288,17 +317,23 @@ function route(item: Route, report: Report, policy: Policy, before?: InterfaceSp
   } else if (range === 'ipv4Mapped') at.say('is an IPv4 prefix in IPv6 clothes; write it as IPv4');
   else if (range === 'multicast') at.say('is multicast; unicast routes only');
   else if (destination.prefixLength > 0 && range === 'loopback') at.say('is loopback, which never leaves the node');
-  else if (destination.prefixLength < 2 && !policy.allowDefaultRoutes && before?.routes.some((old) => routeKey(old) === routeKey(item)) !== true) {
+  else if (
+    destination.prefixLength < 2 &&
+    !policy.allowDefaultRoutes &&
+    before?.routes.some((old) => routeKey(old) === routeKey(item)) !== true
+  ) {
     at.say('takes all traffic of the node (or half of it); refused unless the agent is configured with policy.allowDefaultRoutes');
   }
   hop(item.gateway, destination.family, report.at('gateway'));
   hop(item.source, destination.family, report.at('source'));
   if (item.onlink && item.gateway === '') report.at('onlink').say('needs a gateway');
   if (item.table === LOCAL_TABLE) report.at('table').say('255 is the local table, which belongs to the kernel');
-  if (item.mtu !== 0 && (item.mtu < MTU_MIN || item.mtu > MTU_MAX_TUN)) report.at('mtu').say(`must be 0 or ${MTU_MIN} to ${MTU_MAX_TUN}, got ${item.mtu}`);
+  if (item.mtu !== 0 && (item.mtu < MTU_MIN || item.mtu > MTU_MAX_TUN))
+    report.at('mtu').say(`must be 0 or ${MTU_MIN} to ${MTU_MAX_TUN}, got ${item.mtu}`);
   if (!known(Route_Scope, item.scope)) report.at('scope').say('must be SCOPE_GLOBAL, SCOPE_LINK or SCOPE_HOST');
   else if (item.scope !== Route_Scope.UNSPECIFIED && destination.family === AF_INET6) report.at('scope').say('cannot be chosen for IPv6');
-  else if ((item.scope === Route_Scope.LINK || item.scope === Route_Scope.HOST) && item.gateway !== '') report.at('scope').say('a route with a gateway has global scope');
+  else if ((item.scope === Route_Scope.LINK || item.scope === Route_Scope.HOST) && item.gateway !== '')
+    report.at('scope').say('a route with a gateway has global scope');
 }
 
 function hop(text: string, family: number, report: Report): void {

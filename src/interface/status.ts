@@ -5,7 +5,7 @@ import {
   Address_Scope,
   type Condition,
   type InterfaceStatus,
-  InterfaceStatus_OperState,
+  type InterfaceStatus_OperState,
   InterfaceStatus_State,
   type Route,
   Route_Scope,
@@ -82,7 +82,8 @@ export function statusRoute(route: LinkRoute): Route {
 
 /** What of a status is worth telling watchers: all but counters and remaining lifetimes. */
 export function salient(status: InterfaceStatus): string {
-  return JSON.stringify({ ...status, observedGeneration: '', counters: undefined, addresses: status.addresses.map(({ cidr, peer }) => [cidr, peer]) }, (_, value: unknown) =>
-    typeof value === 'bigint' ? String(value) : value,
+  return JSON.stringify(
+    { ...status, observedGeneration: '', counters: undefined, addresses: status.addresses.map(({ cidr, peer }) => [cidr, peer]) },
+    (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value),
   );
 }

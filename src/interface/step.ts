@@ -109,7 +109,10 @@ function scopeWord(scope: number): string {
 }
 
 function address(item: DesiredAddress | LinkAddress): string {
-  const words = item.peer === undefined ? [formatPrefix(item.local, item.prefixLength)] : [formatIp(item.local), 'peer', formatPrefix(item.peer, item.prefixLength)];
+  const words =
+    item.peer === undefined
+      ? [formatPrefix(item.local, item.prefixLength)]
+      : [formatIp(item.local), 'peer', formatPrefix(item.peer, item.prefixLength)];
   if (item.family === AF_INET && item.scope !== 0) words.push(`scope ${scopeWord(item.scope)}`);
   if (item.validLifetime !== FOREVER) words.push(`valid_lft ${item.validLifetime} preferred_lft ${item.validLifetime}`);
   return words.join(' ');

@@ -1,6 +1,6 @@
 // The way back from a step that ran. Pure.
 
-import { type Actual } from './plan.ts';
+import type { Actual } from './plan.ts';
 import type { Step } from './step.ts';
 
 /** The step that takes `step` back to how it was in `actual`; undefined where there is no way back. */
@@ -12,7 +12,12 @@ export function undo(step: Step, actual: Actual): Step | undefined {
     case 'delete-link':
       return undefined;
     case 'set-owner':
-      return { kind: 'set-owner', device: step.device, owner: step.owner === undefined ? undefined : link?.tun?.owner, group: step.group === undefined ? undefined : link?.tun?.group };
+      return {
+        kind: 'set-owner',
+        device: step.device,
+        owner: step.owner === undefined ? undefined : link?.tun?.owner,
+        group: step.group === undefined ? undefined : link?.tun?.group,
+      };
     case 'set-link': {
       if (link === undefined) return undefined; // it goes with the link
       if (step.controller !== undefined) return { kind: 'set-link', name: step.name, change: {}, controller: actual.controller };
@@ -50,6 +55,8 @@ export function undo(step: Step, actual: Actual): Step | undefined {
     case 'delete-neighbour':
       return { kind: 'set-neighbour', name: step.name, neighbour: step.neighbour, existing: false };
     case 'set-sysctl':
-      return step.before === undefined ? undefined : { kind: 'set-sysctl', name: step.name, key: step.key, value: step.before, before: step.value };
+      return step.before === undefined
+        ? undefined
+        : { kind: 'set-sysctl', name: step.name, key: step.key, value: step.before, before: step.value };
   }
 }

@@ -14,7 +14,10 @@ export interface Updated {
 
 const empty = InterfaceSpec.fromPartial({});
 const fieldByPath = new Map(
-  [...Object.keys(empty), 'mtu', 'txQueueLength', 'flowMetering'].map((key) => [key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), key as keyof InterfaceSpec]),
+  [...Object.keys(empty), 'mtu', 'txQueueLength', 'flowMetering'].map((key) => [
+    key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+    key as keyof InterfaceSpec,
+  ]),
 );
 
 function isSet(value: unknown): boolean {
@@ -24,7 +27,11 @@ function isSet(value: unknown): boolean {
 }
 
 /** The spec and labels after the update. Violations name unknown paths of the mask. */
-export function applyMask(before: { spec: InterfaceSpec; labels: Labels }, patch: { spec: InterfaceSpec | undefined; labels: Labels }, mask: readonly string[] | undefined): Updated {
+export function applyMask(
+  before: { spec: InterfaceSpec; labels: Labels },
+  patch: { spec: InterfaceSpec | undefined; labels: Labels },
+  mask: readonly string[] | undefined,
+): Updated {
   const wanted = patch.spec ?? empty;
   if (mask?.length === 1 && mask[0] === '*') return { spec: wanted, labels: patch.labels, violations: [] };
   const spec: InterfaceSpec = { ...before.spec };
@@ -43,7 +50,11 @@ export function applyMask(before: { spec: InterfaceSpec; labels: Labels }, patch
     if (path === 'labels') labels = patch.labels;
     else if (path === 'spec') for (const key of fieldByPath.values()) take(key);
     else if (field !== undefined) take(field);
-    else violations.push({ field: `update_mask.paths[${index}]`, description: `unknown path '${path.slice(0, 64)}'; give labels, spec, or spec.<field>, such as spec.mtu` });
+    else
+      violations.push({
+        field: `update_mask.paths[${index}]`,
+        description: `unknown path '${path.slice(0, 64)}'; give labels, spec, or spec.<field>, such as spec.mtu`,
+      });
   });
   return { spec, labels, violations };
 }

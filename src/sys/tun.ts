@@ -51,7 +51,7 @@ export interface TunShape {
 export interface TunDevice extends TunShape {
   /** At most 15 bytes; a `%d` is replaced by the kernel. */
   name: string;
-  /** Numeric ids that may attach without privileges. */
+  /** Numeric ids that may attach without privileges: both must match where both are given, anybody may where none is. */
   owner?: number;
   group?: number;
 }
@@ -122,7 +122,10 @@ export function setTunOwner(name: string, shape: TunShape, owner: number | undef
   }
 }
 
-/** Takes a queue of an existing device. The caller owns the fd. EBUSY when no queue is free, EINVAL when the shape differs. */
+/**
+ * Takes a queue of an existing device. The caller owns the fd. EBUSY when no queue is free, EINVAL when mode or multi-queue differ;
+ * packet information and vnet header of the device become those of `shape`.
+ */
 export function attachTun(name: string, shape: TunShape): number {
   const fd = libc.open(TUN_DEVICE, libc.O_RDWR | libc.O_NONBLOCK);
   try {

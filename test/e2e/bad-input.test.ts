@@ -14,7 +14,29 @@ import { creation, type PartialSpec, TAP, TUN } from './specs.ts';
 const MUTATIONS = 100_000;
 const IN_FLIGHT = 64;
 
-const names = ['', '.', '..', '/', 'a/b', '../x', 'sixteen-bytes-xx', 'nul\0name', 'white space', 'ünïcode', '-dash', 'tun%d%d', 'tun%s', '%', 'lo', 'all', 'default', 'eth0', 'enp3s0', 'wlan0', '__proto__'].filter((name) => name !== '__proto__');
+const names = [
+  '',
+  '.',
+  '..',
+  '/',
+  'a/b',
+  '../x',
+  'sixteen-bytes-xx',
+  'nul\0name',
+  'white space',
+  'ünïcode',
+  '-dash',
+  'tun%d%d',
+  'tun%s',
+  '%',
+  'lo',
+  'all',
+  'default',
+  'eth0',
+  'enp3s0',
+  'wlan0',
+  '__proto__',
+].filter((name) => name !== '__proto__');
 
 const specs: [string, PartialSpec, string][] = [
   ['no mode', { mode: 0 }, 'mode'],
@@ -22,12 +44,37 @@ const specs: [string, PartialSpec, string][] = [
   ...[0, 67, 65_536, 0xffffffff].map((mtu): [string, PartialSpec, string] => [`MTU ${mtu}`, { mtu }, 'mtu']),
   ['MTU of a TAP', { mode: TAP, mtu: 65_522 }, 'mtu'],
   ['MTU too small for IPv6', { mtu: 1279, addresses: [{ cidr: 'fd00::1/64' }] }, 'mtu'],
-  ...['0.0.0.0/0', '0.0.0.1/8', '::ffff:10.0.0.1/120', '224.0.0.1/24', 'ff02::1/64', '127.0.0.1/8', '::1/128', '::/0', '255.255.255.255/32', '10.0.0.0/24', '10.0.0.1/33', 'fe80::1%lo/64', '10.1/16', '0x0a000001/24', 'x', ''].map(
-    (cidr): [string, PartialSpec, string] => [`address ${cidr}`, { addresses: [{ cidr }] }, 'addresses[0].cidr'],
-  ),
-  ...['10.0.0.1/24', '0.0.0.0/0', '::/0', '0.0.0.0/1', '128.0.0.0/1', '224.0.0.0/4', 'ff00::/8', '127.0.0.0/8', '::ffff:0:0/96', '10.0.0.0/99', ''].map(
-    (destination): [string, PartialSpec, string] => [`route ${destination}`, { routes: [{ destination }] }, 'routes[0].destination'],
-  ),
+  ...[
+    '0.0.0.0/0',
+    '0.0.0.1/8',
+    '::ffff:10.0.0.1/120',
+    '224.0.0.1/24',
+    'ff02::1/64',
+    '127.0.0.1/8',
+    '::1/128',
+    '::/0',
+    '255.255.255.255/32',
+    '10.0.0.0/24',
+    '10.0.0.1/33',
+    'fe80::1%lo/64',
+    '10.1/16',
+    '0x0a000001/24',
+    'x',
+    '',
+  ].map((cidr): [string, PartialSpec, string] => [`address ${cidr}`, { addresses: [{ cidr }] }, 'addresses[0].cidr']),
+  ...[
+    '10.0.0.1/24',
+    '0.0.0.0/0',
+    '::/0',
+    '0.0.0.0/1',
+    '128.0.0.0/1',
+    '224.0.0.0/4',
+    'ff00::/8',
+    '127.0.0.0/8',
+    '::ffff:0:0/96',
+    '10.0.0.0/99',
+    '',
+  ].map((destination): [string, PartialSpec, string] => [`route ${destination}`, { routes: [{ destination }] }, 'routes[0].destination']),
   ['gateway of another family', { routes: [{ destination: '10.0.0.0/24', gateway: 'fd00::1' }] }, 'routes[0].gateway'],
   ['route in the local table', { routes: [{ destination: '10.0.0.0/24', table: 255 }] }, 'routes[0].table'],
   ['address twice', { addresses: [{ cidr: '10.0.0.1/24' }, { cidr: '10.0.0.1/24' }] }, 'addresses[1]'],
@@ -54,18 +101,36 @@ it('answers every bad name and spec with the field, and calls no kernel', async 
   const { calls } = await countSyscalls(agent.pid, 'ioctl,sendto,sendmsg,socket', async () => {
     for (const name of names) {
       const error = await interfaces.create(creation(name, { mode: TUN })).catch((reason) => reason);
-      expect(error, JSON.stringify(name)).toMatchObject({ code: 'INVALID_ARGUMENT', reason: 'INVALID_FIELDS', fields: [{ field: 'interface_id' }] });
-      for (const call of [interfaces.get({ name: `interfaces/${name}` }), interfaces.delete({ ...service.DeleteInterfaceRequest.fromPartial({}), name: `interfaces/${name}` })]) {
+      expect(error, JSON.stringify(name)).toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        reason: 'INVALID_FIELDS',
+        fields: [{ field: 'interface_id' }],
+      });
+      for (const call of [
+        interfaces.get({ name: `interfaces/${name}` }),
+        interfaces.delete({ ...service.DeleteInterfaceRequest.fromPartial({}), name: `interfaces/${name}` }),
+      ]) {
         await expect(call).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', fields: [{ field: 'name' }] });
       }
     }
     for (const [what, spec, field] of specs) {
       const error = await interfaces.create(creation('ok0', { mode: TUN, ...spec })).catch((reason) => reason);
       expect(error, what).toMatchObject({ code: 'INVALID_ARGUMENT', reason: 'INVALID_FIELDS' });
-      expect(error.fields.map((item: { field: string }) => item.field), what).toContain(`interface.spec.${field}`);
+      expect(
+        error.fields.map((item: { field: string }) => item.field),
+        what,
+      ).toContain(`interface.spec.${field}`);
     }
-    const many = await interfaces.create(creation('..', { mode: 0, mtu: 1, addresses: [{ cidr: 'x' }], routes: [{ destination: 'y' }] })).catch((reason) => reason);
-    expect(many.fields.map((item: { field: string }) => item.field)).toEqual(['interface_id', 'interface.spec.mode', 'interface.spec.mtu', 'interface.spec.addresses[0].cidr', 'interface.spec.routes[0].destination']);
+    const many = await interfaces
+      .create(creation('..', { mode: 0, mtu: 1, addresses: [{ cidr: 'x' }], routes: [{ destination: 'y' }] }))
+      .catch((reason) => reason);
+    expect(many.fields.map((item: { field: string }) => item.field)).toEqual([
+      'interface_id',
+      'interface.spec.mode',
+      'interface.spec.mtu',
+      'interface.spec.addresses[0].cidr',
+      'interface.spec.routes[0].destination',
+    ]);
   });
   expect(calls.map(({ text }) => text).filter((text) => /TUNSET|NETLINK|nl_pid|AF_NETLINK|nlmsg/.test(text))).toEqual([]);
   expect(snapshot(ns)).toBe(before);
@@ -79,7 +144,9 @@ it(`survives ${MUTATIONS} mutated requests and huge ones, with a typed error for
   const bytes = (value: Buffer): Buffer => value;
   const send = (path: string, body: Buffer): Promise<number> =>
     new Promise((resolve) => {
-      raw.makeUnaryRequest(path, bytes, bytes, body, new Metadata(), { deadline: Date.now() + 30_000 }, (error: ServiceError | null) => resolve(error?.code ?? 0));
+      raw.makeUnaryRequest(path, bytes, bytes, body, new Metadata(), { deadline: Date.now() + 30_000 }, (error: ServiceError | null) =>
+        resolve(error?.code ?? 0),
+      );
     });
   // Interfaces in a namespace that does not exist, so that a mutant that happens to be right makes no device.
   const seeds: [string, Buffer][] = valid().map(([path, message]) => [path, Buffer.from(message)]);
@@ -96,7 +163,12 @@ it(`survives ${MUTATIONS} mutated requests and huge ones, with a typed error for
     }
   };
   await Promise.all(Array.from({ length: IN_FLIGHT }, worker));
-  console.log(`codes: ${[...codes].sort(([a], [b]) => a - b).map(([code, count]) => `${code}:${count}`).join(' ')}; memory ${(rssBefore / 2 ** 20).toFixed(0)} -> ${(agent.rss() / 2 ** 20).toFixed(0)} MiB`);
+  console.log(
+    `codes: ${[...codes]
+      .sort(([a], [b]) => a - b)
+      .map(([code, count]) => `${code}:${count}`)
+      .join(' ')}; memory ${(rssBefore / 2 ** 20).toFixed(0)} -> ${(agent.rss() / 2 ** 20).toFixed(0)} MiB`,
+  );
   // OK, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, RESOURCE_EXHAUSTED, FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE; never UNKNOWN, INTERNAL or a deadline.
   expect([...codes.keys()].filter((code) => ![0, 3, 5, 6, 8, 9, 10, 11].includes(code))).toEqual([]);
   expect(codes.get(3)).toBeGreaterThan(MUTATIONS / 10);
@@ -112,7 +184,12 @@ it(`survives ${MUTATIONS} mutated requests and huge ones, with a typed error for
   // A few mutants lose just the namespace and are right: those devices are there, and no others.
   const { interfaces } = await agent.client().interfaces.list(service.ListInterfacesRequest.fromPartial({}));
   expect(interfaces.length).toBeLessThan(MUTATIONS / 1000);
-  expect(links(ns).map(({ ifname }) => `interfaces/${ifname}`).filter((name) => name !== 'interfaces/lo').sort()).toEqual(interfaces.map(({ name }) => name));
+  expect(
+    links(ns)
+      .map(({ ifname }) => `interfaces/${ifname}`)
+      .filter((name) => name !== 'interfaces/lo')
+      .sort(),
+  ).toEqual(interfaces.map(({ name }) => name));
   expect(agent.rss() - rssBefore).toBeLessThan(64 * 2 ** 20);
 }, 300_000);
 
@@ -132,14 +209,46 @@ function valid(): [string, Uint8Array][] {
   return [
     [method.createInterface.path, service.CreateInterfaceRequest.encode(creation('tun0', spec)).finish()],
     [method.getInterface.path, service.GetInterfaceRequest.encode({ name }).finish()],
-    [method.listInterfaces.path, service.ListInterfacesRequest.encode(service.ListInterfacesRequest.fromPartial({ pageSize: 5, labelSelector: { a: 'b' } })).finish()],
-    [method.updateInterface.path, service.UpdateInterfaceRequest.encode(service.UpdateInterfaceRequest.fromPartial({ interface: { name, spec: spec as object }, updateMask: ['spec.mtu'], allowMissing: true })).finish()],
-    [method.deleteInterface.path, service.DeleteInterfaceRequest.encode(service.DeleteInterfaceRequest.fromPartial({ name, etag: '"x"' })).finish()],
-    [method.addAddress.path, service.AddAddressRequest.encode(service.AddAddressRequest.fromPartial({ name, address: { cidr: '10.0.0.1/24' } })).finish()],
-    [method.removeAddress.path, service.RemoveAddressRequest.encode(service.RemoveAddressRequest.fromPartial({ name, address: { cidr: '10.0.0.1/24' } })).finish()],
-    [method.addRoute.path, service.AddRouteRequest.encode(service.AddRouteRequest.fromPartial({ name, route: { destination: '10.0.0.0/24' } })).finish()],
-    [method.removeRoute.path, service.RemoveRouteRequest.encode(service.RemoveRouteRequest.fromPartial({ name, route: { destination: '10.0.0.0/24' } })).finish()],
-    [method.adoptInterface.path, service.AdoptInterfaceRequest.encode(service.AdoptInterfaceRequest.fromPartial({ interfaceId: 'tun0', networkNamespace: 'tpl-none' })).finish()],
+    [
+      method.listInterfaces.path,
+      service.ListInterfacesRequest.encode(service.ListInterfacesRequest.fromPartial({ pageSize: 5, labelSelector: { a: 'b' } })).finish(),
+    ],
+    [
+      method.updateInterface.path,
+      service.UpdateInterfaceRequest.encode(
+        service.UpdateInterfaceRequest.fromPartial({
+          interface: { name, spec: spec as object },
+          updateMask: ['spec.mtu'],
+          allowMissing: true,
+        }),
+      ).finish(),
+    ],
+    [
+      method.deleteInterface.path,
+      service.DeleteInterfaceRequest.encode(service.DeleteInterfaceRequest.fromPartial({ name, etag: '"x"' })).finish(),
+    ],
+    [
+      method.addAddress.path,
+      service.AddAddressRequest.encode(service.AddAddressRequest.fromPartial({ name, address: { cidr: '10.0.0.1/24' } })).finish(),
+    ],
+    [
+      method.removeAddress.path,
+      service.RemoveAddressRequest.encode(service.RemoveAddressRequest.fromPartial({ name, address: { cidr: '10.0.0.1/24' } })).finish(),
+    ],
+    [
+      method.addRoute.path,
+      service.AddRouteRequest.encode(service.AddRouteRequest.fromPartial({ name, route: { destination: '10.0.0.0/24' } })).finish(),
+    ],
+    [
+      method.removeRoute.path,
+      service.RemoveRouteRequest.encode(service.RemoveRouteRequest.fromPartial({ name, route: { destination: '10.0.0.0/24' } })).finish(),
+    ],
+    [
+      method.adoptInterface.path,
+      service.AdoptInterfaceRequest.encode(
+        service.AdoptInterfaceRequest.fromPartial({ interfaceId: 'tun0', networkNamespace: 'tpl-none' }),
+      ).finish(),
+    ],
     [NodeServiceService.getNode.path, GetNodeRequest.encode({}).finish()],
   ];
 }

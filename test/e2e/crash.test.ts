@@ -2,8 +2,8 @@
 // absent, and the kernel has no device that the agent does not know.
 
 import { expect, it } from 'vitest';
-import { ListInterfacesRequest } from '../../src/gen/taplane/v1/interface_service.ts';
 import type { Interface } from '../../src/gen/taplane/v1/interface.ts';
+import { ListInterfacesRequest } from '../../src/gen/taplane/v1/interface_service.ts';
 import type { TaplaneClient } from '../../src/rpc/client.ts';
 import { type Agent, startAgent } from '../harness/agent.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
@@ -52,17 +52,33 @@ it(`loses nothing acknowledged and leaves nothing half made over ${KILLS} kills`
     recovery.push(agent.readyMs);
     await compare(agent, ns, known);
   }
-  console.log(`${KILLS} kills, ${acknowledged} acknowledged changes, ${inDoubt} cut off; start to ready with ${NAMES} interfaces: ${summary(recovery)}`);
+  console.log(
+    `${KILLS} kills, ${acknowledged} acknowledged changes, ${inDoubt} cut off; start to ready with ${NAMES} interfaces: ${summary(recovery)}`,
+  );
   // Void unless the kills really hit changes.
   expect(acknowledged).toBeGreaterThan(KILLS);
   expect(inDoubt).toBeGreaterThan(KILLS);
 }, 400_000);
 
-async function change(client: TaplaneClient, name: string, index: number, known: Map<string, Known>, dice: ReturnType<typeof random>, stop: { now: boolean }, done: () => void): Promise<void> {
+async function change(
+  client: TaplaneClient,
+  name: string,
+  index: number,
+  known: Map<string, Known>,
+  dice: ReturnType<typeof random>,
+  stop: { now: boolean },
+  done: () => void,
+): Promise<void> {
   while (!stop.now) {
     const [now] = known.get(name) ?? [];
     const next: Version = { mtu: dice.integer(1300, 1500), octet: dice.integer(1, 250) };
-    const asked = { mode: index % 2 === 0 ? TUN : TAP, up: true, mtu: next.mtu, addresses: [{ cidr: `10.50.${index}.${next.octet}/24` }], routes: [{ destination: `10.60.${index}.0/24` }] };
+    const asked = {
+      mode: index % 2 === 0 ? TUN : TAP,
+      up: true,
+      mtu: next.mtu,
+      addresses: [{ cidr: `10.50.${index}.${next.octet}/24` }],
+      routes: [{ destination: `10.60.${index}.0/24` }],
+    };
     const after = now === undefined ? next : dice.next() < 0.4 ? undefined : next;
     known.set(name, [now, after]);
     try {
@@ -85,15 +101,31 @@ async function compare(agent: Agent, ns: Namespace, known: Map<string, Known>): 
   const { interfaces } = await agent.client().interfaces.list(ListInterfacesRequest.fromPartial({}));
   const told = new Map<string, Interface>(interfaces.map((item) => [item.name.slice('interfaces/'.length), item]));
   const devices = new Map(links(ns).map((item) => [item.ifname, item]));
-  const allAddresses = new Map((ns.ip('-j addr') as { ifname: string; addr_info: { family: string; local: string }[] }[]).map((item) => [item.ifname, item.addr_info]));
+  const allAddresses = new Map(
+    (ns.ip('-j addr') as { ifname: string; addr_info: { family: string; local: string }[] }[]).map((item) => [item.ifname, item.addr_info]),
+  );
   void addresses;
   expect([...devices.keys()].filter((name) => name !== 'lo' && !told.has(name))).toEqual([]);
   for (const [name, versions] of known) {
     const item = told.get(name);
-    const found = item?.spec === undefined ? undefined : { mtu: item.spec.mtu ?? 0, octet: Number(item.spec.addresses[0]?.cidr.split('.')[3]?.split('/')[0]) };
+    const found =
+      item?.spec === undefined
+        ? undefined
+        : { mtu: item.spec.mtu ?? 0, octet: Number(item.spec.addresses[0]?.cidr.split('.')[3]?.split('/')[0]) };
     expect(versions, `record of ${name}`).toContainEqual(found);
     const device = devices.get(name);
-    const kernel = device === undefined ? undefined : { mtu: device.mtu, octet: Number(allAddresses.get(name)?.find(({ family }) => family === 'inet')?.local.split('.')[3]) };
+    const kernel =
+      device === undefined
+        ? undefined
+        : {
+            mtu: device.mtu,
+            octet: Number(
+              allAddresses
+                .get(name)
+                ?.find(({ family }) => family === 'inet')
+                ?.local.split('.')[3],
+            ),
+          };
     expect(kernel, `device of ${name}`).toEqual(found);
     if (item !== undefined) {
       expect(device).toMatchObject({ ifalias: `taplane:${item.uid}` });

@@ -21,11 +21,15 @@ it('makes every combination of mode, queues, headers, owner and group as ip show
           for (const owner of ['', 'daemon', '4242'])
             for (const group of ['', 'daemon', '4343']) {
               const name = `t${combinations++}`;
-              const made = await interfaces.create(creation(name, { mode, multiQueue, packetInfo, vnetHeader, owner, group, oneQueue: combinations % 2 === 0 }));
+              const made = await interfaces.create(
+                creation(name, { mode, multiQueue, packetInfo, vnetHeader, owner, group, oneQueue: combinations % 2 === 0 }),
+              );
               expect(made.name).toBe(`interfaces/${name}`);
               const told = link(ns, name)?.linkinfo?.info_data;
               // ip prints numbers for ids without a name.
-              const data = Object.fromEntries(Object.entries(told ?? {}).map(([key, value]) => [key, typeof value === 'number' ? String(value) : value]));
+              const data = Object.fromEntries(
+                Object.entries(told ?? {}).map(([key, value]) => [key, typeof value === 'number' ? String(value) : value]),
+              );
               expect({ name, ...data }).toMatchObject({
                 name,
                 type: mode === TUN ? 'tun' : 'tap',
@@ -40,7 +44,10 @@ it('makes every combination of mode, queues, headers, owner and group as ip show
               if (group === '') expect(data).not.toHaveProperty('group');
               expect(link(ns, name)?.ifalias).toBe(`taplane:${made.uid}`);
               expect(made.status?.ifindex).toBe(link(ns, name)?.ifindex);
-              await expect(interfaces.create(creation(name, { mode }))).rejects.toMatchObject({ code: 'ALREADY_EXISTS', reason: 'INTERFACE_EXISTS' });
+              await expect(interfaces.create(creation(name, { mode }))).rejects.toMatchObject({
+                code: 'ALREADY_EXISTS',
+                reason: 'INTERFACE_EXISTS',
+              });
               await interfaces.delete(deletion(name));
               expect(link(ns, name)).toBeUndefined();
             }
@@ -99,7 +106,11 @@ it('gives the kernel what else a spec can ask for', async () => {
   expect(link(ns, 'full')?.flags).toContain('UP');
   const text = (args: string[]): string => ns.run('ip', ...args).replace(/\s+$/gm, '');
   expect(text(['-o', '-4', 'addr', 'show', 'dev', 'full']).replace(/\\.*$/gm, '')).toBe(
-    ['2: full    inet 10.1.0.1/24 scope global full', '2: full    inet 10.9.0.1 peer 10.9.0.2/32 scope global full', '2: full    inet 10.1.0.2/24 scope global secondary full']
+    [
+      '2: full    inet 10.1.0.1/24 scope global full',
+      '2: full    inet 10.9.0.1 peer 10.9.0.2/32 scope global full',
+      '2: full    inet 10.1.0.2/24 scope global secondary full',
+    ]
       .join('\n')
       .replaceAll('2:', `${link(ns, 'full')?.ifindex}:`),
   );
@@ -113,7 +124,11 @@ it('gives the kernel what else a spec can ask for', async () => {
     '10.1.0.9 lladdr 02:00:00:00:00:09 PERMANENT proto 76',
     'fd00:1::9 lladdr 02:00:00:00:00:0a PERMANENT proto 76',
   ]);
-  for (const [key, value] of [['ipv4/conf/full/ignore_routes_with_linkdown', '1'], ['ipv4/conf/full/rp_filter', '2'], ['ipv6/conf/full/accept_ra', '0']])
+  for (const [key, value] of [
+    ['ipv4/conf/full/ignore_routes_with_linkdown', '1'],
+    ['ipv4/conf/full/rp_filter', '2'],
+    ['ipv6/conf/full/accept_ra', '0'],
+  ])
     expect(ns.run('cat', `/proc/sys/net/${key}`).trim()).toBe(value);
 });
 
@@ -126,7 +141,10 @@ it('gives the same answer to the same request id, also after a restart, and has 
   const answers = await Promise.all(Array.from({ length: 10 }, () => interfaces.create(request)));
   for (const answer of answers) expect(answer).toEqual(answers[0]);
   expect(tuntaps(ns)).toHaveLength(1);
-  await expect(interfaces.create(creation('tun%d', { mode: TAP }, { requestId }))).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', reason: 'REQUEST_ID_REUSED' });
+  await expect(interfaces.create(creation('tun%d', { mode: TAP }, { requestId }))).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    reason: 'REQUEST_ID_REUSED',
+  });
   await agent.kill9();
   await agent.restart();
   expect(await agent.client().interfaces.create(request)).toEqual(answers[0]);

@@ -21,16 +21,54 @@ interface Kind {
 }
 
 const kinds: Kind[] = [
-  { what: 'link', harm: (name) => `ip link del ${name}`, well: (name, index) => `ip -br addr show dev ${name} up 2>/dev/null | grep 10.80.${index}.1/24 && ip route show 10.90.${index}.0/24 | grep ${name}` },
-  { what: 'address', harm: (name, index) => `ip addr del 10.81.${index}.1/24 dev ${name}`, well: (name, index) => `ip -br addr show dev ${name} | grep 10.81.${index}.1/24` },
-  { what: 'IPv6 address', harm: (name, index) => `ip addr del fd81:1${index}::1/64 dev ${name}`, well: (name, index) => `ip -br addr show dev ${name} | grep fd81:1${index}::1/64` },
-  { what: 'route', harm: (_, index) => `ip route del 10.90.${index}.0/24`, well: (_, index) => `ip route show 10.90.${index}.0/24 | grep 'proto 76'` },
-  { what: 'IPv6 route', harm: (_, index) => `ip -6 route del fd90:1${index}::/64`, well: (_, index) => `ip -6 route show fd90:1${index}::/64 | grep 'proto 76'` },
-  { what: 'neighbour', harm: (name, index) => `ip neigh del 10.80.${index}.9 dev ${name}`, well: (name, index) => `ip neigh show 10.80.${index}.9 dev ${name} nud permanent | grep 02:00` },
+  {
+    what: 'link',
+    harm: (name) => `ip link del ${name}`,
+    well: (name, index) =>
+      `ip -br addr show dev ${name} up 2>/dev/null | grep 10.80.${index}.1/24 && ip route show 10.90.${index}.0/24 | grep ${name}`,
+  },
+  {
+    what: 'address',
+    harm: (name, index) => `ip addr del 10.81.${index}.1/24 dev ${name}`,
+    well: (name, index) => `ip -br addr show dev ${name} | grep 10.81.${index}.1/24`,
+  },
+  {
+    what: 'IPv6 address',
+    harm: (name, index) => `ip addr del fd81:1${index}::1/64 dev ${name}`,
+    well: (name, index) => `ip -br addr show dev ${name} | grep fd81:1${index}::1/64`,
+  },
+  {
+    what: 'route',
+    harm: (_, index) => `ip route del 10.90.${index}.0/24`,
+    well: (_, index) => `ip route show 10.90.${index}.0/24 | grep 'proto 76'`,
+  },
+  {
+    what: 'IPv6 route',
+    harm: (_, index) => `ip -6 route del fd90:1${index}::/64`,
+    well: (_, index) => `ip -6 route show fd90:1${index}::/64 | grep 'proto 76'`,
+  },
+  {
+    what: 'neighbour',
+    harm: (name, index) => `ip neigh del 10.80.${index}.9 dev ${name}`,
+    well: (name, index) => `ip neigh show 10.80.${index}.9 dev ${name} nud permanent | grep 02:00`,
+  },
   { what: 'MTU', harm: (name) => `ip link set ${name} mtu 1490`, well: (name) => `ip link show ${name} | grep 'mtu 1400'` },
-  { what: 'up flag', harm: (name) => `ip link set ${name} down`, well: (name, index) => `ip -br addr show dev ${name} up | grep fd81:1${index}::1/64 && ip route show 10.90.${index}.0/24 | grep ${name}` },
-  { what: 'sysctl', harm: (name) => `echo 0 > /proc/sys/net/ipv4/conf/${name}/ignore_routes_with_linkdown`, well: (name) => `grep 1 /proc/sys/net/ipv4/conf/${name}/ignore_routes_with_linkdown` },
-  { what: 'unannounced sysctl', harm: (name) => `echo 0 > /proc/sys/net/ipv4/conf/${name}/arp_notify`, well: (name) => `grep 1 /proc/sys/net/ipv4/conf/${name}/arp_notify` },
+  {
+    what: 'up flag',
+    harm: (name) => `ip link set ${name} down`,
+    well: (name, index) =>
+      `ip -br addr show dev ${name} up | grep fd81:1${index}::1/64 && ip route show 10.90.${index}.0/24 | grep ${name}`,
+  },
+  {
+    what: 'sysctl',
+    harm: (name) => `echo 0 > /proc/sys/net/ipv4/conf/${name}/ignore_routes_with_linkdown`,
+    well: (name) => `grep 1 /proc/sys/net/ipv4/conf/${name}/ignore_routes_with_linkdown`,
+  },
+  {
+    what: 'unannounced sysctl',
+    harm: (name) => `echo 0 > /proc/sys/net/ipv4/conf/${name}/arp_notify`,
+    well: (name) => `grep 1 /proc/sys/net/ipv4/conf/${name}/arp_notify`,
+  },
   { what: 'alias', harm: (name) => `ip link set ${name} alias other`, well: (name) => `ip link show ${name} | grep 'alias taplane:'` },
 ];
 
@@ -59,7 +97,10 @@ it(`repairs each kind of object in under 1 s (p99 of ${TRIES}), and touches noth
   for (const kind of kinds) {
     const script = `for round in $(seq ${TRIES / INTERFACES}); do ${Array.from({ length: INTERFACES }, (_, index) => trial(kind, index)).join('\n')}\ndone`;
     const result = await ns.exec(['bash', '-c', script], { timeoutMs: 110_000 });
-    const delays = result.stdout.trim().split('\n').map((line) => Number(line) / 1000);
+    const delays = result.stdout
+      .trim()
+      .split('\n')
+      .map((line) => Number(line) / 1000);
     report.push(`${kind.what.padEnd(18)} ${summary(delays)}`);
     expect(delays, kind.what).toHaveLength(TRIES);
     expect(percentile(delays, 99), kind.what).toBeLessThanOrEqual(1000);
@@ -101,7 +142,9 @@ it('leaves foreign objects on its own devices alone', async () => {
   await using ns = createNamespace();
   await using agent = await startAgent({ namespace: ns });
   const { interfaces } = agent.client();
-  await interfaces.create(creation('own', { mode: TAP, up: true, addresses: [{ cidr: '10.1.0.1/24' }], routes: [{ destination: '10.2.0.0/24' }] }));
+  await interfaces.create(
+    creation('own', { mode: TAP, up: true, addresses: [{ cidr: '10.1.0.1/24' }], routes: [{ destination: '10.2.0.0/24' }] }),
+  );
   ns.ip('addr add 10.3.0.1/24 dev own');
   ns.ip('route add 10.4.0.0/24 dev own');
   ns.ip('neigh add 10.1.0.7 lladdr 02:00:00:00:00:07 dev own');

@@ -15,7 +15,8 @@ function planned(steps: PlanStep[]): string[] {
     const [, object, verb, rest] = /^ip (?:-6 )?(tuntap|link|addr|route|neigh) (add|change|del|set|replace) (.*)$/.exec(command) ?? [];
     if (object === 'tuntap') return [`link add ${/dev (\S+)/.exec(command)?.[1]}`];
     if (command.includes('txqueuelen')) return []; // `ip monitor` does not print the queue length; `ip link` is asked below
-    if (object === 'link') return verb === 'del' ? [`link del ${rest?.replace('dev ', '')}`] : [`link set ${rest?.replace(/^dev \S+ /, '')}`];
+    if (object === 'link')
+      return verb === 'del' ? [`link del ${rest?.replace('dev ', '')}`] : [`link set ${rest?.replace(/^dev \S+ /, '')}`];
     if (object === 'addr') return [`address ${verb === 'del' ? 'del' : 'add'} ${rest?.split(' ')[0]}`];
     if (object === 'route') return [`route ${verb} ${rest?.split(' ')[0]}`];
     if (object === 'neigh') return [`neighbour ${verb === 'del' ? 'del' : 'add'} ${rest?.split(' ')[0]}`];
@@ -79,12 +80,24 @@ const full: PartialSpec = {
 const updates: [string, PartialSpec, string[]][] = [
   ['nothing', {}, []],
   ['MTU and queue', { mtu: 1300, txQueueLength: 900 }, []],
-  ['one address less, one more', { addresses: [{ cidr: '10.1.0.1/24' }, { cidr: 'fd01::1/64' }, { cidr: 'fd01::2/64' }] }, ['spec.addresses']],
-  ['the primary address, which must not take its secondary along', { addresses: [{ cidr: '10.1.0.3/24' }, { cidr: '10.1.0.2/24' }, { cidr: 'fd01::1/64' }] }, ['spec.addresses']],
+  [
+    'one address less, one more',
+    { addresses: [{ cidr: '10.1.0.1/24' }, { cidr: 'fd01::1/64' }, { cidr: 'fd01::2/64' }] },
+    ['spec.addresses'],
+  ],
+  [
+    'the primary address, which must not take its secondary along',
+    { addresses: [{ cidr: '10.1.0.3/24' }, { cidr: '10.1.0.2/24' }, { cidr: 'fd01::1/64' }] },
+    ['spec.addresses'],
+  ],
   ['routes', { routes: [{ destination: '10.3.0.0/16', metric: 5 }] }, ['spec.routes']],
   ['neighbour', { neighbours: [{ address: '10.1.0.9', macAddress: '02:00:00:00:00:0a' }] }, []],
   ['MAC and bridge', { macAddress: '02:00:00:00:00:02', controller: '' }, ['spec.mac_address', 'spec.controller']],
-  ['no IPv4 address, which takes IPv4 routes along', { addresses: [{ cidr: 'fd01::1/64' }], routes: [{ destination: '10.3.0.0/16' }] }, ['spec.addresses', 'spec.routes']],
+  [
+    'no IPv4 address, which takes IPv4 routes along',
+    { addresses: [{ cidr: 'fd01::1/64' }], routes: [{ destination: '10.3.0.0/16' }] },
+    ['spec.addresses', 'spec.routes'],
+  ],
   ['down', { up: false }, ['spec.up']],
   ['setting', { sysctls: { 'ipv4/rp_filter': '1' } }, []],
 ];
@@ -141,13 +154,17 @@ it('plans exactly what happens on create and delete, by API and by command line'
   expect(await watch.settle()).toEqual([]);
 
   const done = await interfaces.create(creation('p0', full));
-  const withoutUid = (steps: PlanStep[]): PlanStep[] => steps.map((step) => ({ ...step, command: step.command.replace(/ # alias .*/, '') }));
+  const withoutUid = (steps: PlanStep[]): PlanStep[] =>
+    steps.map((step) => ({ ...step, command: step.command.replace(/ # alias .*/, '') }));
   expect(withoutUid(done.plan)).toEqual(withoutUid(promise.plan));
   expect(seen(await watch.settle(), 'p0')).toEqual(planned(done.plan));
 
   watch.clear();
   expect((await agent.cli(['interface', 'create', 'p1', ...flags])).code).toBe(0);
-  const lines = plan.stdout.trim().split('\n').map((command): PlanStep => ({ action: 0, object: '', command: command.trim() }));
+  const lines = plan.stdout
+    .trim()
+    .split('\n')
+    .map((command): PlanStep => ({ action: 0, object: '', command: command.trim() }));
   expect(lines.length).toBeGreaterThanOrEqual(5);
   expect(seen(await watch.settle(), 'p1')).toEqual(planned(lines));
   // Again: nothing to do, and nothing happens.

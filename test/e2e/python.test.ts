@@ -72,7 +72,16 @@ it('is served: create, get, list, watch, rich errors, delete, with stubs made by
     const google = join(ROOT, 'node_modules', 'google-proto-files');
     const protos = ['interface', 'interface_service', 'node_service'].map((name) => join(ROOT, 'proto', 'taplane', 'v1', `${name}.proto`));
     const details = ['status', 'error_details'].map((name) => join(google, 'google', 'rpc', `${name}.proto`));
-    const made = await run(['protoc', `-I${join(ROOT, 'proto')}`, `-I${google}`, `--python_out=${folder}`, `--grpc_python_out=${folder}`, '--plugin=protoc-gen-grpc_python=/usr/bin/grpc_python_plugin', ...protos, ...details]);
+    const made = await run([
+      'protoc',
+      `-I${join(ROOT, 'proto')}`,
+      `-I${google}`,
+      `--python_out=${folder}`,
+      `--grpc_python_out=${folder}`,
+      '--plugin=protoc-gen-grpc_python=/usr/bin/grpc_python_plugin',
+      ...protos,
+      ...details,
+    ]);
     expect(made.stderr).toBe('');
     expect(made.code).toBe(0);
     // protoc makes `google/rpc`, which must not hide the `google` of Debian's protobuf.

@@ -8,11 +8,20 @@ export type PartialSpec = Deep<InterfaceSpec>;
 
 export const { TUN, TAP } = InterfaceSpec_Mode;
 
-export function creation(interfaceId: string, spec: PartialSpec, more: { requestId?: string; validateOnly?: boolean } = {}): CreateInterfaceRequest {
+export function creation(
+  interfaceId: string,
+  spec: PartialSpec,
+  more: { requestId?: string; validateOnly?: boolean } = {},
+): CreateInterfaceRequest {
   return CreateInterfaceRequest.fromPartial({ interfaceId, interface: { spec: spec as object }, ...more });
 }
 
-export function updating(name: string, spec: PartialSpec, updateMask: string[] = [], more: { validateOnly?: boolean } = {}): UpdateInterfaceRequest {
+export function updating(
+  name: string,
+  spec: PartialSpec,
+  updateMask: string[] = [],
+  more: { validateOnly?: boolean } = {},
+): UpdateInterfaceRequest {
   return UpdateInterfaceRequest.fromPartial({ interface: { name: `interfaces/${name}`, spec: spec as object }, updateMask, ...more });
 }
 

@@ -27,50 +27,65 @@ interface Operation {
 const spec = { mode: TUN, up: true, addresses: [{ cidr: '10.70.0.1/24' }] };
 
 const operations: Operation[] = [
-  { name: 'create', present: false, run: ({ interfaces }) => interfaces.create(creation('k0', spec)), before: undefined, after: ['10.70.0.1/24'] },
+  {
+    name: 'create',
+    present: false,
+    run: ({ interfaces }) => interfaces.create(creation('k0', spec)),
+    before: undefined,
+    after: ['10.70.0.1/24'],
+  },
   { name: 'delete', present: true, run: ({ interfaces }) => interfaces.delete(deletion('k0')), before: ['10.70.0.1/24'], after: undefined },
   {
     name: 'add address',
     present: true,
-    run: ({ interfaces }) => interfaces.addAddress(AddAddressRequest.fromPartial({ name: 'interfaces/k0', address: { cidr: '10.71.0.1/24' } })),
+    run: ({ interfaces }) =>
+      interfaces.addAddress(AddAddressRequest.fromPartial({ name: 'interfaces/k0', address: { cidr: '10.71.0.1/24' } })),
     before: ['10.70.0.1/24'],
     after: ['10.70.0.1/24', '10.71.0.1/24'],
   },
 ];
 
-it.each(operations)('$name survives SIGKILL before each of its system calls', async (operation) => {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns, env: { UV_THREADPOOL_SIZE: '1' } });
-  const fired: Record<string, number> = {};
-  for (const syscall of SYSCALLS) {
-    for (let n = 1; ; n++) {
-      expect(n).toBeLessThan(MOST);
-      await prepare(agent, operation.present);
-      const client = agent.client();
-      await client.node.getNode(); // connected, so that only the operation itself is counted
-      let acknowledged = false;
-      await using kill = await killAt(agent.pid, syscall, n);
-      await operation.run(client).then(
-        () => {
-          acknowledged = true;
-        },
-        (error: { code?: string }) => expect(error.code).toMatch(/UNAVAILABLE|CANCELLED/),
-      );
-      const died = !acknowledged || (await kill.fired(20));
-      if (!died) break;
-      expect(await kill.fired(2000), `the fault at ${syscall} ${n}`).toBe(true);
-      fired[syscall] = n;
-      await agent.ended();
-      await agent.restart();
-      await compare(agent, ns, operation, acknowledged, `${syscall} ${n}`);
+it.each(operations)(
+  '$name survives SIGKILL before each of its system calls',
+  async (operation) => {
+    await using ns = createNamespace();
+    await using agent = await startAgent({ namespace: ns, env: { UV_THREADPOOL_SIZE: '1' } });
+    const fired: Record<string, number> = {};
+    for (const syscall of SYSCALLS) {
+      for (let n = 1; ; n++) {
+        expect(n).toBeLessThan(MOST);
+        await prepare(agent, operation.present);
+        const client = agent.client();
+        await client.node.getNode(); // connected, so that only the operation itself is counted
+        let acknowledged = false;
+        await using kill = await killAt(agent.pid, syscall, n);
+        await operation.run(client).then(
+          () => {
+            acknowledged = true;
+          },
+          (error: { code?: string }) => expect(error.code).toMatch(/UNAVAILABLE|CANCELLED/),
+        );
+        const died = !acknowledged || (await kill.fired(20));
+        if (!died) break;
+        expect(await kill.fired(2000), `the fault at ${syscall} ${n}`).toBe(true);
+        fired[syscall] = n;
+        await agent.ended();
+        await agent.restart();
+        await compare(agent, ns, operation, acknowledged, `${syscall} ${n}`);
+      }
     }
-  }
-  console.log(`${operation.name}: killed before ${Object.entries(fired).map(([syscall, count]) => `${count} ${syscall}`).join(', ')}`);
-  // Void unless the operation was really cut in the kernel and on the disk.
-  expect(fired['sendto']).toBeGreaterThan(0);
-  expect(fired['pwrite64']).toBeGreaterThan(0);
-  expect(fired['fsync']).toBeGreaterThan(0);
-}, 300_000);
+    console.log(
+      `${operation.name}: killed before ${Object.entries(fired)
+        .map(([syscall, count]) => `${count} ${syscall}`)
+        .join(', ')}`,
+    );
+    // Void unless the operation was really cut in the kernel and on the disk.
+    expect(fired['sendto']).toBeGreaterThan(0);
+    expect(fired['pwrite64']).toBeGreaterThan(0);
+    expect(fired['fsync']).toBeGreaterThan(0);
+  },
+  300_000,
+);
 
 async function prepare(agent: Agent, present: boolean): Promise<void> {
   const { interfaces } = agent.client();
@@ -83,6 +98,13 @@ async function compare(agent: Agent, ns: Namespace, operation: Operation, acknow
   const told = interfaces[0]?.spec?.addresses.map(({ cidr }) => cidr).sort();
   expect(acknowledged ? [operation.after] : [operation.before, operation.after], where).toContainEqual(told);
   const device = links(ns).find(({ ifname }) => ifname !== 'lo');
-  expect(device === undefined ? undefined : cidrs(ns, 'k0').filter((cidr) => !cidr.includes(':')).sort(), where).toEqual(told);
+  expect(
+    device === undefined
+      ? undefined
+      : cidrs(ns, 'k0')
+          .filter((cidr) => !cidr.includes(':'))
+          .sort(),
+    where,
+  ).toEqual(told);
   if (device !== undefined) expect(device.flags, where).toContain('UP');
 }

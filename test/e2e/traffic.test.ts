@@ -17,7 +17,8 @@ it('answers ping on its own address, and counts packets for an address behind it
   expect(ns.run('ping', '-c', '2', '-i', '0.01', '-W', '2', '10.7.0.1')).toContain(' 0% packet loss');
   expect(ns.run('ping', '-c', '2', '-i', '0.01', '-W', '2', 'fd07::1')).toContain(' 0% packet loss');
 
-  const sent = (): number => Number((ns.ip('-j -s link show dev tun0') as { stats64: { tx: { packets: number } } }[])[0]?.stats64.tx.packets);
+  const sent = (): number =>
+    Number((ns.ip('-j -s link show dev tun0') as { stats64: { tx: { packets: number } } }[])[0]?.stats64.tx.packets);
   await ns.exec(['ping', '-c', '3', '-i', '0.01', '-W', '1', '10.7.0.9']);
   expect(sent()).toBe(0);
 
@@ -58,23 +59,33 @@ it('tells a watcher first what there is, then that this was all, then every chan
   const ending = new AbortController();
   const heard: { at: number; message: WatchInterfacesResponse }[] = [];
   const watching = (async () => {
-    for await (const message of interfaces.watch(WatchInterfacesRequest.fromPartial({ includeLinks: true }), ending.signal)) heard.push({ at: Date.now(), message });
+    for await (const message of interfaces.watch(WatchInterfacesRequest.fromPartial({ includeLinks: true }), ending.signal))
+      heard.push({ at: Date.now(), message });
   })();
   await expect.poll(() => heard.at(-1)?.message.event?.$case).toBe('synced');
-  expect(heard.map(({ message: { event } }) => (event?.$case === 'added' ? event.value.name : event?.$case === 'linkEvent' ? event.value.link : event?.$case))).toEqual([
-    'interfaces/tap0',
-    'interfaces/tun0',
-    'lo',
-    'tun0',
-    'tap0',
-    'synced',
-  ]);
+  expect(
+    heard.map(({ message: { event } }) =>
+      event?.$case === 'added' ? event.value.name : event?.$case === 'linkEvent' ? event.value.link : event?.$case,
+    ),
+  ).toEqual(['interfaces/tap0', 'interfaces/tun0', 'lo', 'tun0', 'tap0', 'synced']);
 
   const delays: number[] = [];
   const heardOf = async (kind: LinkEvent_Kind, since: number): Promise<void> => {
-    const found = await expect.poll(() => heard.find(({ at, message: { event } }) => at >= since && event?.$case === 'linkEvent' && event.value.link === 'foreign' && event.value.kind === kind), { interval: 2 }).toBeDefined();
+    const found = await expect
+      .poll(
+        () =>
+          heard.find(
+            ({ at, message: { event } }) =>
+              at >= since && event?.$case === 'linkEvent' && event.value.link === 'foreign' && event.value.kind === kind,
+          ),
+        { interval: 2 },
+      )
+      .toBeDefined();
     void found;
-    const first = heard.find(({ at, message: { event } }) => at >= since && event?.$case === 'linkEvent' && event.value.link === 'foreign' && event.value.kind === kind);
+    const first = heard.find(
+      ({ at, message: { event } }) =>
+        at >= since && event?.$case === 'linkEvent' && event.value.link === 'foreign' && event.value.kind === kind,
+    );
     delays.push((first?.at ?? Number.POSITIVE_INFINITY) - since);
   };
   for (let round = 0; round < 50; round++) {
@@ -116,6 +127,8 @@ it('lets a watcher come back with its token and miss nothing, and says when the 
   expect(missed.map(({ event }) => event?.$case)).toEqual(['added', 'modified', 'deleted']);
   expect((await hear(missed[1]?.resumeToken ?? '', 1)).map(({ event }) => event?.$case)).toEqual(['deleted']);
   await agent.restart();
-  const stale = agent.client().interfaces.watch(WatchInterfacesRequest.fromPartial({ resumeToken: synced?.resumeToken ?? '' }), new AbortController().signal);
+  const stale = agent
+    .client()
+    .interfaces.watch(WatchInterfacesRequest.fromPartial({ resumeToken: synced?.resumeToken ?? '' }), new AbortController().signal);
   await expect(stale[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code: 'OUT_OF_RANGE', reason: 'RESUME_TOKEN_TOO_OLD' });
 });

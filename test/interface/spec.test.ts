@@ -165,6 +165,8 @@ describe('what cannot change while the device lives', () => {
     const before = tap({ owner: '1000', group: '1000' });
     const after = tun({ multiQueue: true, packetInfo: true, vnetHeader: true, ephemeral: true, networkNamespace: 'a' });
     expect(immutableProblems(before, after).map(({ field }) => field.slice('interface.spec.'.length))).toEqual(['mode', 'multi_queue', 'packet_info', 'vnet_header', 'ephemeral', 'network_namespace', 'owner', 'group']);
+    expect(immutableProblems(tap(), tap({ group: '5' })).map(({ field }) => field)).toEqual(['interface.spec.group']);
+    expect(immutableProblems(tap(), tap({ owner: '5', group: '5' }))).toEqual([]);
     expect(immutableProblems(before, tap({ owner: '0', group: '5', up: true, mtu: 1400 }))).toEqual([]);
   });
 });

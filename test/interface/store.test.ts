@@ -135,7 +135,8 @@ describe('a file of a newer version', () => {
     if (!closed) newer.close();
     rmSync(source, { recursive: true });
     expect(existsSync(`${file()}-wal`)).toBe(!closed);
-    const content = () => readdirSync(folder).filter((name) => !name.endsWith('-shm')).sort().map((name) => [name, readFileSync(join(folder, name)).toString('hex')]);
+    // An empty log and its index are no content.
+    const content = () => readdirSync(folder).filter((name) => !name.endsWith("-shm") && statSync(join(folder, name)).size > 0).sort().map((name) => [name, readFileSync(join(folder, name)).toString('hex')]);
     const before = content();
     expect(() => new Store(folder, Date.now)).toThrow(expect.objectContaining({ code: 'FAILED_PRECONDITION', reason: 'STATE_NEWER' }));
     expect(content()).toEqual(before);

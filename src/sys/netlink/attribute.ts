@@ -51,7 +51,8 @@ export function readString(value: Buffer | undefined): string {
 
 /** One attribute with a raw value. Throws SysError EMSGSIZE beyond 65531 bytes. */
 export function attribute(type: number, value: Uint8Array): Buffer {
-  if (value.length > MAX_VALUE) throw new SysError(`encode netlink attribute ${type}`, EMSGSIZE, `${value.length} bytes, at most ${MAX_VALUE}`);
+  if (value.length > MAX_VALUE)
+    throw new SysError(`encode netlink attribute ${type}`, EMSGSIZE, `${value.length} bytes, at most ${MAX_VALUE}`);
   const bytes = Buffer.alloc(align(HEADER + value.length));
   bytes.writeUInt16LE(HEADER + value.length, 0);
   bytes.writeUInt16LE(type, 2);

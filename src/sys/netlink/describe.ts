@@ -1,11 +1,11 @@
 // Netlink messages as lines for people: what `TAPLANE_DEBUG=netlink` prints. Pure.
 
+import { errnoName } from '../sys-error.ts';
 import { readAddress } from './address.ts';
 import { readLink } from './link.ts';
 import { type Message, NLM_F_DUMP, NLMSG_DONE, NLMSG_ERROR, readAck } from './message.ts';
 import { readNeighbour } from './neighbour.ts';
 import { readRoute } from './route.ts';
-import { errnoName } from '../sys-error.ts';
 
 const names: Record<number, string> = {
   16: 'NEWLINK',

@@ -134,7 +134,16 @@ function readTun(data: Attributes): TunInfo {
 function readCounters(stats: Buffer | undefined): LinkCounters | undefined {
   if (stats === undefined || stats.length < 64) return undefined;
   const at = (field: number): bigint => stats.readBigUInt64LE(field * 8);
-  return { rxPackets: at(0), txPackets: at(1), rxBytes: at(2), txBytes: at(3), rxErrors: at(4), txErrors: at(5), rxDropped: at(6), txDropped: at(7) };
+  return {
+    rxPackets: at(0),
+    txPackets: at(1),
+    rxBytes: at(2),
+    txBytes: at(3),
+    rxErrors: at(4),
+    txErrors: at(5),
+    rxDropped: at(6),
+    txDropped: at(7),
+  };
 }
 
 function header(index: number, flags = 0, change = 0): Buffer {

@@ -84,7 +84,8 @@ export function decode(datagram: Buffer): Message[] {
 /** Reads an NLMSG_ERROR, or the error that may stand in an NLMSG_DONE. A short one counts as EBADMSG. */
 export function readAck(message: Message): Ack {
   const { payload, flags } = message;
-  if (payload.length < 4) return message.type === NLMSG_DONE ? { errno: 0, text: '', offset: 0 } : { errno: 74, text: 'short error message', offset: 0 };
+  if (payload.length < 4)
+    return message.type === NLMSG_DONE ? { errno: 0, text: '', offset: 0 } : { errno: 74, text: 'short error message', offset: 0 };
   // Not `-x`, which makes -0 of an ack.
   const errno = 0 - payload.readInt32LE(0);
   if ((flags & NLM_F_ACK_TLVS) === 0) return { errno, text: '', offset: 0 };

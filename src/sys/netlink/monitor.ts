@@ -85,7 +85,14 @@ export class Monitor {
         this.#listener.overrun();
         continue;
       }
-      this.#handle(this.#bytes.subarray(0, length));
+      try {
+        this.#handle(this.#bytes.subarray(0, length));
+      } catch (error) {
+        // A listener that fails must not end the process from inside a callback: it gets a new start.
+        this.close();
+        this.#listener.failed(error as Error);
+        return true;
+      }
     }
     return false;
   }

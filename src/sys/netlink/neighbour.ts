@@ -73,5 +73,9 @@ export function setNeighbour(neighbour: LinkNeighbour): Request {
 
 /** Removes an entry. */
 export function deleteNeighbour(neighbour: LinkNeighbour): Request {
-  return { type: RTM_DELNEIGH, flags: NLM_F_ACK, payload: Buffer.concat([header(neighbour.family, neighbour.index, 0), attribute(NDA_DST, neighbour.address)]) };
+  return {
+    type: RTM_DELNEIGH,
+    flags: NLM_F_ACK,
+    payload: Buffer.concat([header(neighbour.family, neighbour.index, 0), attribute(NDA_DST, neighbour.address)]),
+  };
 }

@@ -78,7 +78,15 @@ export function readRoute(payload: Buffer): LinkRoute | undefined {
   };
 }
 
-function header(route: { family: number; prefixLength: number; table: number; protocol: number; scope: number; type: number; onlink: boolean }): Buffer {
+function header(route: {
+  family: number;
+  prefixLength: number;
+  table: number;
+  protocol: number;
+  scope: number;
+  type: number;
+  onlink: boolean;
+}): Buffer {
   const bytes = Buffer.alloc(HEADER);
   bytes.writeUInt8(route.family, 0);
   bytes.writeUInt8(route.prefixLength, 1);
@@ -115,10 +123,18 @@ export function lookUpRoute(family: number, destination: Uint8Array): Request {
 
 /** Adds a route; EEXIST when one with the same destination, table and metric is there. */
 export function addRoute(route: LinkRoute): Request {
-  return { type: RTM_NEWROUTE, flags: NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, payload: Buffer.concat([header(route), ...attributesOf(route)]) };
+  return {
+    type: RTM_NEWROUTE,
+    flags: NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
+    payload: Buffer.concat([header(route), ...attributesOf(route)]),
+  };
 }
 
 /** Removes exactly this route. */
 export function deleteRoute(route: LinkRoute): Request {
-  return { type: RTM_DELROUTE, flags: NLM_F_ACK, payload: Buffer.concat([header({ ...route, type: RTN_UNICAST }), ...attributesOf(route)]) };
+  return {
+    type: RTM_DELROUTE,
+    flags: NLM_F_ACK,
+    payload: Buffer.concat([header({ ...route, type: RTN_UNICAST }), ...attributesOf(route)]),
+  };
 }

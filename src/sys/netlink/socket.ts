@@ -6,7 +6,7 @@
 import * as libc from '../libc.ts';
 import { SysError } from '../sys-error.ts';
 import { describe } from './describe.ts';
-import { decode, encode, type Message, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, readAck, type Request } from './message.ts';
+import { decode, encode, type Message, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, type Request, readAck } from './message.ts';
 
 const AF_NETLINK = 16;
 const NETLINK_ROUTE = 0;
