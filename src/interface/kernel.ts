@@ -20,7 +20,7 @@ import {
 import { Netlink } from '../sys/netlink/socket.ts';
 import { isErrno, SysError } from '../sys/sys-error.ts';
 import { readSysctl, watchSysctl, writeSysctl } from '../sys/sysctl.ts';
-import { createTun, setTunOwner, type TunDevice } from '../sys/tun.ts';
+import { createTun, setTunOwner } from '../sys/tun.ts';
 import type { Actual } from './plan.ts';
 import type { Step } from './step.ts';
 
@@ -227,7 +227,7 @@ export class Kernel {
   #create(step: Extract<Step, { kind: 'create-link' }>): number {
     let index = 0;
     this.#inside(() =>
-      createTun(unlessOpen(step.device), (name) => {
+      createTun(step.device, (name) => {
         const link = this.link(name);
         if (link === undefined || name !== step.device.name) throw new SysError('TUNSETIFF', ENODEV, `device ${name} is not there`);
         index = link.index;
@@ -267,11 +267,6 @@ export class Kernel {
   #inside<T>(run: () => T): T {
     return this.#namespace === undefined ? run() : this.#namespace.run(run);
   }
-}
-
-/** A device without owner and group may be attached by anybody who can open /dev/net/tun (drivers/net/tun.c): give it to root. */
-function unlessOpen(device: TunDevice): TunDevice {
-  return device.owner === undefined && device.group === undefined ? { ...device, owner: 0 } : device;
 }
 
 function ignoring(codes: string[], run: () => void): void {

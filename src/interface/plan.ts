@@ -9,6 +9,7 @@ import { AF_INET, AF_INET6, type LinkAddress } from '../sys/netlink/address.ts';
 import type { Link } from '../sys/netlink/link.ts';
 import { type LinkNeighbour, NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
 import { type LinkRoute, RTPROT_KERNEL } from '../sys/netlink/route.ts';
+import type { TunDevice } from '../sys/tun.ts';
 import {
   addressIdentity,
   type Desired,
@@ -58,7 +59,7 @@ export function plan(desired: Desired, actual: Actual, before?: Desired): Step[]
   const { name } = desired.device;
   const steps: Step[] = [];
   const link = actual.link;
-  if (link === undefined) steps.push({ kind: 'create-link', device: desired.device, alias: desired.alias });
+  if (link === undefined) steps.push({ kind: 'create-link', device: unlessOpen(desired.device), alias: desired.alias });
   else {
     if (link.name !== name) steps.push({ kind: 'set-link', name: link.name, change: { name } });
     if (link.alias !== desired.alias) steps.push({ kind: 'set-link', name, change: { alias: desired.alias } });
@@ -103,6 +104,11 @@ export function plan(desired: Desired, actual: Actual, before?: Desired): Step[]
     steps.push(...routeAndNeighbourSteps(desired, surviving(desired, actual, steps, first), name));
   }
   return steps;
+}
+
+/** A device without owner and group may be attached by anybody who can open /dev/net/tun (drivers/net/tun.c): give it to root. */
+function unlessOpen(device: TunDevice): TunDevice {
+  return device.owner === undefined && device.group === undefined ? { ...device, owner: 0 } : device;
 }
 
 /** Removes what is ours, or was asked for before, and is asked for no more. */

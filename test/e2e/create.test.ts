@@ -40,7 +40,9 @@ it('makes every combination of mode, queues, headers, owner and group as ip show
                 ...(owner === '' ? {} : { user: owner }),
                 ...(group === '' ? {} : { group }),
               });
-              if (owner === '') expect(data).not.toHaveProperty('user');
+              // Without an owner and a group the kernel would let anybody attach.
+              if (owner === '' && group === '') expect(data).toHaveProperty('user', 'root');
+              else if (owner === '') expect(data).not.toHaveProperty('user');
               if (group === '') expect(data).not.toHaveProperty('group');
               expect(link(ns, name)?.ifalias).toBe(`taplane:${made.uid}`);
               expect(made.status?.ifindex).toBe(link(ns, name)?.ifindex);
@@ -59,8 +61,8 @@ it('shows in ip tuntap what ip tuntap would have made', async () => {
   await using agent = await startAgent({ namespace: ns });
   const { interfaces } = agent.client();
   const variants: [string, Parameters<typeof creation>[1], string][] = [
-    ['v0', { mode: TUN }, 'mode tun'],
-    ['v1', { mode: TAP, multiQueue: true }, 'mode tap multi_queue'],
+    ['v0', { mode: TUN }, 'mode tun user 0'],
+    ['v1', { mode: TAP, multiQueue: true }, 'mode tap multi_queue user 0'],
     ['v2', { mode: TUN, packetInfo: true, owner: '1000' }, 'mode tun pi user 1000'],
     ['v3', { mode: TAP, vnetHeader: true, group: '1000' }, 'mode tap vnet_hdr group 1000'],
   ];

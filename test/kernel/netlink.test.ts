@@ -102,10 +102,13 @@ describe('what is read is what ip shows', () => {
 describe('a dump', () => {
   it('while another process adds and removes 200 addresses is consistent or fails, 500 times', { timeout: 60_000 }, async () => {
     ns.ip('tuntap add dev flap mode tun');
-    const netlink = new Inside(ns.path).run(() => new Netlink());
+    const inside = new Inside(ns.path);
+    const netlink = inside.run(() => new Netlink());
+    inside.close(); // the socket stays where it was opened
     const batch = ['add', 'del'].flatMap((verb) => Array.from({ length: 200 }, (_, n) => `address ${verb} 10.77.${n}.1/24 dev flap`)).join('\n');
     ns.ip('tuntap add dev still mode tun');
-    for (let n = 0; n < 200; n++) ns.ip(`address add 10.78.${n}.1/24 dev still`);
+    const lasting = Array.from({ length: 1000 }, (_, n) => `address add 10.${78 + (n >> 8)}.${n & 255}.1/24 dev still`);
+    await ns.exec(['ip', '-batch', '-'], { input: lasting.join('\n') });
     await using flapper = ns.spawn(['sh', '-c', 'echo "$0" > /dev/null; while :; do echo "$0" | ip -force -batch - 2>/dev/null; done', batch]);
     expect(flapper.isRunning).toBe(true);
     let failed = 0;
@@ -117,7 +120,7 @@ describe('a dump', () => {
         const texts = found.map((item) => `${item.index} ${item.local.toString('hex')}/${item.prefixLength}`);
         // Inconsistent would be: twice the same, or one missing that never went away.
         expect(new Set(texts).size).toBe(texts.length);
-        expect(found.filter((item) => item.index === still && item.family === 2)).toHaveLength(200);
+        expect(found.filter((item) => item.index === still && item.family === 2)).toHaveLength(1000);
         sizes.add(found.length);
       } catch (error) {
         if (!isErrno(error, 'EINTR')) throw error;
@@ -144,7 +147,9 @@ describe('stepping into a namespace', () => {
     inside.close();
     expect(() => inside.run(() => 1)).toThrow('closed');
     expect(() => new Inside('/run/netns/no-such')).toThrow('ENOENT');
-    expect(() => new Inside('/etc/hostname').run(() => 1)).toThrow('EINVAL');
+    const none = new Inside('/etc/hostname');
+    expect(() => none.run(() => 1)).toThrow('EINVAL');
+    none.close();
     expect(namespaceIdentity()).toBe(home);
   });
 });
@@ -153,5 +158,7 @@ it('what is ours is marked', () => {
   ns.ip('tuntap add dev m0 mode tap');
   const link = kernel.link('m0');
   kernel.apply([{ kind: 'add-address', name: 'm0', replace: false, address: { family: 2, prefixLength: 24, scope: 0, local: Buffer.from([10, 66, 0, 1]), peer: undefined, validLifetime: 0xffffffff, protocol: TAPLANE_PROTOCOL } }], link?.index ?? 0);
-  expect(truth.addresses(ns, 'm0')).toMatchObject([{ local: '10.66.0.1', prefixlen: 24, protocol: '76' }]);
+  // iproute2 6.1 does not show who added an address, so this one question goes back to the kernel by our own reader.
+  expect(truth.cidrs(ns, 'm0')).toEqual(['10.66.0.1/24']);
+  expect(kernel.snapshot().addresses.get(link?.index ?? 0)).toMatchObject([{ protocol: 76 }]);
 });

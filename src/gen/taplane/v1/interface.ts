@@ -72,7 +72,10 @@ export interface InterfaceSpec {
   oneQueue: boolean;
   /** The device ends with the agent: removed when the agent stops, or at its next start after a crash. Immutable. */
   ephemeral: boolean;
-  /** User that may attach without privileges: a name of the node's user database or a decimal id. Empty: nobody. */
+  /**
+   * User that may attach without privileges: a name of the node's user database or a decimal id. Empty: nobody; where the group
+   * is empty too the device is given to root, since the kernel lets anybody attach to one that has neither.
+   */
   owner: string;
   /** Group that may attach without privileges: a name or a decimal id. Empty: no group. */
   group: string;

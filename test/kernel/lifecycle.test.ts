@@ -1,0 +1,96 @@
+// Many devices made and removed: nothing is left in the kernel, in our fd table or in memory. Who holds a queue is told right.
+
+import { readdirSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Kernel } from '../../src/interface/kernel.ts';
+import { Namespace as Inside } from '../../src/sys/namespace.ts';
+import * as libc from '../../src/sys/libc.ts';
+import { queueHolders } from '../../src/sys/queue-holders.ts';
+import { attachTun, createTun, type TunDevice } from '../../src/sys/tun.ts';
+import { createNamespace, type Namespace } from '../harness/namespace.ts';
+import { tuntaps } from '../harness/truth.ts';
+
+const CYCLES = 2000;
+const RSS_MOST = 24 * 1024 * 1024;
+const device = (name: string): TunDevice => ({ name, mode: 'tap', multiQueue: true, packetInfo: false, vnetHeader: false });
+const fds = () => readdirSync('/proc/self/fd').length;
+
+let ns: Namespace;
+let inside: Inside;
+beforeAll(() => {
+  ns = createNamespace();
+  inside = new Inside(ns.path);
+});
+afterAll(() => {
+  inside.close();
+  ns[Symbol.dispose]();
+});
+
+describe(`${CYCLES} devices`, () => {
+  it('made, marked and removed one after the other leave no device, no fd and no memory', { timeout: 120_000 }, () => {
+    const own = new Inside(ns.path);
+    const kernel = new Kernel(own, { link() {}, object() {}, overrun() {}, failed() {} });
+    const cycle = (n: number) => {
+      const index = kernel.apply([{ kind: 'create-link', device: device(`c${n}`), alias: 'taplane:test' }], 0);
+      kernel.apply([{ kind: 'delete-link', name: `c${n}` }], index);
+      kernel.drain();
+    };
+    for (let n = 0; n < 200; n++) cycle(n);
+    globalThis.gc?.();
+    const [fdsBefore, rssBefore] = [fds(), process.memoryUsage.rss()];
+    const begun = performance.now();
+    for (let n = 0; n < CYCLES; n++) cycle(n);
+    const each = (performance.now() - begun) / CYCLES;
+    globalThis.gc?.();
+    const grown = process.memoryUsage.rss() - rssBefore;
+    console.log(`${each.toFixed(2)} ms a cycle; memory ${(grown / 1024 / 1024).toFixed(1)} MiB more`);
+    expect(fds()).toBe(fdsBefore);
+    expect(grown).toBeLessThan(RSS_MOST);
+    expect(ns.ip('-j link')).toHaveLength(1);
+    kernel.close();
+  });
+
+  it('that cannot be finished leave none either', { timeout: 60_000 }, () => {
+    const before = fds();
+    for (let n = 0; n < CYCLES; n++) {
+      expect(() =>
+        inside.run(() =>
+          createTun(device('half'), () => {
+            throw new Error('no');
+          }),
+        ),
+      ).toThrow('no');
+    }
+    expect(fds()).toBe(before);
+    expect(ns.ip('-j link')).toHaveLength(1);
+  });
+});
+
+describe('holders of queues', () => {
+  it('are those that ip tuntap names, with how many queues each has', async () => {
+    for (const name of ['h0', 'h1']) inside.run(() => createTun(device(name), () => {}));
+    const mine = [0, 1, 2].map(() => inside.run(() => attachTun('h0', device('h0'))));
+    const flags = 0x1000 | 0x100 | 2;
+    await using other = ns.spawn(['perl', '-e', `open(F, "+<", "/dev/net/tun") or die; my $r = pack("a16 S x22", "h0", ${flags}); ioctl(F, 0x400454ca, $r) or die $!; $| = 1; print "held\\n"; sleep 100`]);
+    await other.until(({ stdout }) => stdout.includes('held'), 'the queue');
+    const holders = queueHolders().get('h0') ?? [];
+    expect(holders.find(({ pid }) => pid === process.pid)?.queues).toBe(3);
+    expect(holders.find(({ pid }) => pid === other.pid)).toEqual({ pid: other.pid, command: 'perl', queues: 1 });
+    const seen = tuntaps(ns).find(({ ifname }) => ifname === 'h0')?.processes ?? [];
+    expect(holders.flatMap(({ pid, queues }) => Array.from({ length: queues }, () => pid)).sort()).toEqual(seen.map(({ pid }) => pid).sort());
+    expect(queueHolders().has('h1')).toBe(false);
+    for (const fd of mine) libc.close(fd);
+    await other[Symbol.asyncDispose]();
+    expect(queueHolders().has('h0')).toBe(false);
+  });
+
+  it('that come and go while we look do no harm', async () => {
+    await using churn = ns.spawn(['sh', '-c', 'while :; do /bin/true; done']);
+    for (let count = 0; count < 20; count++) {
+      queueHolders();
+      await sleep(1);
+    }
+    expect(churn.isRunning).toBe(true);
+  });
+});
