@@ -2,14 +2,13 @@
 // all go through here. What others put on the device is left alone: only objects that carry our protocol number, or that the
 // spec before had, are removed.
 //
-// Order: settings, link attributes, routes and neighbours that go, addresses that come, addresses that go, up, routes, neighbours.
+// Order: link attributes, settings, bridge, routes and neighbours that go, addresses that come, addresses that go, up, routes, neighbours.
 // What the kernel itself drops along with an object is foreseen, so that one plan is enough.
 
 import { AF_INET, AF_INET6, type LinkAddress } from '../sys/netlink/address.ts';
 import type { Link } from '../sys/netlink/link.ts';
 import { type LinkNeighbour, NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
 import { type LinkRoute, RTPROT_KERNEL } from '../sys/netlink/route.ts';
-import type { TunDevice } from '../sys/tun.ts';
 import {
   addressIdentity,
   type Desired,
@@ -67,16 +66,17 @@ export function plan(desired: Desired, actual: Actual, before?: Desired): Step[]
     const group = desired.device.group !== undefined && desired.device.group !== link.tun?.group ? desired.device.group : undefined;
     if (owner !== undefined || group !== undefined) steps.push({ kind: 'set-owner', device: desired.device, owner, group });
   }
-  for (const [key, value] of desired.sysctls) {
-    const is = actual.sysctls.get(key);
-    if (is !== value) steps.push({ kind: 'set-sysctl', name, key, value, before: is });
-  }
   if (desired.mtu !== undefined && desired.mtu !== link?.mtu) steps.push({ kind: 'set-link', name, change: { mtu: desired.mtu } });
   if (desired.txQueueLength !== undefined && desired.txQueueLength !== link?.txQueueLength) {
     steps.push({ kind: 'set-link', name, change: { txQueueLength: desired.txQueueLength } });
   }
   if (desired.mac !== undefined && !(link !== undefined && desired.mac.equals(link.address))) {
     steps.push({ kind: 'set-link', name, change: { address: desired.mac } });
+  }
+  // After the MTU: below 1280 bytes there are no IPv6 settings.
+  for (const [key, value] of desired.sysctls) {
+    const is = actual.sysctls.get(key);
+    if (is !== value) steps.push({ kind: 'set-sysctl', name, key, value, before: is });
   }
   if (desired.controller !== actual.controller) {
     const leaves = desired.controller === '';
@@ -107,7 +107,7 @@ export function plan(desired: Desired, actual: Actual, before?: Desired): Step[]
 }
 
 /** A device without owner and group may be attached by anybody who can open /dev/net/tun (drivers/net/tun.c): give it to root. */
-function unlessOpen(device: TunDevice): TunDevice {
+function unlessOpen(device: Desired['device']): Desired['device'] {
   return device.owner === undefined && device.group === undefined ? { ...device, owner: 0 } : device;
 }
 

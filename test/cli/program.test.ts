@@ -174,7 +174,7 @@ describe('launcher', () => {
       await cp(TAPLANE, join(directory, 'package/bin/taplane'));
       await writeFile(join(directory, 'package/dist/main.js'), 'console.log("ran", process.argv.slice(2).join())');
       const fakeNode = (version: string) =>
-        writeFile(join(directory, 'path/node'), `#!/bin/sh\n[ "$1" = --version ] && echo ${version} && exit\nshift 2\necho ran "$@"\n`, {
+        writeFile(join(directory, 'path/node'), `#!/bin/sh\n[ "$1" = --version ] && echo ${version} && exit\nshift 3\necho ran "$@"\n`, {
           mode: 0o755,
         });
       const env = { ...process.env, PATH: `${join(directory, 'path')}:${process.env['PATH']}` };
