@@ -52,9 +52,12 @@ export interface DesireContext {
   ageSeconds(cidr: string): number;
 }
 
+/** What every mark of ownership begins with, also those of other agents. */
+export const MARK = 'taplane:';
+
 /** The mark of ownership of an interface. */
 export function aliasOf(uid: string): string {
-  return `taplane:${uid}`;
+  return `${MARK}${uid}`;
 }
 
 /** A locally administered MAC that stays with the interface when its device is made anew: neighbours keep their entries. */
@@ -114,7 +117,8 @@ function desiredAddress(item: InterfaceSpec['addresses'][number], ageSeconds: nu
       scope: scopes[item.scope] ?? (linkLocal ? SCOPE_LINK : 0),
       local: own.bytes,
       peer: peer?.bytes,
-      validLifetime: Math.ceil(remaining),
+      // Beyond what was asked only when the clock was set back.
+      validLifetime: Math.min(Math.ceil(remaining), item.validLifetime || FOREVER),
       protocol: TAPLANE_PROTOCOL,
     },
   ];

@@ -5,7 +5,7 @@ import { TaplaneError } from '../errors.ts';
 import type { InterfaceSpec } from '../gen/taplane/v1/interface.ts';
 import { resolveId } from '../sys/identity.ts';
 import type { Link } from '../sys/netlink/link.ts';
-import { aliasOf, type Desired, desire } from './desired.ts';
+import { aliasOf, type Desired, desire, MARK } from './desired.ts';
 import type { Entry } from './entry.ts';
 import { type Kernel, type Snapshot, StepFailure } from './kernel.ts';
 import type { Log } from './log.ts';
@@ -13,7 +13,7 @@ import type { Namespaces } from './namespaces.ts';
 import { type Actual, nothing, plan } from './plan.ts';
 import type { Record } from './record.ts';
 import { commandLine, type Step } from './step.ts';
-import { undo } from './undo.ts';
+import { type Ran, takeBack } from './take-back.ts';
 
 /** Looks after which an interface that still is not as it should be counts as not converging. */
 const ROUNDS = 4;
@@ -60,56 +60,80 @@ export class Engine {
       if (marked !== undefined) return marked;
       return this.#notForeign(snapshot.links.find((link) => link.name === entry.name));
     }
-    if (entry.index > 0) {
+    if (entry.index > 0 && entry.indexOf === kernel) {
       const known = kernel.link(entry.index);
-      // Same index since we last had it: ours, even when the mark was wiped.
-      if (known?.kind === 'tun' && (known.alias === alias || known.name === entry.name)) return known;
+      // Same index and name since we last had it: ours, also when the mark was wiped, but not when it carries another agent's.
+      const ours = known?.alias === alias || (known?.name === entry.name && !known.alias.startsWith(MARK));
+      if (known?.kind === 'tun' && ours) return known;
     }
     const named = kernel.link(entry.name);
     return named?.alias === alias ? named : this.#notForeign(named);
   }
 
-  /** What the kernel has of an entry, and keeps its index. */
-  observe(entry: Entry, snapshot?: Snapshot): Actual {
+  /** What the kernel has of an entry, and keeps its index. `keys` are the settings to read. */
+  observe(entry: Entry, snapshot?: Snapshot, keys: string[] = Object.keys(entry.spec.sysctls)): Actual {
+    const kernel = this.kernel(entry.namespace);
     const link = this.find(entry, snapshot);
     entry.index = link?.index ?? 0;
-    return link === undefined ? nothing : this.kernel(entry.namespace).observe(link, Object.keys(entry.spec.sysctls), snapshot);
+    entry.indexOf = kernel;
+    return link === undefined ? nothing : kernel.observe(link, keys, snapshot);
   }
 
-  /** Makes the kernel as `desired` says. Throws StepFailure or TaplaneError; then what was changed is taken back. */
-  converge(entry: Entry, desired: Desired, before?: Desired, snapshot?: Snapshot): Outcome {
+  /**
+   * Makes the kernel as `desired` says. Throws StepFailure or TaplaneError; then what was changed is taken back, to `restore`
+   * where that is given and else to `before`.
+   */
+  converge(entry: Entry, desired: Desired, before?: Desired, snapshot?: Snapshot, restore = before): Outcome {
     const kernel = this.kernel(entry.namespace);
-    const ran: { step: Step; actual: Actual }[] = [];
-    let actual = this.observe(entry, snapshot);
+    const keys = [...new Set([...desired.sysctls, ...(restore?.sysctls ?? [])].map(([key]) => key))];
+    const first = this.observe(entry, snapshot, keys);
+    const ran: Ran[] = [];
+    let actual = first;
     try {
       for (let round = 0; round < ROUNDS; round++) {
         const steps = plan(desired, actual, before);
         if (steps.length === 0) return { steps: ran.map(({ step }) => step), actual };
-        const seen = actual;
-        try {
-          entry.index = kernel.apply(steps, actual.link?.index ?? 0);
-          ran.push(...steps.map((step) => ({ step, actual: seen })));
-        } catch (error) {
-          if (error instanceof StepFailure) ran.push(...steps.slice(0, error.position).map((step) => ({ step, actual: seen })));
-          throw error;
-        }
-        // Every notification of our own steps is read before we look: what comes later is somebody else's.
-        kernel.drain();
-        actual = this.observe(entry);
-        entry.dirty = false;
+        this.#apply(entry, kernel, steps, actual, ran);
+        actual = this.#lookAfter(entry, kernel, keys);
       }
       const left = plan(desired, actual, before).map(commandLine);
       if (left.length === 0) return { steps: ran.map(({ step }) => step), actual };
-      throw new TaplaneError(
-        'ABORTED',
-        'NOT_CONVERGING',
-        `configure interface ${entry.name}: after ${ROUNDS} rounds still to do: ${left.join('; ')}`,
-        { metadata: { left: left.join('; ') } },
-      );
+      throw notConverging(entry, left);
     } catch (error) {
-      this.#takeBack(entry, ran, desired, before);
+      takeBack({ engine: this, entry, kernel, log: this.#log }, ran, first, desired, restore);
       throw error;
     }
+  }
+
+  /**
+   * Does what it can of `desired`: a step that fails does not keep the others from being done, and nothing is taken back.
+   * `failure` is the first that failed.
+   */
+  repair(entry: Entry, desired: Desired): Outcome & { failure?: unknown } {
+    const kernel = this.kernel(entry.namespace);
+    const ran: Ran[] = [];
+    let actual = this.observe(entry);
+    let failure: unknown;
+    for (let round = 0; round < ROUNDS; round++) {
+      const steps = plan(desired, actual);
+      failure = undefined;
+      const before = ran.length;
+      for (const step of steps) {
+        try {
+          this.#apply(entry, kernel, [step], actual, ran);
+        } catch (error) {
+          failure ??= error;
+          if (step.kind === 'create-link') throw error;
+        }
+      }
+      if (steps.length === 0 || ran.length === before) break;
+      actual = this.#lookAfter(entry, kernel);
+    }
+    if (failure === undefined) {
+      const left = plan(desired, actual).map(commandLine);
+      if (left.length > 0) failure = notConverging(entry, left);
+    }
+    return { steps: ran.map(({ step }) => step), actual, ...(failure === undefined ? {} : { failure }) };
   }
 
   /** Removes our device of an entry, if there is one. */
@@ -149,29 +173,26 @@ export class Engine {
     }
   }
 
-  #takeBack(entry: Entry, ran: { step: Step; actual: Actual }[], desired: Desired, before: Desired | undefined): void {
-    if (ran.length === 0) return;
-    const kernel = this.kernel(entry.namespace);
-    for (const { step, actual } of ran.reverse()) {
-      const back = undo(step, actual);
-      if (back === undefined) continue;
-      try {
-        entry.index = kernel.apply([back], entry.index || (this.find(entry)?.index ?? 0));
-      } catch (error) {
-        // A link that is gone took the rest along.
-        this.#log.debug({ interface: entry.name, step: commandLine(back), err: String(error) }, 'step not taken back');
+  #apply(entry: Entry, kernel: Kernel, steps: readonly Step[], actual: Actual, ran: Ran[]): void {
+    try {
+      entry.index = kernel.apply(steps, entry.index);
+      entry.indexOf = kernel;
+      ran.push(...steps.map((step) => ({ step, actual })));
+    } catch (error) {
+      if (error instanceof StepFailure) {
+        const done = error.mayHaveRun ? error.position + 1 : error.position;
+        ran.push(...steps.slice(0, done).map((step) => ({ step, actual })));
       }
+      throw error;
     }
-    // No step knows what the kernel dropped along with it, such as the routes of a link that went down.
-    if (before !== undefined) {
-      try {
-        const actual = this.observe(entry);
-        kernel.apply(plan(before, actual, desired), actual.link?.index ?? 0);
-      } catch (error) {
-        this.#log.debug({ interface: entry.name, err: String(error) }, 'not all put back');
-      }
-    }
+  }
+
+  /** Every notification of our own steps is read before we look: what comes later is somebody else's. */
+  #lookAfter(entry: Entry, kernel: Kernel, keys?: string[]): Actual {
     kernel.drain();
+    const actual = this.observe(entry, undefined, keys);
+    entry.dirty = false;
+    return actual;
   }
 
   #notForeign(link: Link | undefined): undefined {
@@ -180,9 +201,14 @@ export class Engine {
   }
 }
 
+function notConverging(entry: Entry, left: string[]): TaplaneError {
+  const message = `configure interface ${entry.name}: after ${ROUNDS} rounds still to do: ${left.join('; ')}`;
+  return new TaplaneError('ABORTED', 'NOT_CONVERGING', message, { metadata: { left: left.join('; ') } });
+}
+
 /** ALREADY_EXISTS with who has the name. */
 export function nameTaken(link: Link, holder = ''): TaplaneError {
-  const marked = link.alias.startsWith('taplane:') ? ` with the mark of another agent or of lost state (${link.alias})` : '';
+  const marked = link.alias.startsWith(MARK) ? ` with the mark of another agent or of lost state (${link.alias})` : '';
   const kind = link.kind === 'tun' ? (link.tun?.mode ?? 'tun') : link.kind === '' ? 'plain' : link.kind;
   const adopt = link.kind === 'tun' ? '; choose another name, or take it over with taplane interface adopt' : '; choose another name';
   return new TaplaneError(

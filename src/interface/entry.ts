@@ -3,6 +3,7 @@
 import type { FSWatcher } from 'node:fs';
 import type { InterfaceSpec } from '../gen/taplane/v1/interface.ts';
 import { Conditions } from './conditions.ts';
+import type { Kernel } from './kernel.ts';
 import type { Record } from './record.ts';
 
 const BURST = 20;
@@ -36,6 +37,8 @@ export class Entry {
   record: Record;
   /** Index of the device, 0 while there is none that is ours. */
   index = 0;
+  /** Where the index was read: in a namespace that was made anew under the same name it means another device. */
+  indexOf: Kernel | undefined;
   /** Something may have changed since the last look. */
   dirty = false;
   /** The next look, at once or later. */

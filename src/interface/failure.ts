@@ -1,6 +1,7 @@
 // A failed kernel step in the words of the API: code, reason, cause and cure. Pure.
 
 import { type ErrorCode, type PreconditionViolation, TaplaneError } from '../errors.ts';
+import { AF_INET6 } from '../sys/netlink/address.ts';
 import { SysError } from '../sys/sys-error.ts';
 import { TUN_DEVICE } from '../sys/tun.ts';
 import { StepFailure } from './kernel.ts';
@@ -107,6 +108,13 @@ function meaning(error: SysError, step: Step | undefined): Meaning {
   }
   if (step?.kind === 'add-route' && error.code === 'EINVAL' && /source/i.test(error.detail)) {
     return { code: 'FAILED_PRECONDITION', reason: 'SOURCE_NOT_LOCAL', hint: 'the preferred source must be an address of the node' };
+  }
+  if (step?.kind === 'add-address' && step.address.family === AF_INET6) {
+    if (error.code === 'EACCES') {
+      const cure = "IPv6 is switched off there; set its sysctl ipv6/disable_ipv6 to 0, or that of 'default' before it is made";
+      return { code: 'FAILED_PRECONDITION', reason: 'IPV6_DISABLED', hint: cure, precondition: { type: 'SYSCTL', subject: 'ipv6/disable_ipv6', description: cure } };
+    }
+    if (error.code === 'EINVAL') return { code: 'FAILED_PRECONDITION', reason: 'MTU_TOO_SMALL', hint: 'IPv6 needs an MTU of at least 1280 bytes; ask for one' };
   }
   if (error.call === 'setns' && error.code === 'EPERM') {
     return {

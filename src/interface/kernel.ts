@@ -34,17 +34,19 @@ export interface Snapshot {
   neighbours: Map<number, LinkNeighbour[]>;
 }
 
-/** A step that failed. Those before it ran. */
+/** A step that failed. Those before it ran; it may have run itself when only its answer was lost. */
 export class StepFailure extends Error {
   readonly step: Step;
   readonly position: number;
   override readonly cause: SysError;
+  readonly mayHaveRun: boolean;
 
   constructor(step: Step, position: number, cause: SysError) {
     super(cause.message);
     this.step = step;
     this.position = position;
     this.cause = cause;
+    this.mayHaveRun = cause.call === 'recv' || cause.code === 'ETIMEDOUT';
   }
 }
 

@@ -126,7 +126,8 @@ function removals(desired: Desired, actual: Actual, before: Desired | undefined,
   for (const route of actual.routes) {
     if (route.protocol === RTPROT_KERNEL) continue;
     const key = routeIdentity(route);
-    const ours = route.protocol === TAPLANE_PROTOCOL || routesBefore.has(key);
+    // In repair there is no spec before: then what has the place of a wanted route was put there instead of ours.
+    const ours = route.protocol === TAPLANE_PROTOCOL || routesBefore.has(key) || (before === undefined && routes.has(key));
     const wanted = routes.get(key);
     if (ours && (wanted === undefined || !sameRoute(wanted, route))) steps.push({ kind: 'delete-route', name, route });
   }

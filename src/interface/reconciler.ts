@@ -120,13 +120,14 @@ export class Reconciler {
       this.#schedule(entry, CONTENDED_PAUSE_MS);
       return seen;
     }
-    const outcome = engine.converge(entry, engine.desired(entry.record));
+    const outcome = engine.repair(entry, engine.desired(entry.record));
     if (outcome.steps.length > 0) {
       this.repairs++;
       entry.repairs++;
       log.info({ interface: entry.name, steps: outcome.steps.map(commandLine) }, 'drift repaired');
     }
-    this.ready(entry);
+    if (outcome.failure === undefined) this.ready(entry);
+    else this.failed(entry, outcome.failure);
     return outcome.actual;
   }
 
@@ -191,14 +192,18 @@ export class Reconciler {
     this.#schedule(entry, Math.min(RETRY_MOST_MS, RETRY_FIRST_MS * 2 ** entry.failures++));
   }
 
-  /** Watches the settings that the spec names: the kernel does not notify of them. */
+  /** Watches the settings that the spec names: the kernel does not notify of them. Never throws: the periodic look is a net under it. */
   watchSysctls(entry: Entry): void {
     const keys = entry.index === 0 ? [] : Object.keys(entry.spec.sysctls);
     const identity = `${entry.index} ${keys.join()}`;
     if (entry.sysctlWatched === identity) return;
     entry.unwatchSysctls();
-    entry.sysctlWatched = identity;
-    entry.sysctlWatches =
-      keys.length === 0 ? [] : this.#needs.engine.kernel(entry.namespace).watchSysctls(entry.name, keys, () => this.touch(entry));
+    if (keys.length === 0) return;
+    try {
+      entry.sysctlWatches = this.#needs.engine.kernel(entry.namespace).watchSysctls(entry.name, keys, () => this.touch(entry));
+      entry.sysctlWatched = identity;
+    } catch (error) {
+      this.#needs.log.debug({ interface: entry.name, err: String(error) }, 'sysctls not watched');
+    }
   }
 }

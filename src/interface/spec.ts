@@ -277,11 +277,18 @@ function hostAddress(prefix: Prefix, report: Report): void {
   else if (prefix.family === AF_INET && (prefix.bytes[0] ?? 0) >= 240) report.say('is in the reserved range 240.0.0.0/4');
 }
 
+/** An address brings a route to its whole prefix along: a wide one would take over much of the Internet. */
+const TOO_WIDE = 'the prefix is too wide: at least /8 for IPv4 and /16 for IPv6';
+
+function tooWide(prefix: Prefix): boolean {
+  return prefix.prefixLength < (prefix.family === AF_INET ? 8 : 16);
+}
+
 function address(item: Address, report: Report): void {
   const at = report.at('cidr');
   const prefix = parsePrefix(item.cidr);
   if (prefix === undefined) at.say(`must be an address with a prefix length, such as 10.0.0.1/24, got '${item.cidr.slice(0, 64)}'`);
-  else if (prefix.prefixLength === 0) at.say('a prefix length of 0 would make the whole Internet local');
+  else if (tooWide(prefix)) at.say(TOO_WIDE);
   else {
     hostAddress(prefix, at);
     const hostBits = prefix.bytes.length * 8 - prefix.prefixLength;
@@ -292,7 +299,7 @@ function address(item: Address, report: Report): void {
     const peerAt = report.at('peer');
     if (peer === undefined) peerAt.say('must be an address');
     else if (prefix !== undefined && peer.family !== prefix.family) peerAt.say('must be of the same family as the address');
-    else if (peer.prefixLength === 0) peerAt.say('a prefix length of 0 would make the whole Internet local');
+    else if (tooWide(peer)) peerAt.say(TOO_WIDE);
     else {
       hostAddress(peer, peerAt);
       if (prefix !== undefined && peer.bytes.equals(prefix.bytes)) peerAt.say('is the address itself');

@@ -15,6 +15,7 @@ const VERSION = 1;
 const FILE = 'state.db';
 const PAGE_BYTES = 4096;
 const IOERR_SHORT_READ = 522;
+const SQLITE_CORRUPT = 11;
 const REPLAY_MS = 24 * 60 * 60 * 1000;
 const REPLAY_MOST = 100_000;
 
@@ -217,7 +218,8 @@ function readDatabase(path: string, fresh: boolean, now: () => number): Opened {
   const database = new DatabaseSync(path);
   try {
     prepareSchema(database, fresh);
-    return { database, nodeUid: identity(database), ...readRecords(database, now()), statements: prepareStatements(database) };
+    const statements = prepareStatements(database);
+    return { database, statements, nodeUid: identity(database), ...readRecords(database, now()) };
   } catch (error) {
     database.close();
     throw error;
@@ -228,8 +230,12 @@ function prepareSchema(database: DatabaseSync, fresh: boolean): void {
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 0');
   if (!fresh) {
     const verdict = database.prepare('PRAGMA integrity_check(1)').get()?.['integrity_check'];
-    if (verdict !== 'ok') throw Object.assign(new Error(`integrity check: ${String(verdict)}`), { errcode: 11 });
+    if (verdict !== 'ok') throw corrupt(`integrity check: ${String(verdict)}`);
   }
+  const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
+  // A table that is missing here has been damaged: making it anew would hide that its rows are lost.
+  if (version === VERSION) return;
+  if (version !== 0) throw corrupt(`schema version ${version}`);
   database.exec(`
       BEGIN;
       CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -237,8 +243,13 @@ function prepareSchema(database: DatabaseSync, fresh: boolean): void {
       CREATE TABLE IF NOT EXISTS replay (request_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, answer BLOB NOT NULL, at INTEGER NOT NULL) STRICT;
       CREATE INDEX IF NOT EXISTS replay_at ON replay (at);
       CREATE TABLE IF NOT EXISTS quarantine (name TEXT NOT NULL, phase TEXT NOT NULL, body BLOB NOT NULL, sum BLOB NOT NULL, at INTEGER NOT NULL) STRICT;
+      INSERT OR IGNORE INTO meta (key, value) VALUES ('node_uid', '${randomUUID()}');
       PRAGMA user_version = ${VERSION};
       COMMIT`);
+}
+
+function corrupt(what: string): Error {
+  return Object.assign(new Error(what), { errcode: SQLITE_CORRUPT });
 }
 
 function prepareStatements(database: DatabaseSync): Statements {
@@ -278,8 +289,9 @@ function diskFailure(error: unknown): TaplaneError {
 }
 
 function identity(database: DatabaseSync): string {
-  database.prepare("INSERT OR IGNORE INTO meta (key, value) VALUES ('node_uid', ?)").run(randomUUID());
-  return String(database.prepare("SELECT value FROM meta WHERE key = 'node_uid'").get()?.['value']);
+  const uid = database.prepare("SELECT value FROM meta WHERE key = 'node_uid'").get()?.['value'];
+  if (typeof uid !== 'string' || !/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(uid)) throw corrupt('no uid of the node');
+  return uid;
 }
 
 function readRecords(database: DatabaseSync, now: number): { records: Record[]; bad: string[] } {

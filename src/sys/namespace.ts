@@ -2,10 +2,15 @@
 // moves one thread only. JavaScript runs on one thread and nothing else runs while a synchronous function does, so stepping
 // over for the length of such a function is safe, as long as it comes back: when it cannot, the process must end at once.
 
-import { statSync } from 'node:fs';
+import { statfsSync, statSync } from 'node:fs';
 import * as libc from './libc.ts';
+import { SysError } from './sys-error.ts';
 
 const CLONE_NEWNET = 0x40000000;
+const NS_GET_NSTYPE = 0xb703;
+const NSFS_MAGIC = 0x6e736673;
+const EINVAL = 22;
+const ENOENT = 2;
 const SELF = '/proc/thread-self/ns/net';
 
 /** Where a namespace is found: a name under /run/netns, or a path. */
@@ -19,6 +24,14 @@ export function namespaceIdentity(path: string = SELF): string {
   return `${dev}:${ino}`;
 }
 
+function isNamespaceFile(path: string): boolean {
+  try {
+    return statfsSync(path).type === NSFS_MAGIC;
+  } catch {
+    throw new SysError(`open ${path}`, ENOENT);
+  }
+}
+
 /** A namespace that is held open. */
 export class Namespace {
   readonly path: string;
@@ -28,8 +41,17 @@ export class Namespace {
   /** Throws SysError when there is no such namespace. */
   constructor(path: string) {
     this.path = path;
-    this.#fd = libc.open(path, libc.O_RDONLY);
-    this.identity = namespaceIdentity(`/proc/self/fd/${this.#fd}`);
+    // A FIFO would block, and opening a device can do things: look before.
+    if (!isNamespaceFile(path)) throw new SysError(`open ${path}`, EINVAL, 'is no namespace');
+    this.#fd = libc.open(path, libc.O_RDONLY | libc.O_NONBLOCK | libc.O_NOCTTY);
+    try {
+      this.identity = namespaceIdentity(`/proc/self/fd/${this.#fd}`);
+      const kind = isNamespaceFile(`/proc/self/fd/${this.#fd}`) ? libc.ioctlNumber(this.#fd, NS_GET_NSTYPE, 0, 'NS_GET_NSTYPE') : 0;
+      if (kind !== CLONE_NEWNET) throw new SysError(`open ${path}`, EINVAL, 'is no network namespace');
+    } catch (error) {
+      libc.close(this.#fd);
+      throw error;
+    }
   }
 
   /** Runs a synchronous function inside. Throws SysError EPERM without CAP_SYS_ADMIN. Must not be nested. */

@@ -36,10 +36,37 @@ describe('a device that is taken over', () => {
   });
 
   it('is described whole', () => {
-    const asked = tap({ up: true, multiQueue: true, packetInfo: true, vnetHeader: true, owner: '1000', group: '5', mtu: 1400, macAddress: mac(1), controller: 'br0', addresses: [address('10.0.0.1/24'), address('10.8.0.1', { peer: '10.8.0.2' })], routes: [route('10.1.0.0/16', { gateway: '10.0.0.9', metric: 7 })], neighbours: [{ address: '10.0.0.2', macAddress: mac(2) }] });
+    const asked = tap({
+      up: true,
+      multiQueue: true,
+      packetInfo: true,
+      vnetHeader: true,
+      owner: '1000',
+      group: '5',
+      mtu: 1400,
+      macAddress: mac(1),
+      controller: 'br0',
+      addresses: [address('10.0.0.1/24'), address('10.8.0.1', { peer: '10.8.0.2' })],
+      routes: [route('10.1.0.0/16', { gateway: '10.0.0.9', metric: 7 })],
+      neighbours: [{ address: '10.0.0.2', macAddress: mac(2) }],
+    });
     expect(adoptedSpec(foreign(asked), 'blue')).toMatchObject({
-      mode: asked.mode, multiQueue: true, packetInfo: true, vnetHeader: true, owner: '1000', group: '5', up: true, mtu: 1400, txQueueLength: 1000, macAddress: mac(1), controller: 'br0', networkNamespace: 'blue',
-      addresses: [{ cidr: '10.0.0.1/24', peer: '' }, { cidr: '10.8.0.1/32', peer: '10.8.0.2/32' }],
+      mode: asked.mode,
+      multiQueue: true,
+      packetInfo: true,
+      vnetHeader: true,
+      owner: '1000',
+      group: '5',
+      up: true,
+      mtu: 1400,
+      txQueueLength: 1000,
+      macAddress: mac(1),
+      controller: 'br0',
+      networkNamespace: 'blue',
+      addresses: [
+        { cidr: '10.0.0.1/24', peer: '' },
+        { cidr: '10.8.0.1/32', peer: '10.8.0.2/32' },
+      ],
       routes: [{ destination: '10.1.0.0/16', gateway: '10.0.0.9', metric: 7 }],
       neighbours: [{ address: '10.0.0.2', macAddress: mac(2) }],
     });
@@ -52,15 +79,35 @@ describe('a device that is taken over', () => {
   });
 
   it('does not bring along what the kernel, routers or time gave it', () => {
-    const base = foreign(tap({ up: true, addresses: [address('fd00::1/64')], routes: [route('fd01::/64'), route('fd02::/64'), route('fd03::/64')], neighbours: [{ address: '10.0.0.2', macAddress: mac(2) }] }));
+    const base = foreign(
+      tap({
+        up: true,
+        addresses: [address('fd00::1/64')],
+        routes: [route('fd01::/64'), route('fd02::/64'), route('fd03::/64')],
+        neighbours: [{ address: '10.0.0.2', macAddress: mac(2) }],
+      }),
+    );
     const [own] = base.addresses;
     const [plain, second, third] = base.routes;
     const [entry] = base.neighbours;
-    if (own === undefined || plain === undefined || second === undefined || third === undefined || entry === undefined) throw new Error('incomplete');
+    if (own === undefined || plain === undefined || second === undefined || third === undefined || entry === undefined)
+      throw new Error('incomplete');
     const linkLocal = { ...own, local: Buffer.from('fe800000000000000000000000000001', 'hex'), scope: 253, protocol: 3 };
     const dynamic = { ...own, local: Buffer.from('fd000000000000000000000000000099', 'hex'), flags: 0, validLifetime: 600 };
-    const spec = adoptedSpec({ ...base, addresses: [own, linkLocal, dynamic], routes: [plain, { ...second, protocol: 2 }, { ...third, protocol: 9 }], neighbours: [{ ...entry, state: 2 }] }, '');
-    expect([spec.addresses.map(({ cidr }) => cidr), spec.routes.map(({ destination }) => destination), spec.neighbours]).toEqual([['fd00::1/64'], ['fd01::/64'], []]);
+    const spec = adoptedSpec(
+      {
+        ...base,
+        addresses: [own, linkLocal, dynamic],
+        routes: [plain, { ...second, protocol: 2 }, { ...third, protocol: 9 }],
+        neighbours: [{ ...entry, state: 2 }],
+      },
+      '',
+    );
+    expect([spec.addresses.map(({ cidr }) => cidr), spec.routes.map(({ destination }) => destination), spec.neighbours]).toEqual([
+      ['fd00::1/64'],
+      ['fd01::/64'],
+      [],
+    ]);
   });
 });
 
@@ -70,6 +117,18 @@ describe('what cannot be taken over', () => {
     expect(of({})).toBeUndefined();
     expect(of({ kind: 'veth', tun: undefined })).toBe('is no TUN or TAP but veth');
     expect(of({ kind: '', tun: undefined })).toBe('is no TUN or TAP');
-    expect(of({ tun: { mode: 'tun', owner: undefined, group: undefined, packetInfo: false, vnetHeader: false, persistent: false, multiQueue: false } })).toMatch(/^is not persistent/);
+    expect(
+      of({
+        tun: {
+          mode: 'tun',
+          owner: undefined,
+          group: undefined,
+          packetInfo: false,
+          vnetHeader: false,
+          persistent: false,
+          multiQueue: false,
+        },
+      }),
+    ).toMatch(/^is not persistent/);
   });
 });

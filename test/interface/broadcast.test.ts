@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { TaplaneError } from '../../src/errors.ts';
-import type { WatchInterfacesResponse } from '../../src/gen/taplane/v1/interface_service.ts';
 import { Interface } from '../../src/gen/taplane/v1/interface.ts';
+import type { WatchInterfacesResponse } from '../../src/gen/taplane/v1/interface_service.ts';
 import { Broadcast, type WatchEvent } from '../../src/interface/broadcast.ts';
 
 const BACKLOG = 8192;
@@ -40,10 +40,17 @@ describe('a watcher', () => {
     broadcast.publish(added('before'));
     const one = watch(broadcast, { snapshot: [added('a'), added('b')] });
     const [first, second, synced] = await one.take(3);
-    expect([first, second, synced].map((item) => item && [text(item), item.resumeToken])).toEqual([['a', ''], ['b', ''], ['synced', 'e.1']]);
+    expect([first, second, synced].map((item) => item && [text(item), item.resumeToken])).toEqual([
+      ['a', ''],
+      ['b', ''],
+      ['synced', 'e.1'],
+    ]);
     broadcast.publish(added('c'));
     broadcast.publish(added('d'));
-    expect((await one.take(2)).map((item) => [text(item), item.resumeToken])).toEqual([['c', 'e.2'], ['d', 'e.3']]);
+    expect((await one.take(2)).map((item) => [text(item), item.resumeToken])).toEqual([
+      ['c', 'e.2'],
+      ['d', 'e.3'],
+    ]);
     one.abort();
     expect((await one.events.next()).done).toBe(true);
   });
@@ -155,7 +162,14 @@ describe('watchers', () => {
     expect((await waiting)?.done).toBe(true);
     await second?.events.return(undefined);
     expect(broadcast.watchers).toBe(1);
-    const failing = broadcast.watch('', () => { throw new Error('snapshot'); }, all, new AbortController().signal);
+    const failing = broadcast.watch(
+      '',
+      () => {
+        throw new Error('snapshot');
+      },
+      all,
+      new AbortController().signal,
+    );
     await expect(failing.next()).rejects.toThrow('snapshot');
     expect(broadcast.watchers).toBe(1);
     third?.abort();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { random, seed } from '../harness/random.ts';
 import { RepairBudget, Turns } from '../../src/interface/entry.ts';
+import { random, seed } from '../harness/random.ts';
 
 describe('turns', () => {
   it('run one at a time for a key, in the order of arrival, and side by side for others', async () => {
@@ -15,7 +15,10 @@ describe('turns', () => {
       return turns.run(key, async () => {
         running.set(key, (running.get(key) ?? 0) + 1);
         expect(running.get(key)).toBe(1);
-        most = Math.max(most, [...running.values()].reduce((sum, count) => sum + count, 0));
+        most = Math.max(
+          most,
+          [...running.values()].reduce((sum, count) => sum + count, 0),
+        );
         for (let ticks = integer(0, 3); ticks > 0; ticks--) await new Promise((resolve) => setImmediate(resolve));
         running.set(key, 0);
         order.set(key, [...(order.get(key) ?? []), number]);
@@ -35,7 +38,9 @@ describe('turns', () => {
 
   it('that fail do not fail those behind them', async () => {
     const turns = new Turns();
-    const first = turns.run('a', async () => { throw new Error('first'); });
+    const first = turns.run('a', async () => {
+      throw new Error('first');
+    });
     const second = turns.run('a', async () => 2);
     await expect(first).rejects.toThrow('first');
     expect(await second).toBe(2);

@@ -24,8 +24,34 @@ describe('addresses', () => {
   });
 
   it('are taken exactly where Node takes them, zones aside', () => {
-    const piece = fc.constantFrom('0', '1', '01', '255', '256', 'ffff', '12345', 'g', '.', ':', '::', '1.2.3.4', '/', '%', ' ', '0x7f', '-1', '', 'é', '٣');
-    const texts = fc.oneof(fc.string(), fc.array(piece, { maxLength: 12 }).map((parts) => parts.join('')), fc.array(piece, { minLength: 2, maxLength: 9 }).map((parts) => parts.join(':')), fc.array(piece, { minLength: 4, maxLength: 4 }).map((parts) => parts.join('.')));
+    const piece = fc.constantFrom(
+      '0',
+      '1',
+      '01',
+      '255',
+      '256',
+      'ffff',
+      '12345',
+      'g',
+      '.',
+      ':',
+      '::',
+      '1.2.3.4',
+      '/',
+      '%',
+      ' ',
+      '0x7f',
+      '-1',
+      '',
+      'é',
+      '٣',
+    );
+    const texts = fc.oneof(
+      fc.string(),
+      fc.array(piece, { maxLength: 12 }).map((parts) => parts.join('')),
+      fc.array(piece, { minLength: 2, maxLength: 9 }).map((parts) => parts.join(':')),
+      fc.array(piece, { minLength: 4, maxLength: 4 }).map((parts) => parts.join('.')),
+    );
     fc.assert(
       fc.property(texts, (text) => {
         expect(parseIp(text) !== undefined, text).toBe(isIP(text) !== 0 && !text.includes('%'));
@@ -43,7 +69,21 @@ describe('addresses', () => {
     expect(formatIp(parseIp(text)?.bytes ?? Buffer.alloc(4))).toBe(canonical);
   });
 
-  it.each(['127.1', '0x7f.1', '010.0.0.1', '1.2.3', '1.2.3.4.5', '256.0.0.1', 'fe80::1%eth0', '::1::', ':', '', ' 1.2.3.4', '1.2.3.4 ', '1.2.3.4\n'])('%j is none', (text) => {
+  it.each([
+    '127.1',
+    '0x7f.1',
+    '010.0.0.1',
+    '1.2.3',
+    '1.2.3.4.5',
+    '256.0.0.1',
+    'fe80::1%eth0',
+    '::1::',
+    ':',
+    '',
+    ' 1.2.3.4',
+    '1.2.3.4 ',
+    '1.2.3.4\n',
+  ])('%j is none', (text) => {
     expect(parseIp(text)).toBeUndefined();
   });
 });
@@ -53,12 +93,28 @@ describe('prefixes', () => {
     fc.assert(
       fc.property(bytesOfIp, fc.nat(128), (bytes, length) => {
         const prefixLength = Math.min(length, bytes.length * 8);
-        expect(parsePrefix(formatPrefix(bytes, prefixLength))).toEqual({ family: bytes.length === 4 ? 2 : 10, bytes: Buffer.from(bytes), prefixLength });
+        expect(parsePrefix(formatPrefix(bytes, prefixLength))).toEqual({
+          family: bytes.length === 4 ? 2 : 10,
+          bytes: Buffer.from(bytes),
+          prefixLength,
+        });
       }),
     );
   });
 
-  it.each(['10.0.0.1/33', '10.0.0.1/-1', '10.0.0.1/', '10.0.0.1/ 8', '10.0.0.1/8/8', '10.0.0.1/1e1', 'fd00::/129', 'fd00::/0x40', '/8', '10.0.0.1/0008', 'junk'])('%j is none', (text) => {
+  it.each([
+    '10.0.0.1/33',
+    '10.0.0.1/-1',
+    '10.0.0.1/',
+    '10.0.0.1/ 8',
+    '10.0.0.1/8/8',
+    '10.0.0.1/1e1',
+    'fd00::/129',
+    'fd00::/0x40',
+    '/8',
+    '10.0.0.1/0008',
+    'junk',
+  ])('%j is none', (text) => {
     expect(parsePrefix(text)).toBeUndefined();
   });
 
@@ -73,7 +129,11 @@ describe('prefixes', () => {
         const prefixLength = Math.min(length, bytes.length * 8);
         const bits = (of: Uint8Array) => [...of].map((byte) => byte.toString(2).padStart(8, '0')).join('');
         const network = networkOf({ family: 2, bytes: Buffer.from(bytes), prefixLength });
-        expect(bits(network)).toBe(bits(bytes).slice(0, prefixLength).padEnd(bytes.length * 8, '0'));
+        expect(bits(network)).toBe(
+          bits(bytes)
+            .slice(0, prefixLength)
+            .padEnd(bytes.length * 8, '0'),
+        );
       }),
     );
   });
@@ -103,7 +163,10 @@ describe('MAC addresses', () => {
     expect(formatMac(Buffer.alloc(0))).toBe('');
   });
 
-  it.each(['', '02:00:00:00:00', '02:00:00:00:00:00:01', '2:0:0:0:0:1', '02-00-00-00-00-01', '020000000001', '02:00:00:00:00:0g'])('%j is none', (text) => {
-    expect(parseMac(text)).toBeUndefined();
-  });
+  it.each(['', '02:00:00:00:00', '02:00:00:00:00:00:01', '2:0:0:0:0:1', '02-00-00-00-00-01', '020000000001', '02:00:00:00:00:0g'])(
+    '%j is none',
+    (text) => {
+      expect(parseMac(text)).toBeUndefined();
+    },
+  );
 });

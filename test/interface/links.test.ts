@@ -9,14 +9,20 @@ const link = (index: number, fields = {}) => freshLink(`l${index}`, { index, ...
 function table() {
   const told: LinkEvent[] = [];
   const ours = new Set([2]);
-  const links = new Links((index) => (ours.has(index) ? `interfaces/l${index}` : ''), (event) => told.push(event));
+  const links = new Links(
+    (index) => (ours.has(index) ? `interfaces/l${index}` : ''),
+    (event) => told.push(event),
+  );
   return { links, ours, told: () => told.splice(0).map(({ kind, ifindex, interface: name }) => [kind, ifindex, name]) };
 }
 
 it('tells what is new, what changed and what went, once each', () => {
   const { links, told } = table();
   links.replace([link(1), link(2)]);
-  expect(told()).toEqual([[ADDED, 1, ''], [ADDED, 2, 'interfaces/l2']]);
+  expect(told()).toEqual([
+    [ADDED, 1, ''],
+    [ADDED, 2, 'interfaces/l2'],
+  ]);
   links.note(link(1), false);
   links.note(link(1, { address: Buffer.alloc(6), txQueueLength: 5 }), false);
   expect(told()).toEqual([]);
@@ -33,7 +39,11 @@ it('takes in a full list after a loss: only the difference is told', () => {
   links.replace([link(1), link(2), link(3)]);
   told();
   links.replace([link(2), link(3, { mtu: 9000 }), link(4)]);
-  expect(told()).toEqual([[REMOVED, 1, ''], [CHANGED, 3, ''], [ADDED, 4, '']]);
+  expect(told()).toEqual([
+    [REMOVED, 1, ''],
+    [CHANGED, 3, ''],
+    [ADDED, 4, ''],
+  ]);
   links.replace([link(2), link(3, { mtu: 9000 }), link(4)]);
   expect(told()).toEqual([]);
 });
@@ -43,5 +53,8 @@ it('lists all with their present owners', () => {
   links.replace([link(1), link(2)]);
   ours.clear();
   ours.add(1);
-  expect(links.all().map(({ kind, link: name, interface: owner }) => [kind, name, owner])).toEqual([[ADDED, 'l1', 'interfaces/l1'], [ADDED, 'l2', '']]);
+  expect(links.all().map(({ kind, link: name, interface: owner }) => [kind, name, owner])).toEqual([
+    [ADDED, 'l1', 'interfaces/l1'],
+    [ADDED, 'l2', ''],
+  ]);
 });

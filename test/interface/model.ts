@@ -2,12 +2,12 @@
 // habits that plans must foresee: secondary addresses go with their primary one, a link that goes down loses its routes and IPv6
 // addresses, IPv4 routes go with the last IPv4 address, neighbours with the MAC. Pure: every step answers a new model.
 
+import type { InterfaceSpec } from '../../src/gen/taplane/v1/interface.ts';
 import { addressIdentity, type Desired, type DesiredAddress, desire, routeIdentity } from '../../src/interface/desired.ts';
 import { networkOf } from '../../src/interface/inet.ts';
 import { type Actual, nothing } from '../../src/interface/plan.ts';
 import { prepare } from '../../src/interface/spec.ts';
 import { commandLine, type Step } from '../../src/interface/step.ts';
-import type { InterfaceSpec } from '../../src/gen/taplane/v1/interface.ts';
 import type { LinkAddress } from '../../src/sys/netlink/address.ts';
 import type { Link } from '../../src/sys/netlink/link.ts';
 
@@ -73,12 +73,23 @@ function applyStep(model: Actual, step: Step): Actual {
     case 'delete-link':
       return { ...nothing, sysctls: new Map() };
     case 'set-owner':
-      return { ...model, link: { ...link, tun: link.tun && { ...link.tun, owner: step.owner ?? link.tun.owner, group: step.group ?? link.tun.group } } };
+      return {
+        ...model,
+        link: { ...link, tun: link.tun && { ...link.tun, owner: step.owner ?? link.tun.owner, group: step.group ?? link.tun.group } },
+      };
     case 'set-link': {
       if (step.name !== link.name) return refuse('ENODEV');
       if (step.controller !== undefined) return { ...model, controller: step.controller };
       const { name, alias, mtu, txQueueLength, address, up } = step.change;
-      const changed = { ...link, name: name ?? link.name, alias: alias ?? link.alias, mtu: mtu ?? link.mtu, txQueueLength: txQueueLength ?? link.txQueueLength, up: up ?? link.up, address: Buffer.from(address ?? link.address) };
+      const changed = {
+        ...link,
+        name: name ?? link.name,
+        alias: alias ?? link.alias,
+        mtu: mtu ?? link.mtu,
+        txQueueLength: txQueueLength ?? link.txQueueLength,
+        up: up ?? link.up,
+        address: Buffer.from(address ?? link.address),
+      };
       const falls = link.up && !changed.up;
       return {
         ...model,
@@ -91,8 +102,16 @@ function applyStep(model: Actual, step: Step): Actual {
     case 'add-address': {
       const { address } = step;
       const same = model.addresses.find((item) => addressIdentity(item) === addressIdentity(address));
-      if (step.replace) return same === undefined ? refuse('not there') : { ...model, addresses: model.addresses.map((item) => (item === same ? { ...item, validLifetime: address.validLifetime } : item)) };
-      const clash = model.addresses.some((item) => item.local.equals(address.local) && (isV4(item) ? subnet(item) === subnet(address) : true));
+      if (step.replace)
+        return same === undefined
+          ? refuse('not there')
+          : {
+              ...model,
+              addresses: model.addresses.map((item) => (item === same ? { ...item, validLifetime: address.validLifetime } : item)),
+            };
+      const clash = model.addresses.some(
+        (item) => item.local.equals(address.local) && (isV4(item) ? subnet(item) === subnet(address) : true),
+      );
       if (clash) return refuse('EEXIST');
       const flags = isV4(address) && model.addresses.some((item) => isV4(item) && subnet(item) === subnet(address)) ? SECONDARY : 0;
       return { ...model, addresses: [...model.addresses, { ...address, index: INDEX, flags }] };
@@ -105,7 +124,9 @@ function applyStep(model: Actual, step: Step): Actual {
         const followers = left.filter((item) => isV4(item) && subnet(item) === subnet(gone));
         const [first] = followers;
         const promoted = model.promotesSecondaries || model.sysctls.get(PROMOTE) === '1';
-        left = promoted ? left.map((item) => (item === first ? { ...item, flags: item.flags & ~SECONDARY } : item)) : left.filter((item) => !followers.includes(item));
+        left = promoted
+          ? left.map((item) => (item === first ? { ...item, flags: item.flags & ~SECONDARY } : item))
+          : left.filter((item) => !followers.includes(item));
       }
       const lastV4 = isV4(gone) && !left.some(isV4);
       const kept = <T extends { family: number }>(items: T[]) => (lastV4 ? items.filter((item) => !isV4(item)) : items);
@@ -116,10 +137,21 @@ function applyStep(model: Actual, step: Step): Actual {
       if (model.routes.some((item) => routeIdentity(item) === routeIdentity(step.route))) return refuse('EEXIST');
       return { ...model, routes: [...model.routes, { ...step.route, index: INDEX }] };
     case 'delete-route':
-      return { ...model, routes: model.routes.filter((item) => !(routeIdentity(item) === routeIdentity(step.route) && sameBytes(item.gateway, step.route.gateway))) };
+      return {
+        ...model,
+        routes: model.routes.filter(
+          (item) => !(routeIdentity(item) === routeIdentity(step.route) && sameBytes(item.gateway, step.route.gateway)),
+        ),
+      };
     case 'set-neighbour':
       if (!link.up) return refuse('ENETDOWN');
-      return { ...model, neighbours: [...model.neighbours.filter((item) => !item.address.equals(step.neighbour.address)), { ...step.neighbour, index: INDEX }] };
+      return {
+        ...model,
+        neighbours: [
+          ...model.neighbours.filter((item) => !item.address.equals(step.neighbour.address)),
+          { ...step.neighbour, index: INDEX },
+        ],
+      };
     case 'delete-neighbour':
       return { ...model, neighbours: model.neighbours.filter((item) => !item.address.equals(step.neighbour.address)) };
     case 'set-sysctl':
@@ -135,8 +167,15 @@ export function picture({ link, controller, addresses, routes, neighbours, sysct
   const keys = [...sysctls].filter(([key]) => key !== PROMOTE).map(([key, value]) => `sysctl ${key}=${value}`);
   return [
     `link ${link.name} alias=${link.alias} up=${link.up} mtu=${link.mtu} txq=${link.txQueueLength} mac=${hex(link.address)} owner=${owner} group=${group} master=${controller}`,
-    ...addresses.map((item) => `address ${addressIdentity(item)} scope=${item.scope} lifetime=${item.validLifetime} proto=${item.protocol}`).sort(),
-    ...routes.map((item) => `route ${routeIdentity(item)} via=${hex(item.gateway)} src=${hex(item.source)} mtu=${item.mtu} onlink=${item.onlink} proto=${item.protocol}`).sort(),
+    ...addresses
+      .map((item) => `address ${addressIdentity(item)} scope=${item.scope} lifetime=${item.validLifetime} proto=${item.protocol}`)
+      .sort(),
+    ...routes
+      .map(
+        (item) =>
+          `route ${routeIdentity(item)} via=${hex(item.gateway)} src=${hex(item.source)} mtu=${item.mtu} onlink=${item.onlink} proto=${item.protocol}`,
+      )
+      .sort(),
     ...neighbours.map((item) => `neighbour ${hex(item.address)} ${hex(item.hardwareAddress)}`).sort(),
     ...keys.sort(),
   ];

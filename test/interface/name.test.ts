@@ -2,9 +2,12 @@ import { describe, expect, it } from 'vitest';
 import { interfaceId, nameProblem, numberedName } from '../../src/interface/name.ts';
 
 describe('a name', () => {
-  it.each(['tun0', 'a', '0', 'tap-1.2_x', 'x'.repeat(15), 'ethernet', 'eth', 'wg0', 'enabled', 'constructor', '__proto'.slice(2)])('%j may be given', (name) => {
-    expect(nameProblem(name)).toBeUndefined();
-  });
+  it.each(['tun0', 'a', '0', 'tap-1.2_x', 'x'.repeat(15), 'ethernet', 'eth', 'wg0', 'enabled', 'constructor', '__proto'.slice(2)])(
+    '%j may be given',
+    (name) => {
+      expect(nameProblem(name)).toBeUndefined();
+    },
+  );
 
   it.each([
     ['', 'must be given'],
@@ -77,7 +80,12 @@ describe('a resource name', () => {
     expect(interfaceId('interfaces/tun0')).toBe('tun0');
   });
 
-  it.each(['', 'tun0', 'interfaces/', 'interfaces/a/b', 'Interfaces/tun0', 'interfaces/../x', 'interfaces/lo'])('%j is refused, with its field', (name) => {
-    expect(() => interfaceId(name, 'interface.name')).toThrow(expect.objectContaining({ code: 'INVALID_ARGUMENT', fields: [expect.objectContaining({ field: 'interface.name' })] }));
-  });
+  it.each(['', 'tun0', 'interfaces/', 'interfaces/a/b', 'Interfaces/tun0', 'interfaces/../x', 'interfaces/lo'])(
+    '%j is refused, with its field',
+    (name) => {
+      expect(() => interfaceId(name, 'interface.name')).toThrow(
+        expect.objectContaining({ code: 'INVALID_ARGUMENT', fields: [expect.objectContaining({ field: 'interface.name' })] }),
+      );
+    },
+  );
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { CreateInterfaceRequest } from '../../src/gen/taplane/v1/interface_service.ts';
 import { Interface, InterfaceSpec } from '../../src/gen/taplane/v1/interface.ts';
+import { CreateInterfaceRequest } from '../../src/gen/taplane/v1/interface_service.ts';
 import { Once } from '../../src/interface/once.ts';
 import type { Replay } from '../../src/interface/store.ts';
 
@@ -26,7 +26,14 @@ function memory() {
       if (remembered) kept.set(remembered.requestId, remembered);
       return answer;
     });
-  return { run, kept, runs: () => runs, hold: (promise: Promise<void>) => { gate = promise; } };
+  return {
+    run,
+    kept,
+    runs: () => runs,
+    hold: (promise: Promise<void>) => {
+      gate = promise;
+    },
+  };
 }
 
 describe('a request id', () => {
@@ -66,7 +73,8 @@ describe('a request id', () => {
 
   it('does not mind the order of a map', async () => {
     const { run, runs } = memory();
-    const withLabels = (labels: Record<string, string>) => request({ interface: Interface.fromPartial({ labels, spec: InterfaceSpec.fromPartial({ sysctls: labels }) }) });
+    const withLabels = (labels: Record<string, string>) =>
+      request({ interface: Interface.fromPartial({ labels, spec: InterfaceSpec.fromPartial({ sysctls: labels }) }) });
     await run(withLabels({ a: '1', b: '2' }));
     await run(withLabels({ b: '2', a: '1' }));
     expect(runs()).toBe(1);
@@ -84,9 +92,16 @@ describe('a request id', () => {
 
   it('is a UUID; without one, and for a look ahead, every request runs', async () => {
     const { run, runs, kept } = memory();
-    for (const requestId of ['1', 'x'.repeat(36), `${ID} `]) await expect(run(request({ requestId }))).rejects.toMatchObject({ reason: 'INVALID_FIELDS' });
+    for (const requestId of ['1', 'x'.repeat(36), `${ID} `])
+      await expect(run(request({ requestId }))).rejects.toMatchObject({ reason: 'INVALID_FIELDS' });
     expect(runs()).toBe(0);
-    for (const asked of [request({ requestId: '' }), request({ requestId: '' }), request({ validateOnly: true }), request({ validateOnly: true })]) await run(asked);
+    for (const asked of [
+      request({ requestId: '' }),
+      request({ requestId: '' }),
+      request({ validateOnly: true }),
+      request({ validateOnly: true }),
+    ])
+      await run(asked);
     expect([runs(), kept.size]).toEqual([4, 0]);
   });
 });

@@ -28,12 +28,24 @@ it('a plan leaves nothing to do', () => {
 });
 
 it('a plan repairs whatever others took away or changed', () => {
-  const harm = fc.record({ keep: fc.func(fc.boolean()), mtu: fc.constantFrom(1500, 1281), up: fc.boolean(), alias: fc.constantFrom('', 'theirs') });
+  const harm = fc.record({
+    keep: fc.func(fc.boolean()),
+    mtu: fc.constantFrom(1500, 1281),
+    up: fc.boolean(),
+    alias: fc.constantFrom('', 'theirs'),
+  });
   fc.assert(
     fc.property(bothModes, harm, ([spec], { keep, mtu, up, alias }) => {
       const good = created(spec);
       const some = <T>(items: T[]): T[] => items.filter((_, index) => keep(index, items.length));
-      const harmed: Actual = { ...good, link: good.link && { ...good.link, mtu, up, alias }, addresses: some(good.addresses), routes: up ? some(good.routes) : [], neighbours: some(good.neighbours), controller: '' };
+      const harmed: Actual = {
+        ...good,
+        link: good.link && { ...good.link, mtu, up, alias },
+        addresses: some(good.addresses),
+        routes: up ? some(good.routes) : [],
+        neighbours: some(good.neighbours),
+        controller: '',
+      };
       const repaired = applyToModel(harmed, plan(desiredOf(spec), harmed));
       expect(plan(desiredOf(spec), repaired).map(commandLine)).toEqual([]);
     }),
@@ -45,7 +57,13 @@ it('what others put on the device stays, unless the link goes down', () => {
   fc.assert(
     fc.property(bothModes, ([first, second]) => {
       const own = created(first);
-      const foreign = desiredOf({ ...first, addresses: [{ cidr: '10.0.1.255/16', peer: '', scope: 0, validLifetime: 0 }, { cidr: '192.0.2.1/24', peer: '', scope: 0, validLifetime: 0 }] });
+      const foreign = desiredOf({
+        ...first,
+        addresses: [
+          { cidr: '10.0.1.255/16', peer: '', scope: 0, validLifetime: 0 },
+          { cidr: '192.0.2.1/24', peer: '', scope: 0, validLifetime: 0 },
+        ],
+      });
       const [address, other] = foreign.addresses.map((item) => ({ ...item, index: 7, flags: 0, protocol: 0 }));
       if (address === undefined || other === undefined || own.link === undefined) throw new Error('no addresses');
       const theirs = applyToModel(own, [

@@ -16,7 +16,8 @@ const sample: Record = {
   addressSinceMs: { '10.0.0.1/24': 1_700_000_000_100 },
 };
 
-const decode = ({ name, phase }: { name: string; phase: string }, { body, sum }: { body: Uint8Array; sum: Uint8Array }) => decodeRecord(name, phase, body, sum);
+const decode = ({ name, phase }: { name: string; phase: string }, { body, sum }: { body: Uint8Array; sum: Uint8Array }) =>
+  decodeRecord(name, phase, body, sum);
 
 describe('a record', () => {
   it('comes back as it went, in every phase, with what to go back to', () => {
@@ -48,7 +49,8 @@ describe('a record', () => {
 
   it('that is cut, empty, of another name or with a sum of another length is bad', () => {
     const { body, sum } = encodeRecord(sample);
-    for (const length of [0, 1, body.length - 1]) expect(() => decodeRecord('tap0', 'ready', body.subarray(0, length), sum)).toThrow(BadRecord);
+    for (const length of [0, 1, body.length - 1])
+      expect(() => decodeRecord('tap0', 'ready', body.subarray(0, length), sum)).toThrow(BadRecord);
     expect(() => decodeRecord('tap1', 'ready', body, sum)).toThrow(BadRecord);
     expect(() => decodeRecord('tap0', 'deleting', body, sum)).toThrow(BadRecord);
     expect(() => decodeRecord('tap0', 'ready', body, sum.subarray(1))).toThrow(BadRecord);
@@ -59,13 +61,23 @@ describe('versions', () => {
   it('depend on spec, labels and uid, and on nothing else', () => {
     expect(etagOf({ ...sample, generation: 9, updateTimeMs: 0, phase: 'updating' })).toBe(etagOf(sample));
     expect(etagOf({ ...sample, labels: { b: '1', a: '2' } })).toBe(etagOf({ ...sample, labels: { a: '2', b: '1' } }));
-    const others = [{ labels: {} }, { uid: 'x' }, { spec: { ...sample.spec, mtu: 1401 } }, { spec: { ...sample.spec, mtu: undefined } }].map((change) => etagOf({ ...sample, ...change }));
+    const others = [
+      { labels: {} },
+      { uid: 'x' },
+      { spec: { ...sample.spec, mtu: 1401 } },
+      { spec: { ...sample.spec, mtu: undefined } },
+    ].map((change) => etagOf({ ...sample, ...change }));
     expect(new Set([...others, etagOf(sample)]).size).toBe(5);
     expect(etagOf(sample)).toMatch(/^"[0-9a-f]{16}"$/);
   });
 
   it('of specs are equal for what asks for the same', () => {
-    expect(sameSpec(prepare(tap({ sysctls: { 'ipv4/rp_filter': '1', 'ipv4/arp_filter': '0' } })), prepare(tap({ sysctls: { 'ipv4/arp_filter': '0', 'ipv4/rp_filter': '01' } })))).toBe(true);
+    expect(
+      sameSpec(
+        prepare(tap({ sysctls: { 'ipv4/rp_filter': '1', 'ipv4/arp_filter': '0' } })),
+        prepare(tap({ sysctls: { 'ipv4/arp_filter': '0', 'ipv4/rp_filter': '01' } })),
+      ),
+    ).toBe(true);
     expect(sameSpec(tap(), tap({ mtu: 0 }))).toBe(false);
   });
 });

@@ -1,10 +1,18 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Address_Scope, type InterfaceSpec, InterfaceSpec_Carrier, InterfaceSpec_Drift, InterfaceSpec_Mode, Route_Scope } from '../../src/gen/taplane/v1/interface.ts';
+import {
+  Address_Scope,
+  type InterfaceSpec,
+  InterfaceSpec_Carrier,
+  InterfaceSpec_Drift,
+  InterfaceSpec_Mode,
+  Route_Scope,
+} from '../../src/gen/taplane/v1/interface.ts';
 import { immutableProblems, labelProblems, prepare, specProblems } from '../../src/interface/spec.ts';
 import { address, allowAll, anySpec, mac, route, strict, tap, tun } from './specs.ts';
 
-const fieldsOf = (spec: InterfaceSpec, policy = strict): string[] => specProblems(spec, policy).map(({ field }) => field.replace(/^interface\.spec\.?/, ''));
+const fieldsOf = (spec: InterfaceSpec, policy = strict): string[] =>
+  specProblems(spec, policy).map(({ field }) => field.replace(/^interface\.spec\.?/, ''));
 const unknown = 99 as never;
 
 describe('what may be asked', () => {
@@ -20,7 +28,10 @@ describe('what may be asked', () => {
     ['a point-to-point pair', tun({ addresses: [address('10.0.0.1', { peer: '10.9.9.9' })] })],
     ['the same address with two lengths', tun({ addresses: [address('10.0.0.1/24'), address('10.0.0.1/16')] })],
     ['the longest lifetime', tun({ addresses: [address('10.0.0.1/24', { validLifetime: 0xfffffffe })] })],
-    ['the same destination with two metrics and in two tables', tun({ routes: [route('10.1.0.0/16'), route('10.1.0.0/16', { metric: 1 }), route('10.1.0.0/16', { table: 7 })] })],
+    [
+      'the same destination with two metrics and in two tables',
+      tun({ routes: [route('10.1.0.0/16'), route('10.1.0.0/16', { metric: 1 }), route('10.1.0.0/16', { table: 7 })] }),
+    ],
     ['a namespace by name or path', tun({ networkNamespace: '/proc/1/ns/net' })],
     ['a bridge port with a neighbour', tap({ controller: 'br0', neighbours: [{ address: '10.0.0.2', macAddress: mac(2) }] })],
     ['settings at the ends of their ranges', tun({ sysctls: { 'ipv6/keep_addr_on_down': '-1', 'ipv6/dad_transmits': '255' } })],
@@ -60,21 +71,66 @@ describe('what is refused, by field', () => {
     ['a namespace with a slash inside', tun({ networkNamespace: 'a/b' }), ['network_namespace']],
     ['a namespace path with a NUL', tun({ networkNamespace: '/run/netns/a\0b' }), ['network_namespace']],
     ['neighbours of a TUN', tun({ neighbours: [{ address: '10.0.0.2', macAddress: mac(2) }] }), ['neighbours[0]']],
-    ['a neighbour that is none', tap({ neighbours: [{ address: 'x', macAddress: 'y' }] }), ['neighbours[0].address', 'neighbours[0].mac_address']],
+    [
+      'a neighbour that is none',
+      tap({ neighbours: [{ address: 'x', macAddress: 'y' }] }),
+      ['neighbours[0].address', 'neighbours[0].mac_address'],
+    ],
     ['an unknown setting', tun({ sysctls: { 'ipv4/route_localnet': '1' } }), ['sysctls["ipv4/route_localnet"]']],
     ['a setting that climbs', tun({ sysctls: { '../../kernel/x': '1' } }), ['sysctls["../../kernel/x"]']],
-    ['settings out of range', tun({ sysctls: { 'ipv4/rp_filter': '3', 'ipv4/forwarding': '-1' } }), ['sysctls["ipv4/rp_filter"]', 'sysctls["ipv4/forwarding"]']],
-    ['settings that are no numbers', tun({ sysctls: { 'ipv4/rp_filter': '1 ', 'ipv4/forwarding': '0x1', 'ipv4/arp_filter': '' } }), ['sysctls["ipv4/rp_filter"]', 'sysctls["ipv4/forwarding"]', 'sysctls["ipv4/arp_filter"]']],
-    ['names of Object.prototype as settings', tun({ sysctls: JSON.parse('{"__proto__":"1","constructor":"1","toString":"1"}') }), ['sysctls["__proto__"]', 'sysctls["constructor"]', 'sysctls["toString"]']],
-    ['IPv6 addresses where IPv6 is off', tun({ addresses: [address('fd00::1/64')], sysctls: { 'ipv6/disable_ipv6': '1' } }), ['sysctls["ipv6/disable_ipv6"]']],
-    ['timeouts beyond a day', tun({ flowMetering: { disabled: false, activeTimeout: 86_401, idleTimeout: 86_401, sampling: 0 } }), ['flow_metering.active_timeout', 'flow_metering.idle_timeout']],
+    [
+      'settings out of range',
+      tun({ sysctls: { 'ipv4/rp_filter': '3', 'ipv4/forwarding': '-1' } }),
+      ['sysctls["ipv4/rp_filter"]', 'sysctls["ipv4/forwarding"]'],
+    ],
+    [
+      'settings that are no numbers',
+      tun({ sysctls: { 'ipv4/rp_filter': '1 ', 'ipv4/forwarding': '0x1', 'ipv4/arp_filter': '' } }),
+      ['sysctls["ipv4/rp_filter"]', 'sysctls["ipv4/forwarding"]', 'sysctls["ipv4/arp_filter"]'],
+    ],
+    [
+      'names of Object.prototype as settings',
+      tun({ sysctls: JSON.parse('{"__proto__":"1","constructor":"1","toString":"1"}') }),
+      ['sysctls["__proto__"]', 'sysctls["constructor"]', 'sysctls["toString"]'],
+    ],
+    [
+      'IPv6 addresses where IPv6 is off',
+      tun({ addresses: [address('fd00::1/64')], sysctls: { 'ipv6/disable_ipv6': '1' } }),
+      ['sysctls["ipv6/disable_ipv6"]'],
+    ],
+    [
+      'timeouts beyond a day',
+      tun({ flowMetering: { disabled: false, activeTimeout: 86_401, idleTimeout: 86_401, sampling: 0 } }),
+      ['flow_metering.active_timeout', 'flow_metering.idle_timeout'],
+    ],
     ['257 addresses', tun({ addresses: Array.from({ length: 257 }, () => address('10.0.0.1/24')) }), ['addresses']],
     ['1025 routes', tun({ routes: Array.from({ length: 1025 }, () => route('10.0.0.0/24')) }), ['routes']],
   ])('%s', (_, spec, expected) => {
     expect(fieldsOf(spec)).toEqual(expected);
   });
 
-  it.each(['junk', '', '10.0.0.1/33', 'fd00::1/129', '0.0.0.0/0', '::/0', '10.0.0.0/24', 'fd00::/64', '::ffff:10.0.0.1/120', '224.0.0.1/24', 'ff02::1/64', '127.0.0.1/8', '::1/128', '240.0.0.1/8', '255.255.255.255/32', '0.1.2.3/8', '::/128', '10.0.0.1/24/24', '10.0.0.1%lo/24', 'fe80::1%tap0/64'])('the address %j', (cidr) => {
+  it.each([
+    'junk',
+    '',
+    '10.0.0.1/33',
+    'fd00::1/129',
+    '0.0.0.0/0',
+    '::/0',
+    '10.0.0.0/24',
+    'fd00::/64',
+    '::ffff:10.0.0.1/120',
+    '224.0.0.1/24',
+    'ff02::1/64',
+    '127.0.0.1/8',
+    '::1/128',
+    '240.0.0.1/8',
+    '255.255.255.255/32',
+    '0.1.2.3/8',
+    '::/128',
+    '10.0.0.1/24/24',
+    '10.0.0.1%lo/24',
+    'fe80::1%tap0/64',
+  ])('the address %j', (cidr) => {
     expect(fieldsOf(tun({ addresses: [address('10.7.7.7/24'), address(cidr)] }))).toEqual(['addresses[1].cidr']);
   });
 
@@ -90,7 +146,14 @@ describe('what is refused, by field', () => {
   });
 
   it('a scope of IPv6, which follows from the address', () => {
-    expect(fieldsOf(tun({ addresses: [address('fd00::1/64', { scope: Address_Scope.LINK })], routes: [route('fd01::/64', { scope: Route_Scope.LINK })] }))).toEqual(['addresses[0].scope', 'routes[0].scope']);
+    expect(
+      fieldsOf(
+        tun({
+          addresses: [address('fd00::1/64', { scope: Address_Scope.LINK })],
+          routes: [route('fd01::/64', { scope: Route_Scope.LINK })],
+        }),
+      ),
+    ).toEqual(['addresses[0].scope', 'routes[0].scope']);
   });
 
   it.each<[string, string, Parameters<typeof route>[1], string[]]>([
@@ -123,9 +186,22 @@ describe('what is refused, by field', () => {
 
   it('the same thing twice, however it is written', () => {
     const twice = tap({
-      addresses: [address('FD00::1/64'), address('fd00:0::1/64'), address('10.0.0.1/24', { peer: '10.9.0.2' }), address('10.0.0.1/32', { peer: '10.9.0.2/32' })],
-      routes: [route('10.1.0.0/16'), route('10.1.0.0/16', { table: 254, gateway: '10.0.0.2' }), route('fd01::/64'), route('fd01::/64', { metric: 1024 })],
-      neighbours: [{ address: 'FD00::2', macAddress: mac(2) }, { address: 'fd00::2', macAddress: mac(3) }],
+      addresses: [
+        address('FD00::1/64'),
+        address('fd00:0::1/64'),
+        address('10.0.0.1/24', { peer: '10.9.0.2' }),
+        address('10.0.0.1/32', { peer: '10.9.0.2/32' }),
+      ],
+      routes: [
+        route('10.1.0.0/16'),
+        route('10.1.0.0/16', { table: 254, gateway: '10.0.0.2' }),
+        route('fd01::/64'),
+        route('fd01::/64', { metric: 1024 }),
+      ],
+      neighbours: [
+        { address: 'FD00::2', macAddress: mac(2) },
+        { address: 'fd00::2', macAddress: mac(3) },
+      ],
     });
     expect(fieldsOf(twice)).toEqual(['addresses[1]', 'addresses[3]', 'routes[1]', 'routes[3]', 'neighbours[1]']);
   });
@@ -133,8 +209,26 @@ describe('what is refused, by field', () => {
 
 describe('every violation', () => {
   it('is told at once, under the path of the request', () => {
-    const spec = tun({ mode: unknown, mtu: 1, queues: 999, addresses: [address('x'), address('10.0.0.1/24', { peer: 'y' })], routes: [route('z')], sysctls: { a: '1' }, carrier: unknown });
-    expect(specProblems(spec, strict, 'spec').map(({ field }) => field)).toEqual(['spec.mode', 'spec.carrier', 'spec.queues', 'spec.queues', 'spec.mtu', 'spec.addresses[0].cidr', 'spec.addresses[1].peer', 'spec.routes[0].destination', 'spec.sysctls["a"]']);
+    const spec = tun({
+      mode: unknown,
+      mtu: 1,
+      queues: 999,
+      addresses: [address('x'), address('10.0.0.1/24', { peer: 'y' })],
+      routes: [route('z')],
+      sysctls: { a: '1' },
+      carrier: unknown,
+    });
+    expect(specProblems(spec, strict, 'spec').map(({ field }) => field)).toEqual([
+      'spec.mode',
+      'spec.carrier',
+      'spec.queues',
+      'spec.queues',
+      'spec.mtu',
+      'spec.addresses[0].cidr',
+      'spec.addresses[1].peer',
+      'spec.routes[0].destination',
+      'spec.sysctls["a"]',
+    ]);
   });
 
   it('quotes no more of the request than fits a line', () => {
@@ -164,7 +258,16 @@ describe('what cannot change while the device lives', () => {
   it('is told field by field', () => {
     const before = tap({ owner: '1000', group: '1000' });
     const after = tun({ multiQueue: true, packetInfo: true, vnetHeader: true, ephemeral: true, networkNamespace: 'a' });
-    expect(immutableProblems(before, after).map(({ field }) => field.slice('interface.spec.'.length))).toEqual(['mode', 'multi_queue', 'packet_info', 'vnet_header', 'ephemeral', 'network_namespace', 'owner', 'group']);
+    expect(immutableProblems(before, after).map(({ field }) => field.slice('interface.spec.'.length))).toEqual([
+      'mode',
+      'multi_queue',
+      'packet_info',
+      'vnet_header',
+      'ephemeral',
+      'network_namespace',
+      'owner',
+      'group',
+    ]);
     expect(immutableProblems(tap(), tap({ group: '5' })).map(({ field }) => field)).toEqual(['interface.spec.group']);
     expect(immutableProblems(tap(), tap({ owner: '5', group: '5' }))).toEqual([]);
     expect(immutableProblems(before, tap({ owner: '0', group: '5', up: true, mtu: 1400 }))).toEqual([]);
@@ -200,6 +303,10 @@ describe('prepare', () => {
       neighbours: [{ address: 'fd00::2', macAddress: '02:aa:bb:cc:dd:ef' }],
     });
     // As the kernel prints them, or they would differ for ever; sorted, or equal specs would differ.
-    expect(Object.entries(prepare(spec).sysctls)).toEqual([['ipv4/arp_filter', '0'], ['ipv4/rp_filter', '1'], ['ipv6/accept_ra', '0']]);
+    expect(Object.entries(prepare(spec).sysctls)).toEqual([
+      ['ipv4/arp_filter', '0'],
+      ['ipv4/rp_filter', '1'],
+      ['ipv6/accept_ra', '0'],
+    ]);
   });
 });

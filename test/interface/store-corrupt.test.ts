@@ -5,11 +5,11 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { random, seed } from '../harness/random.ts';
 import { TaplaneError } from '../../src/errors.ts';
 import { encodeRecord, type Record } from '../../src/interface/record.ts';
 import { prepare } from '../../src/interface/spec.ts';
 import { Store } from '../../src/interface/store.ts';
+import { random, seed } from '../harness/random.ts';
 import { tap } from './specs.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'tpl-corrupt-'));
@@ -23,7 +23,17 @@ beforeAll(async () => {
   const store = new Store(pristine, Date.now);
   for (let n = 0; n < 30; n++) {
     const spec = prepare(tap({ mtu: 1300 + n, addresses: [{ cidr: `10.0.${n}.1/24`, peer: '', scope: 0, validLifetime: 0 }] }));
-    const record: Record = { name: `tap${n}`, uid: `uid-${n}`, phase: 'ready', labels: { n: String(n) }, spec, generation: n, createTimeMs: n, updateTimeMs: n, addressSinceMs: {} };
+    const record: Record = {
+      name: `tap${n}`,
+      uid: `uid-${n}`,
+      phase: 'ready',
+      labels: { n: String(n) },
+      spec,
+      generation: n,
+      createTimeMs: n,
+      updateTimeMs: n,
+      addressSinceMs: {},
+    };
     written.set(record.name, sum(record));
     await store.commit({ put: record, replay: { requestId: `r${n}`, fingerprint: 'f', answer: new Uint8Array(50) } });
   }
@@ -100,7 +110,9 @@ describe('a damaged state file', () => {
 
   it('cut at 50 lengths', { timeout: 60_000 }, () => {
     const size = readFileSync(join(pristine, 'state.db')).length;
-    const outcomes = Array.from({ length: 50 }, (_, n) => open((path) => truncateSync(path, n === 0 ? 1 : Math.floor((size * n) / 50) - (n % 3))));
+    const outcomes = Array.from({ length: 50 }, (_, n) =>
+      open((path) => truncateSync(path, n === 0 ? 1 : Math.floor((size * n) / 50) - (n % 3))),
+    );
     expect(tally(outcomes)).toEqual({ aside: 50 });
   });
 

@@ -17,7 +17,18 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 function record(name: string, fields: Partial<Record> = {}): Record {
   const spec = prepare(tap({ mtu: 1400, addresses: [address('10.0.0.1/24')] }));
-  return { name, uid: `uid-${name}`, phase: 'ready', labels: { a: 'b' }, spec, generation: 1, createTimeMs: 1, updateTimeMs: 2, addressSinceMs: {}, ...fields };
+  return {
+    name,
+    uid: `uid-${name}`,
+    phase: 'ready',
+    labels: { a: 'b' },
+    spec,
+    generation: 1,
+    createTimeMs: 1,
+    updateTimeMs: 2,
+    addressSinceMs: {},
+    ...fields,
+  };
 }
 
 /** Opens, looks, closes. */
@@ -37,11 +48,16 @@ describe('a commit', () => {
     const store = new Store(folder, Date.now);
     const answer = new Uint8Array([1, 2, 3]);
     await store.commit({ put: record('a'), replay: { requestId: 'r', fingerprint: 'f', answer } });
-    await store.commit({ put: record('b', { phase: 'updating', before: { record: record('b', { generation: 7 }), restore: record('b').spec } }) });
+    await store.commit({
+      put: record('b', { phase: 'updating', before: { record: record('b', { generation: 7 }), restore: record('b').spec } }),
+    });
     const { nodeUid } = store;
     // No close: as after a kill -9, all is in the log.
     const again = new Store(folder, Date.now);
-    expect(again.records).toEqual([record('a'), record('b', { phase: 'updating', before: { record: record('b', { generation: 7 }), restore: record('b').spec } })]);
+    expect(again.records).toEqual([
+      record('a'),
+      record('b', { phase: 'updating', before: { record: record('b', { generation: 7 }), restore: record('b').spec } }),
+    ]);
     expect(again.nodeUid).toBe(nodeUid);
     expect(again.recall('r')).toEqual({ fingerprint: 'f', answer });
     expect(again.findings).toEqual({ corruptFiles: [], badRecords: [] });
@@ -53,11 +69,18 @@ describe('a commit', () => {
     const store = new Store(folder, Date.now);
     const resolved: number[] = [];
     const before = statSync(`${file()}-wal`).size;
-    await Promise.all(Array.from({ length: 100 }, (_, n) => store.commit({ put: record('a', { generation: n }) }).then(() => resolved.push(n))));
+    await Promise.all(
+      Array.from({ length: 100 }, (_, n) => store.commit({ put: record('a', { generation: n }) }).then(() => resolved.push(n))),
+    );
     expect(resolved).toEqual(Array.from({ length: 100 }, (_, n) => n));
     // A hundred transactions would write a hundred times these few pages.
     expect(statSync(`${file()}-wal`).size - before).toBeLessThan(10 * 4200);
-    await Promise.all([store.commit({ put: record('b') }), store.commit({ remove: 'b' }), store.commit({ remove: 'a' }), store.commit({ put: record('a', { generation: 7 }) })]);
+    await Promise.all([
+      store.commit({ put: record('b') }),
+      store.commit({ remove: 'b' }),
+      store.commit({ remove: 'a' }),
+      store.commit({ put: record('a', { generation: 7 }) }),
+    ]);
     store.close();
     expect(using(({ records }) => records)).toEqual([record('a', { generation: 7 })]);
   });
@@ -87,7 +110,10 @@ describe('answers', () => {
     store.prune();
     const rows = () => {
       const database = new DatabaseSync(file(), { readOnly: true });
-      const found = database.prepare('SELECT request_id FROM replay').all().map((row) => row['request_id']);
+      const found = database
+        .prepare('SELECT request_id FROM replay')
+        .all()
+        .map((row) => row['request_id']);
       database.close();
       return found;
     };
@@ -115,7 +141,9 @@ describe('a bad record', () => {
       });
     }
     const after = new DatabaseSync(file());
-    expect(after.prepare('SELECT name, body FROM quarantine').all()).toEqual([expect.objectContaining({ name: 'b', body: new Uint8Array(body) })]);
+    expect(after.prepare('SELECT name, body FROM quarantine').all()).toEqual([
+      expect.objectContaining({ name: 'b', body: new Uint8Array(body) }),
+    ]);
     after.close();
   });
 });
@@ -136,7 +164,11 @@ describe('a file of a newer version', () => {
     rmSync(source, { recursive: true });
     expect(existsSync(`${file()}-wal`)).toBe(!closed);
     // An empty log and its index are no content.
-    const content = () => readdirSync(folder).filter((name) => !name.endsWith("-shm") && statSync(join(folder, name)).size > 0).sort().map((name) => [name, readFileSync(join(folder, name)).toString('hex')]);
+    const content = () =>
+      readdirSync(folder)
+        .filter((name) => !name.endsWith('-shm') && statSync(join(folder, name)).size > 0)
+        .sort()
+        .map((name) => [name, readFileSync(join(folder, name)).toString('hex')]);
     const before = content();
     expect(() => new Store(folder, Date.now)).toThrow(expect.objectContaining({ code: 'FAILED_PRECONDITION', reason: 'STATE_NEWER' }));
     expect(content()).toEqual(before);

@@ -5,7 +5,23 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as libc from '../../src/sys/libc.ts';
 import { Namespace as Inside } from '../../src/sys/namespace.ts';
 import { isErrno, SysError } from '../../src/sys/sys-error.ts';
-import { attachedFlags, attachTun, createTun, IFF_ATTACH_QUEUE, IFF_DETACH_QUEUE, IFF_NO_PI, IFF_TAP, IFF_VNET_HDR, setOffload, setQueue, setTunOwner, setVnetHeaderSize, tunFeatures, tunFlags, type TunShape } from '../../src/sys/tun.ts';
+import {
+  attachedFlags,
+  attachTun,
+  createTun,
+  IFF_ATTACH_QUEUE,
+  IFF_DETACH_QUEUE,
+  IFF_NO_PI,
+  IFF_TAP,
+  IFF_VNET_HDR,
+  setOffload,
+  setQueue,
+  setTunOwner,
+  setVnetHeaderSize,
+  type TunShape,
+  tunFeatures,
+  tunFlags,
+} from '../../src/sys/tun.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { link } from '../harness/truth.ts';
 
@@ -28,7 +44,8 @@ afterAll(() => {
   expect(left).toBe(fds.length);
 });
 
-const create = (name: string, shape: TunShape, ids: { owner?: number; group?: number } = {}): string => inside.run(() => createTun({ name, ...shape, ...ids }, nothing));
+const create = (name: string, shape: TunShape, ids: { owner?: number; group?: number } = {}): string =>
+  inside.run(() => createTun({ name, ...shape, ...ids }, nothing));
 const attach = (name: string, shape: TunShape): number => inside.run(() => attachTun(name, shape));
 
 function errno(run: () => unknown): string {

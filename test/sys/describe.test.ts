@@ -15,8 +15,18 @@ import { captured } from './netlink/captured.ts';
 describe('SysError', () => {
   it('reads call, name, detail', () => {
     expect(new SysError('TUNSETIFF', 16).message).toBe('TUNSETIFF: EBUSY');
-    expect(new SysError('RTM_NEWADDR', 17, 'ipv4: Address already assigned').message).toBe('RTM_NEWADDR: EEXIST: ipv4: Address already assigned');
-    expect([1, 11, 19, 77, 95, 105, 999].map(errnoName)).toEqual(['EPERM', 'EAGAIN', 'ENODEV', 'EBADFD', 'EOPNOTSUPP', 'ENOBUFS', 'errno 999']);
+    expect(new SysError('RTM_NEWADDR', 17, 'ipv4: Address already assigned').message).toBe(
+      'RTM_NEWADDR: EEXIST: ipv4: Address already assigned',
+    );
+    expect([1, 11, 19, 77, 95, 105, 999].map(errnoName)).toEqual([
+      'EPERM',
+      'EAGAIN',
+      'ENODEV',
+      'EBADFD',
+      'EOPNOTSUPP',
+      'ENOBUFS',
+      'errno 999',
+    ]);
     expect(isErrno(new SysError('x', 16), 'EPERM', 'EBUSY')).toBe(true);
     expect(isErrno(new Error('EBUSY'), 'EBUSY')).toBe(false);
   });
@@ -27,7 +37,8 @@ describe('identity', () => {
     expect(resolveId('user', 'root')).toBe(0);
     expect(resolveId('group', 'root')).toBe(0);
     expect(resolveId('user', '4294967294')).toBe(4294967294);
-    for (const bad of ['4294967295', '99999999999', '-1', 'no-such-user', '', 'root:x']) expect(resolveId('user', bad), bad).toBeUndefined();
+    for (const bad of ['4294967295', '99999999999', '-1', 'no-such-user', '', 'root:x'])
+      expect(resolveId('user', bad), bad).toBeUndefined();
   });
 });
 
@@ -60,12 +71,20 @@ describe('a lock', () => {
 describe('debugging', () => {
   it('shows a message on a line', () => {
     const lines = [captured.LINK, captured.ADDRESSES, captured.ROUTES4, captured.NEIGHBOURS, captured.UNREACHABLE].map((datagram) =>
-      decode(datagram).slice(-2).map((message) => line('<', message)),
+      decode(datagram)
+        .slice(-2)
+        .map((message) => line('<', message)),
     );
-    expect(lines[0]?.[0]).toMatch(/^netlink < seq=1795314673 NEWLINK flags=0x0 index=2 name=tap0 .*mtu=1400 .*alias=hello .*tun=\{mode=tap owner=1000 persistent=true\}/);
-    expect(lines[1]?.[1]).toBe('netlink < seq=1795314674 NEWADDR flags=0x22 index=2 family=10 prefixLength=64 flags=64 local=fd000000000000000000000000000001 validLifetime=3600');
+    expect(lines[0]?.[0]).toMatch(
+      /^netlink < seq=1795314673 NEWLINK flags=0x0 index=2 name=tap0 .*mtu=1400 .*alias=hello .*tun=\{mode=tap owner=1000 persistent=true\}/,
+    );
+    expect(lines[1]?.[1]).toBe(
+      'netlink < seq=1795314674 NEWADDR flags=0x22 index=2 family=10 prefixLength=64 flags=64 local=fd000000000000000000000000000001 validLifetime=3600',
+    );
     expect(lines[3]?.[1]).toBe('netlink < seq=1795314674 DONE');
     expect(lines[4]?.[0]).toBe('netlink < seq=1795314673 ERROR ENETUNREACH "Nexthop has invalid gateway"');
-    expect(line('>', { type: 22, flags: 0x301, sequence: 1, port: 0, payload: Buffer.alloc(8) })).toBe('netlink > seq=1 GETADDR dump flags=0x301 0000000000000000');
+    expect(line('>', { type: 22, flags: 0x301, sequence: 1, port: 0, payload: Buffer.alloc(8) })).toBe(
+      'netlink > seq=1 GETADDR dump flags=0x301 0000000000000000',
+    );
   });
 });

@@ -57,11 +57,15 @@ describe('writing attributes', () => {
 
 describe('reading attributes', () => {
   it('reads back what was written, whatever it was', () => {
-    const values = fc.uniqueArray(fc.tuple(fc.integer({ min: 0, max: 0x3fff }), fc.uint8Array({ maxLength: 300 })), { selector: ([type]) => type });
+    const values = fc.uniqueArray(fc.tuple(fc.integer({ min: 0, max: 0x3fff }), fc.uint8Array({ maxLength: 300 })), {
+      selector: ([type]) => type,
+    });
     fc.assert(
       fc.property(values, (pairs) => {
         const written = Buffer.concat(pairs.map(([type, value]) => attribute(type, value)));
-        expect(asObject(readAttributes(written))).toEqual(Object.fromEntries(pairs.map(([type, value]) => [type, Buffer.from(value).toString('hex')])));
+        expect(asObject(readAttributes(written))).toEqual(
+          Object.fromEntries(pairs.map(([type, value]) => [type, Buffer.from(value).toString('hex')])),
+        );
       }),
     );
   });

@@ -31,7 +31,15 @@ describe('reading links', () => {
   });
 
   it('reads a TUN with every flag, and uid 0 is an owner', () => {
-    const data = [u8Attribute(3, 1), u32Attribute(1, 0), u32Attribute(2, 0), u8Attribute(4, 1), u8Attribute(5, 1), u8Attribute(6, 0), u8Attribute(7, 1)];
+    const data = [
+      u8Attribute(3, 1),
+      u32Attribute(1, 0),
+      u32Attribute(2, 0),
+      u8Attribute(4, 1),
+      u8Attribute(5, 1),
+      u8Attribute(6, 0),
+      u8Attribute(7, 1),
+    ];
     const info = nestedAttribute(18, [stringAttribute(1, 'tun'), nestedAttribute(2, data)]);
     expect(readLink(Buffer.concat([Buffer.alloc(HEADER), info]))?.tun).toEqual({
       mode: 'tun',
@@ -66,10 +74,22 @@ describe('reading links', () => {
 
 describe('asking for and changing links', () => {
   it.each([
-    ['address 02:00:00:00:00:01', setLink(2, { address: bytes('020000000001') }), '2c000000 1000 0500 f153026b 00000000  00000000 02000000 00000000 00000000  0a00 0100 020000000001 0000'],
-    ['mtu 1400', setLink(2, { mtu: 1400 }), '28000000 1000 0500 f053026b 00000000  00000000 02000000 00000000 00000000  0800 0400 78050000'],
+    [
+      'address 02:00:00:00:00:01',
+      setLink(2, { address: bytes('020000000001') }),
+      '2c000000 1000 0500 f153026b 00000000  00000000 02000000 00000000 00000000  0a00 0100 020000000001 0000',
+    ],
+    [
+      'mtu 1400',
+      setLink(2, { mtu: 1400 }),
+      '28000000 1000 0500 f053026b 00000000  00000000 02000000 00000000 00000000  0800 0400 78050000',
+    ],
     ['up', setLink(2, { up: true }), '20000000 1000 0500 f053026b 00000000  00000000 02000000 01000000 01000000'],
-    ['txqueuelen 77', setLink(2, { txQueueLength: 77 }), '28000000 1000 0500 f053026b 00000000  00000000 02000000 00000000 00000000  0800 0d00 4d000000'],
+    [
+      'txqueuelen 77',
+      setLink(2, { txQueueLength: 77 }),
+      '28000000 1000 0500 f053026b 00000000  00000000 02000000 00000000 00000000  0800 0d00 4d000000',
+    ],
   ])('ip link set dev tap0 %s', (_, request, recorded) => {
     expectSameRequest(request, bytes(recorded), HEADER);
   });

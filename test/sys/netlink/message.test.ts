@@ -35,7 +35,11 @@ describe('messages', () => {
     ['a length beyond the datagram', '14000000 0300 0200 01000000 00000000', 0],
     ['a length of 4 GiB', 'ffffffff 0300 0200 01000000 00000000', 0],
     ['a good one before a bad one is kept', '10000000 0300 0200 01000000 00000000  00000000 0300 0200 01000000 00000000', 1],
-    ['a length that is not aligned: the next begins at the pad', '11000000 0300 0200 01000000 00000000 aa 000000 10000000 0300 0200 02000000 00000000', 2],
+    [
+      'a length that is not aligned: the next begins at the pad',
+      '11000000 0300 0200 01000000 00000000 aa 000000 10000000 0300 0200 02000000 00000000',
+      2,
+    ],
   ])('%s', (_, text, count) => {
     expect(decode(bytes(text))).toHaveLength(count);
   });
@@ -84,8 +88,11 @@ describe('outcomes', () => {
     expect(ackOf(bytes('13000000 0200 0000 01000000 00000000 eaffff 00'))[0]?.errno).toBe(74);
   });
 
-  it.each(['ffffff7f', 'ffffffff', '00000080', '00000000', 'fdffff7f'])('survive a repeated request that claims the length %s', (length) => {
-    const lying = bytes(`28000000 0200 0002 01000000 00000000 eaffffff ${length} 1000 0500 01000000 00000000 00000000`);
-    expect(ackOf(lying)).toEqual([{ errno: 22, text: '', offset: 0 }]);
-  });
+  it.each(['ffffff7f', 'ffffffff', '00000080', '00000000', 'fdffff7f'])(
+    'survive a repeated request that claims the length %s',
+    (length) => {
+      const lying = bytes(`28000000 0200 0002 01000000 00000000 eaffffff ${length} 1000 0500 01000000 00000000 00000000`);
+      expect(ackOf(lying)).toEqual([{ errno: 22, text: '', offset: 0 }]);
+    },
+  );
 });

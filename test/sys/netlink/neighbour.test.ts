@@ -20,7 +20,14 @@ describe('neighbours', () => {
   it('are read as ip neigh showed them', () => {
     expect(decode(captured.NEIGHBOURS).flatMap(({ type, payload }) => (type === 28 ? [readNeighbour(payload)] : []))).toEqual([
       permanent,
-      { ...permanent, family: 10, address: bytes('ff020000000000000000000000000016'), hardwareAddress: bytes('333300000016'), state: 0x40, protocol: 0 },
+      {
+        ...permanent,
+        family: 10,
+        address: bytes('ff020000000000000000000000000016'),
+        hardwareAddress: bytes('333300000016'),
+        state: 0x40,
+        protocol: 0,
+      },
     ]);
   });
 
@@ -28,14 +35,18 @@ describe('neighbours', () => {
     ['a cut header', '02 000000 02000000 8000 00'],
     ['no address', '02 000000 02000000 8000 00 00'],
     ['an address of another size', '02 000000 02000000 8000 00 00  1400 0100 fd000000000000000000000000000001'],
-    ['an entry of a forwarding table, which may have an IP address', '07 000000 02000000 8000 00 00  0800 0100 0a000002  0a00 0200 020000000002 0000'],
+    [
+      'an entry of a forwarding table, which may have an IP address',
+      '07 000000 02000000 8000 00 00  0800 0100 0a000002  0a00 0200 020000000002 0000',
+    ],
   ])('are not read from %s', (_, text) => {
     expect(readNeighbour(bytes(text))).toBeUndefined();
   });
 
   it('are set and removed as ip neigh does it', () => {
     // ip neigh replace 10.0.0.2 lladdr 02:00:00:00:00:02 dev tap0 nud permanent protocol 76
-    const replace = '38000000 1c00 0505 f253026b 00000000  02 000000 02000000 8000 00 00  0500 0c00 4c 000000  0800 0100 0a000002  0a00 0200 020000000002 0000';
+    const replace =
+      '38000000 1c00 0505 f253026b 00000000  02 000000 02000000 8000 00 00  0500 0c00 4c 000000  0800 0100 0a000002  0a00 0200 020000000002 0000';
     expectSameRequest(setNeighbour(permanent), bytes(replace), HEADER);
     expect(deleteNeighbour(permanent)).toEqual({ type: 29, flags: 4, payload: bytes('02 000000 02000000 0000 00 00  0800 0100 0a000002') });
   });

@@ -42,7 +42,11 @@ it(`${COUNT} random answers each end in less than ${SLOWEST_MS} ms`, { timeout: 
     receive: () => (left-- > 0 ? { datagram: datagram(), port: next() < 0.05 ? integer(1, 99) : 0 } : undefined),
     close() {},
   });
-  const calls = [() => netlink.request('request', request), () => netlink.get('get', request, readLink), () => netlink.dump('dump', request, readLink)];
+  const calls = [
+    () => netlink.request('request', request),
+    () => netlink.get('get', request, readLink),
+    () => netlink.dump('dump', request, readLink),
+  ];
   const outcomes = new Map<string, number>();
   let slowestMs = 0;
   for (let count = 0; count < COUNT; count++) {

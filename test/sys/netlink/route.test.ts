@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { addRoute, deleteRoute, dumpRoutes, type LinkRoute, lookUpRoute, readRoute } from '../../../src/sys/netlink/route.ts';
 import { decode } from '../../../src/sys/netlink/message.ts';
+import { addRoute, deleteRoute, dumpRoutes, type LinkRoute, lookUpRoute, readRoute } from '../../../src/sys/netlink/route.ts';
 import { captured } from './captured.ts';
 import { bytes } from './hex.ts';
 import { expectSameRequest } from './same-request.ts';
@@ -85,7 +85,17 @@ describe('changing routes', () => {
     ],
     [
       'add 2001:db8:1::/48 dev tap0 table 1000 mtu 1300',
-      addRoute({ ...viaGateway, family: 10, destination: bytes('20010db8000100000000000000000000'), prefixLength: 48, table: 1000, protocol: 3, metric: 0, gateway: undefined, mtu: 1300 }),
+      addRoute({
+        ...viaGateway,
+        family: 10,
+        destination: bytes('20010db8000100000000000000000000'),
+        prefixLength: 48,
+        table: 1000,
+        protocol: 3,
+        metric: 0,
+        gateway: undefined,
+        mtu: 1300,
+      }),
       `4c000000 1800 0506 f053026b 00000000  0a 30 00 00 00 03 00 01 00000000
        1400 0100 20010db8000100000000000000000000  0800 0f00 e8030000  0800 0400 02000000  0c00 0800 0800 0200 14050000`,
       {},
@@ -116,7 +126,11 @@ describe('changing routes', () => {
   });
 
   it('lists as ip does, and looks up an address', () => {
-    expectSameRequest(dumpRoutes(2, 2), bytes('24000000 1a00 0103 f153026b 00000000  02 00 00 00 00 00 00 00 00000000  0800 0400 02000000'), HEADER);
+    expectSameRequest(
+      dumpRoutes(2, 2),
+      bytes('24000000 1a00 0103 f153026b 00000000  02 00 00 00 00 00 00 00 00000000  0800 0400 02000000'),
+      HEADER,
+    );
     expect(dumpRoutes(10, 0).payload).toEqual(bytes('0a 00 00 00 00 00 00 00 00000000'));
     expect(lookUpRoute(2, bytes('0a000001')).payload).toEqual(bytes('02 20 00 00 00 00 00 00 00000000  0800 0100 0a000001'));
   });

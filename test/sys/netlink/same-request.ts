@@ -9,8 +9,16 @@ export function expectSameRequest(request: Request, recorded: Buffer, headerByte
   const parts = (datagram: Buffer) => {
     const [message] = decode(datagram);
     if (message === undefined) throw new Error('no message');
-    const attributes = [...readAttributes(message.payload, headerBytes)].map(([type, value]): [number, string] => [type, value.toString('hex')]);
-    return { type: message.type, flags: message.flags, header: message.payload.subarray(0, headerBytes).toString('hex'), attributes: Object.fromEntries(attributes) };
+    const attributes = [...readAttributes(message.payload, headerBytes)].map(([type, value]): [number, string] => [
+      type,
+      value.toString('hex'),
+    ]);
+    return {
+      type: message.type,
+      flags: message.flags,
+      header: message.payload.subarray(0, headerBytes).toString('hex'),
+      attributes: Object.fromEntries(attributes),
+    };
   };
   const expected = parts(recorded);
   Object.assign(expected.attributes, ours);

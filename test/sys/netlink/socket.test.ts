@@ -128,7 +128,11 @@ describe('a dump', () => {
   it('that the kernel calls inconsistent is read again, and what was read is not used', () => {
     const wire = kernel((sequence, before) => {
       const flags = before < 3 ? MULTI | INTERRUPTED : MULTI;
-      return [message(NEWADDR, sequence, addressBody, flags), ...(before < 3 ? [message(NEWADDR, sequence, addressBody)] : []), message(DONE, sequence)];
+      return [
+        message(NEWADDR, sequence, addressBody, flags),
+        ...(before < 3 ? [message(NEWADDR, sequence, addressBody)] : []),
+        message(DONE, sequence),
+      ];
     });
     const netlink = new Netlink(wire);
     expect(netlink.dump('list', request, readAddress)).toHaveLength(1);
@@ -137,8 +141,13 @@ describe('a dump', () => {
   });
 
   it('is read at most ten times, also when only its end is marked', () => {
-    const wire = kernel((sequence) => [message(NEWADDR, sequence, addressBody), message(DONE, sequence, Buffer.alloc(4), MULTI | INTERRUPTED)]);
-    expect(failure(() => new Netlink(wire).dump('list', request, readAddress))).toBe('list: EINTR: the table changed during each of 10 reads');
+    const wire = kernel((sequence) => [
+      message(NEWADDR, sequence, addressBody),
+      message(DONE, sequence, Buffer.alloc(4), MULTI | INTERRUPTED),
+    ]);
+    expect(failure(() => new Netlink(wire).dump('list', request, readAddress))).toBe(
+      'list: EINTR: the table changed during each of 10 reads',
+    );
     expect(wire.sent).toBe(10);
   });
 
@@ -156,7 +165,9 @@ describe('a dump', () => {
   });
 
   it('without an end times out; an endless one is ended', () => {
-    expect(failure(() => new Netlink(kernel((sequence) => [message(NEWADDR, sequence, addressBody)])).dump('list', request, readAddress))).toContain('ETIMEDOUT');
+    expect(
+      failure(() => new Netlink(kernel((sequence) => [message(NEWADDR, sequence, addressBody)])).dump('list', request, readAddress)),
+    ).toContain('ETIMEDOUT');
     const endless = kernel(function* (sequence) {
       for (;;) yield message(NEWADDR, sequence, addressBody);
     });

@@ -1,0 +1,83 @@
+// Takes back what ran of a change that failed: the steps in reverse order, then what the kernel dropped along with them, ours and
+// that of others. Does what it can: what cannot be taken back is logged and left to the next look.
+
+import { addressIdentity, type Desired, routeIdentity } from './desired.ts';
+import type { Engine } from './engine.ts';
+import type { Entry } from './entry.ts';
+import type { Kernel } from './kernel.ts';
+import type { Log } from './log.ts';
+import { type Actual, plan } from './plan.ts';
+import { NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
+import { RTPROT_KERNEL } from '../sys/netlink/route.ts';
+import { commandLine, type Step } from './step.ts';
+import { undo } from './undo.ts';
+
+/** A step that ran, and what the kernel had before its round. */
+export interface Ran {
+  step: Step;
+  actual: Actual;
+}
+
+interface Scene {
+  engine: Engine;
+  entry: Entry;
+  kernel: Kernel;
+  log: Log;
+}
+
+const IFAPROT_KERNEL_LO = 1;
+const IFAPROT_KERNEL_LL = 3;
+
+/** Back to `first`; `restore` is the intent that was in force, absent when there was none. */
+export function takeBack(scene: Scene, ran: readonly Ran[], first: Actual, desired: Desired, restore: Desired | undefined): void {
+  if (ran.length === 0) return;
+  const { engine, entry, kernel } = scene;
+  for (const { step, actual } of ran.toReversed()) {
+    const back = undo(step, actual);
+    if (back !== undefined) attempt(scene, back);
+  }
+  if (restore === undefined || first.link === undefined) {
+    kernel.drain();
+    return;
+  }
+  try {
+    for (const step of plan(restore, engine.observe(entry), desired)) attempt(scene, step);
+    for (const step of dropped(first, engine.observe(entry))) attempt(scene, step);
+  } catch (error) {
+    scene.log.debug({ interface: entry.name, err: String(error) }, 'not all put back');
+  }
+  kernel.drain();
+}
+
+function attempt({ engine, entry, kernel, log }: Scene, step: Step): void {
+  try {
+    const index = entry.index || (engine.find(entry)?.index ?? 0);
+    entry.index = kernel.apply([step], index);
+    entry.indexOf = kernel;
+  } catch (error) {
+    // A link that is gone took the rest along.
+    log.debug({ interface: entry.name, step: commandLine(step), err: String(error) }, 'step not taken back');
+  }
+}
+
+/** Steps that put back what was there first and is no more, as it was: also what others had put there. */
+function dropped(first: Actual, now: Actual): Step[] {
+  const name = first.link?.name ?? '';
+  const steps: Step[] = [];
+  const addresses = new Set(now.addresses.map(addressIdentity));
+  for (const address of first.addresses) {
+    const byKernel = address.protocol === IFAPROT_KERNEL_LL || address.protocol === IFAPROT_KERNEL_LO;
+    if (!byKernel && !addresses.has(addressIdentity(address))) steps.push({ kind: 'add-address', name, address, replace: false });
+  }
+  const routes = new Set(now.routes.map(routeIdentity));
+  const lost = first.routes.filter((route) => route.protocol !== RTPROT_KERNEL && !routes.has(routeIdentity(route)));
+  for (const route of lost.sort((a, b) => Number(a.gateway !== undefined) - Number(b.gateway !== undefined))) {
+    steps.push({ kind: 'add-route', name, route });
+  }
+  const neighbours = new Set(now.neighbours.map(({ address }) => address.toString('hex')));
+  for (const neighbour of first.neighbours) {
+    const kept = neighbours.has(neighbour.address.toString('hex')) || (neighbour.state & NUD_PERMANENT) === 0;
+    if (!kept) steps.push({ kind: 'set-neighbour', name, neighbour, existing: false });
+  }
+  return steps;
+}
