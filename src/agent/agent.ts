@@ -45,6 +45,7 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     const limits = { maxConcurrentStreams: config.limits.streamsPerConnection, maxMessageBytes: config.limits.messageBytes };
     const server = await startServer({ listen: config.listen, insecureLoopback: config.insecureLoopback, interfaces, node, log, limits });
     parts.add('server', () => server.stop(GRACE_MS));
+    parts.add('watches', async () => interfaces.endWatches());
     for (const service of HEALTH_SERVICES) server.setServing(service, true);
 
     startupMs = Math.round(performance.now());

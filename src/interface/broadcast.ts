@@ -1,23 +1,34 @@
-// Tells watchers what happens, in one order for all. The last `HISTORY` events are kept for watchers that come back with a token.
-// A watcher that does not read holds at most `BACKLOG` events and is then ended; it never slows the others.
+// Tells watchers what happens, in one order for all. The last events are kept, encoded, for watchers that come back with a token.
+// A watcher that does not read holds a bounded backlog and is then ended; it never slows the others. Both are bounded in events
+// and in bytes.
 //
 // A token is `<epoch>.<sequence>`; the epoch is new with each start of the agent, so that an old token is known as such.
 
 import { TaplaneError } from '../errors.ts';
-import type { WatchInterfacesResponse } from '../gen/taplane/v1/interface_service.ts';
+import { WatchInterfacesResponse } from '../gen/taplane/v1/interface_service.ts';
 
 export type WatchEvent = NonNullable<WatchInterfacesResponse['event']>;
 
 const HISTORY = 8192;
+const HISTORY_BYTES = 16 * 1024 * 1024;
 const BACKLOG = 8192;
+/** Encoded; as objects they take some five times as much, shared by all watchers. */
+const BACKLOG_BYTES = 8 * 1024 * 1024;
 
 interface Entry {
   sequence: number;
   event: WatchEvent;
+  bytes: number;
+}
+
+interface Kept {
+  sequence: number;
+  encoded: Uint8Array;
 }
 
 interface Watcher {
   backlog: Entry[];
+  bytes: number;
   overflown: boolean;
   wake(): void;
 }
@@ -25,8 +36,10 @@ interface Watcher {
 export class Broadcast {
   readonly #epoch: string;
   readonly #most: number;
-  readonly #history: Entry[] = [];
+  readonly #history: Kept[] = [];
+  #historyBytes = 0;
   readonly #watchers = new Set<Watcher>();
+  #ended = false;
   #sequence = 0;
 
   constructor(epoch: string, mostWatchers: number) {
@@ -39,15 +52,30 @@ export class Broadcast {
   }
 
   publish(event: WatchEvent): void {
-    const entry = { sequence: ++this.#sequence, event };
-    this.#history.push(entry);
-    if (this.#history.length > 2 * HISTORY) this.#history.splice(0, this.#history.length - HISTORY);
+    const encoded = WatchInterfacesResponse.encode({ event, resumeToken: '' }).finish();
+    const entry = { sequence: ++this.#sequence, event, bytes: encoded.length };
+    this.#keep({ sequence: entry.sequence, encoded });
     for (const watcher of this.#watchers) {
       // Once one was lost none may follow it: the last token that it gets must be of the event before the gap.
-      if (!watcher.overflown && watcher.backlog.length < BACKLOG) watcher.backlog.push(entry);
-      else watcher.overflown = true;
+      if (!watcher.overflown && watcher.backlog.length < BACKLOG && watcher.bytes + entry.bytes <= BACKLOG_BYTES) {
+        watcher.backlog.push(entry);
+        watcher.bytes += entry.bytes;
+      } else watcher.overflown = true;
       watcher.wake();
     }
+  }
+
+  #keep(kept: Kept): void {
+    this.#history.push(kept);
+    this.#historyBytes += kept.encoded.length;
+    while (this.#history.length > HISTORY || this.#historyBytes > HISTORY_BYTES)
+      this.#historyBytes -= this.#history.shift()?.encoded.length ?? 0;
+  }
+
+  /** Ends every watch: the agent stops. */
+  end(): void {
+    this.#ended = true;
+    for (const watcher of this.#watchers) watcher.wake();
   }
 
   /**
@@ -66,7 +94,7 @@ export class Broadcast {
       });
     }
     let wake: () => void = () => {};
-    const watcher: Watcher = { backlog: token === '' ? [] : this.#since(token), overflown: false, wake: () => wake() };
+    const watcher: Watcher = { backlog: token === '' ? [] : this.#since(token), bytes: 0, overflown: false, wake: () => wake() };
     const aborted = (): void => wake();
     signal.addEventListener('abort', aborted);
     this.#watchers.add(watcher);
@@ -79,6 +107,7 @@ export class Broadcast {
       while (!signal.aborted) {
         const entries = watcher.backlog;
         watcher.backlog = [];
+        watcher.bytes = 0;
         for (const { event, sequence } of entries) {
           if (signal.aborted) return;
           if (wanted(event)) yield { event, resumeToken: this.#token(sequence) };
@@ -92,9 +121,11 @@ export class Broadcast {
           );
         }
         if (watcher.backlog.length > 0) continue;
+        if (this.#ended)
+          throw new TaplaneError('UNAVAILABLE', 'SHUTTING_DOWN', 'watch interfaces: the agent is stopping', { retryAfterMs: 1000 });
         await new Promise<void>((resolve) => {
           wake = resolve;
-          if (signal.aborted || watcher.backlog.length > 0) resolve();
+          if (signal.aborted || this.#ended || watcher.backlog.length > 0) resolve();
         });
       }
     } finally {
@@ -123,6 +154,11 @@ export class Broadcast {
         'watch interfaces: the resume token is too old; watch again without it',
       );
     }
-    return this.#history.filter((entry) => entry.sequence > sequence);
+    return this.#history
+      .filter((kept) => kept.sequence > sequence)
+      .flatMap(({ sequence: number, encoded }) => {
+        const { event } = WatchInterfacesResponse.decode(encoded);
+        return event === undefined ? [] : [{ sequence: number, event, bytes: encoded.length }];
+      });
   }
 }

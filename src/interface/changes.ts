@@ -12,7 +12,7 @@ import type {
 } from '../gen/taplane/v1/interface_service.ts';
 import { adoptedSpec, adoptionProblem } from './adopt.ts';
 import type { Desired } from './desired.ts';
-import type { Engine } from './engine.ts';
+import type { Engine, Outcome } from './engine.ts';
 import { Entry, type Turns } from './entry.ts';
 import { explain } from './failure.ts';
 import type { Log } from './log.ts';
@@ -27,6 +27,9 @@ import { idProblems, immutableProblems, labelProblems, type Policy, prepare, spe
 import { planStep } from './step.ts';
 import type { Replay, Store } from './store.ts';
 import { applyMask } from './update-mask.ts';
+
+const LET_GO_FIRST_MS = 250;
+const LET_GO_MOST_MS = 30_000;
 
 type Remember<A> = (answer: A) => Replay | undefined;
 
@@ -80,20 +83,19 @@ export class Changes {
       const entry = new Entry(newRecord(name, spec, labels, this.#needs.now()), this.#needs.now());
       return this.#explained(verb, async () => {
         const desired = engine.desired(entry.record);
-        if (engine.find(entry) !== undefined) throw new Error('a new uid cannot be on a device');
-        checkAddressesFree(engine.kernel(entry.namespace), entry.name, desired, undefined);
-        if (request.validateOnly) {
-          const steps = plan(desired, nothing);
-          checkBridge(engine.kernel(entry.namespace), desired);
-          return registry.view(entry, nothing, steps);
-        }
+        const kernel = engine.kernel(entry.namespace);
+        // NAME_TAKEN when the name belongs to somebody else.
+        engine.find(entry);
+        checkAddressesFree(kernel, entry.name, desired, undefined);
+        checkBridge(kernel, desired);
+        if (request.validateOnly) return registry.view(entry, nothing, plan(desired, nothing));
         return this.#begin(entry, desired, remember);
       });
     });
   }
 
   async adopt(request: AdoptInterfaceRequest, remember: Remember<Interface>): Promise<Interface> {
-    const { engine, registry, reconciler, store } = this.#needs;
+    const { engine, registry, store } = this.#needs;
     const violations = [...idProblems(request.interfaceId, false), ...labelProblems(request.labels, 'labels')];
     if (violations.length > 0) throw invalidFields(violations);
     const verb = `adopt interface ${request.interfaceId}`;
@@ -103,6 +105,7 @@ export class Changes {
           metadata: { interface: request.interfaceId },
         });
       }
+      this.#checkLimit(verb);
       const kernel = engine.kernel(request.networkNamespace);
       const link = kernel.link(request.interfaceId);
       if (link === undefined) throw new TaplaneError('NOT_FOUND', 'DEVICE_NOT_FOUND', `${verb}: there is no such device`);
@@ -117,25 +120,21 @@ export class Changes {
         newRecord(request.interfaceId, prepare(adoptedSpec(actual, request.networkNamespace)), request.labels, this.#needs.now()),
         this.#needs.now(),
       );
-      // From here on the device is ours by its index; the mark follows as a step.
-      entry.index = link.index;
       const desired = engine.desired(entry.record);
       const steps = plan(desired, actual);
       if (request.validateOnly) return registry.view(entry, actual, steps);
-      await store.commit({ put: { ...entry.record, phase: 'adopting' } });
+      await store.commit({ put: { ...entry.record, phase: 'adopting', aliasBefore: link.alias } });
+      let outcome: Outcome;
       try {
-        const outcome = engine.converge(entry, desired);
-        reconciler.ready(entry);
-        const answer = registry.view(entry, outcome.actual, outcome.steps);
-        await this.#finish(entry, entry.record, remember(answer), () => engine.release(entry, link.alias));
-        this.#admit(entry, outcome.actual);
-        return answer;
+        registry.expect(entry);
+        engine.mark(entry, link);
+        outcome = engine.converge(entry, desired);
+        await this.#finish(entry, entry.record, remember(this.#answer(entry, { actual: outcome.actual, steps })), () => {});
       } catch (error) {
-        await store.commit({ remove: entry.name }).catch(() => {
-          // The record says `adopting`: the next start lets the device go.
-        });
+        await this.#undone(entry, () => engine.release(entry, link.alias));
         throw error;
       }
+      return this.#admit(entry, { actual: outcome.actual, steps });
     });
   }
 
@@ -178,39 +177,35 @@ export class Changes {
       const desired = engine.desired(after);
       // The settings of both specs, so that each can be taken back.
       const actual = this.#observeFor(entry, spec);
-      checkAddressesFree(engine.kernel(entry.namespace), entry.name, desired, actual);
+      const kernel = engine.kernel(entry.namespace);
+      checkAddressesFree(kernel, entry.name, desired, actual);
+      checkBridge(kernel, desired);
       const steps = plan(desired, actual, beforeDesired);
-      if (change.validateOnly) {
-        checkBridge(engine.kernel(entry.namespace), desired);
-        entry.record = after;
-        const answer = registry.view(entry, actual, steps);
-        entry.record = before;
-        return answer;
-      }
+      if (change.validateOnly) return registry.view(entry, actual, steps, after);
       const unchanged = after.generation === before.generation && etagOf(after) === etagOf(before);
       if (unchanged && steps.length === 0) return this.#answered(registry.view(entry, actual), remember);
-      await store.commit({
-        put: { ...after, phase: 'updating', before: { record: before, restore: restoreSpec(before.spec, spec, actual) } },
-      });
-      entry.record = after;
+      const restore = restoreSpec(before.spec, spec, actual);
+      const restoreDesired = engine.desired(before, restore);
+      await store.commit({ put: { ...after, phase: 'updating', before: { record: before, restore } } });
+      let outcome: Outcome;
       try {
-        const outcome = engine.converge(entry, desired, beforeDesired);
-        reconciler.ready(entry);
-        const answer = registry.view(entry, outcome.actual, outcome.steps);
-        await this.#finish(entry, after, remember(answer), () =>
-          engine.converge(entry, engine.desired(before, restoreSpec(before.spec, spec, actual)), desired),
-        );
-        reconciler.watchSysctls(entry);
-        registry.tell('modified', entry, outcome.actual);
-        return answer;
+        // Somebody may have taken an address while we wrote.
+        checkAddressesFree(kernel, entry.name, desired, actual);
+        outcome = engine.converge(entry, desired, beforeDesired, undefined, restoreDesired);
+        const replay = remember(registry.view(entry, outcome.actual, outcome.steps, after));
+        await this.#finish(entry, after, replay, () => engine.converge(entry, restoreDesired, desired));
       } catch (error) {
-        entry.record = before;
         await store.commit({ put: before }).catch(() => {
           // The record says `updating`: the next start takes the update back, as it is taken back now.
         });
         reconciler.touch(entry);
         throw error;
       }
+      entry.record = after;
+      reconciler.ready(entry);
+      reconciler.watchSysctls(entry);
+      registry.tell('modified', entry, outcome.actual);
+      return registry.view(entry, outcome.actual, outcome.steps);
     });
   }
 
@@ -234,7 +229,9 @@ export class Changes {
       try {
         engine.remove(entry);
       } catch (error) {
-        await store.commit({ put: before });
+        await store.commit({ put: before }).catch(() => {
+          // The record says `deleting`: the next start finishes it.
+        });
         throw error;
       }
       registry.drop(entry);
@@ -257,21 +254,51 @@ export class Changes {
   }
 
   async #begin(entry: Entry, desired: Desired, remember: Remember<Interface>): Promise<Interface> {
-    const { store, engine, registry, reconciler } = this.#needs;
+    const { store, engine, registry } = this.#needs;
     await store.commit({ put: { ...entry.record, phase: 'creating' } });
+    let outcome: Outcome;
     try {
-      const outcome = engine.converge(entry, desired);
-      reconciler.ready(entry);
-      const answer = registry.view(entry, outcome.actual, outcome.steps);
-      await this.#finish(entry, entry.record, remember(answer), () => engine.remove(entry));
-      this.#admit(entry, outcome.actual);
-      return answer;
+      registry.expect(entry);
+      // Somebody may have taken an address while we wrote.
+      checkAddressesFree(engine.kernel(entry.namespace), entry.name, desired, undefined);
+      outcome = engine.converge(entry, desired);
+      await this.#finish(entry, entry.record, remember(this.#answer(entry, outcome)), () => engine.remove(entry));
     } catch (error) {
-      await store.commit({ remove: entry.name }).catch(() => {
-        // The record says `creating`: the next start takes the creation back, as it was taken back now.
-      });
+      await this.#undone(entry, () => engine.remove(entry));
       throw error;
     }
+    return this.#admit(entry, outcome);
+  }
+
+  /** What a client is told of an interface that is about to be managed. */
+  #answer(entry: Entry, outcome: Outcome): Interface {
+    this.#needs.reconciler.ready(entry);
+    return this.#needs.registry.view(entry, outcome.actual, outcome.steps);
+  }
+
+  /** Forgets an interface that did not come to be, but not before its device is let go: else nobody would know whose it is. */
+  async #undone(entry: Entry, letGo: () => void): Promise<void> {
+    const { registry, store, log } = this.#needs;
+    const attempt = async (): Promise<void> => {
+      letGo();
+      registry.drop(entry);
+      // When the disk refuses, the record says what was begun: the next start takes it back, as it was taken back now.
+      await store.commit({ remove: entry.name }).catch(() => {});
+    };
+    const again = (delayMs: number): void => {
+      this.#reserved.add(entry.name);
+      const timer = setTimeout(() => {
+        attempt().then(
+          () => this.#reserved.delete(entry.name),
+          () => again(Math.min(2 * delayMs, LET_GO_MOST_MS)),
+        );
+      }, delayMs);
+      timer.unref();
+    };
+    await attempt().catch((error: unknown) => {
+      log.error({ interface: entry.name, err: String(error) }, 'device not let go; tried again');
+      again(LET_GO_FIRST_MS);
+    });
   }
 
   /** Commits the outcome; when the disk refuses, takes the kernel back. */
@@ -288,13 +315,16 @@ export class Changes {
     }
   }
 
-  #admit(entry: Entry, actual: Actual): void {
+  /** From here on it is managed. Does not fail: it has been committed. */
+  #admit(entry: Entry, outcome: Outcome): Interface {
     const { registry, reconciler } = this.#needs;
     registry.add(entry);
+    reconciler.ready(entry);
     reconciler.watchSysctls(entry);
-    registry.tell('added', entry, actual);
+    registry.tell('added', entry, outcome.actual);
     // Notifications that came between our last look and now found no entry.
     reconciler.touch(entry);
+    return registry.view(entry, outcome.actual, outcome.steps);
   }
 
   async #answered<A>(answer: A, remember: Remember<A>): Promise<A> {
@@ -305,15 +335,8 @@ export class Changes {
 
   /** Runs `operation` in the turn of the name that `pattern` gets. */
   async #named(pattern: string, spec: InterfaceSpec, verb: string, operation: (name: string) => Promise<Interface>): Promise<Interface> {
-    const { registry, engine, mostInterfaces } = this.#needs;
-    if (registry.size + this.#reserved.size >= mostInterfaces) {
-      throw new TaplaneError(
-        'RESOURCE_EXHAUSTED',
-        'TOO_MANY_INTERFACES',
-        `${verb}: the agent manages ${mostInterfaces} interfaces already; raise limits.interfaces`,
-        { metadata: { limit: String(mostInterfaces) } },
-      );
-    }
+    const { registry, engine } = this.#needs;
+    this.#checkLimit(verb);
     const name = await this.#explained(verb, async () => {
       const kernel = engine.kernel(spec.networkNamespace);
       return numberedName(
@@ -336,6 +359,13 @@ export class Changes {
     } finally {
       this.#reserved.delete(name);
     }
+  }
+
+  #checkLimit(verb: string): void {
+    const { registry, mostInterfaces } = this.#needs;
+    if (registry.size + this.#reserved.size < mostInterfaces) return;
+    const message = `${verb}: the agent manages ${mostInterfaces} interfaces already; raise limits.interfaces`;
+    throw new TaplaneError('RESOURCE_EXHAUSTED', 'TOO_MANY_INTERFACES', message, { metadata: { limit: String(mostInterfaces) } });
   }
 
   #turn<T>(name: string, verb: string, operation: () => Promise<T>): Promise<T> {

@@ -155,6 +155,14 @@ export class Engine {
     return link === undefined ? [] : [{ kind: 'delete-link', name: link.name }];
   }
 
+  /** Puts our mark on a device that was somebody else's. */
+  mark(entry: Entry, link: Link): void {
+    const kernel = this.kernel(entry.namespace);
+    kernel.apply([{ kind: 'set-link', name: link.name, change: { alias: aliasOf(entry.record.uid) } }], link.index);
+    entry.index = link.index;
+    entry.indexOf = kernel;
+  }
+
   /** Gives a device back: it stays, without our mark. */
   release(entry: Entry, alias = '', snapshot?: Snapshot): void {
     const link = this.#ours(entry, snapshot);

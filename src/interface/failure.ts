@@ -112,9 +112,15 @@ function meaning(error: SysError, step: Step | undefined): Meaning {
   if (step?.kind === 'add-address' && step.address.family === AF_INET6) {
     if (error.code === 'EACCES') {
       const cure = "IPv6 is switched off there; set its sysctl ipv6/disable_ipv6 to 0, or that of 'default' before it is made";
-      return { code: 'FAILED_PRECONDITION', reason: 'IPV6_DISABLED', hint: cure, precondition: { type: 'SYSCTL', subject: 'ipv6/disable_ipv6', description: cure } };
+      return {
+        code: 'FAILED_PRECONDITION',
+        reason: 'IPV6_DISABLED',
+        hint: cure,
+        precondition: { type: 'SYSCTL', subject: 'ipv6/disable_ipv6', description: cure },
+      };
     }
-    if (error.code === 'EINVAL') return { code: 'FAILED_PRECONDITION', reason: 'MTU_TOO_SMALL', hint: 'IPv6 needs an MTU of at least 1280 bytes; ask for one' };
+    if (error.code === 'EINVAL')
+      return { code: 'FAILED_PRECONDITION', reason: 'MTU_TOO_SMALL', hint: 'IPv6 needs an MTU of at least 1280 bytes; ask for one' };
   }
   if (error.call === 'setns' && error.code === 'EPERM') {
     return {

@@ -7,11 +7,11 @@ type Known = Omit<LinkEvent, 'kind'>;
 
 export class Links {
   readonly #known = new Map<number, Known>();
-  readonly #owner: (index: number) => string;
+  readonly #owner: (alias: string) => string;
   readonly #tell: (event: LinkEvent) => void;
 
-  /** `owner` answers the resource name of the interface with this index, '' for foreign links. */
-  constructor(owner: (index: number) => string, tell: (event: LinkEvent) => void) {
+  /** `owner` answers the resource name of the interface with this mark, '' for foreign links. */
+  constructor(owner: (alias: string) => string, tell: (event: LinkEvent) => void) {
     this.#owner = owner;
     this.#tell = tell;
   }
@@ -27,8 +27,7 @@ export class Links {
     const now = this.#read(link);
     this.#known.set(link.index, now);
     if (old === undefined) this.#tell({ ...now, kind: LinkEvent_Kind.ADDED });
-    else if (JSON.stringify({ ...old, interface: '' }) !== JSON.stringify({ ...now, interface: '' }))
-      this.#tell({ ...now, kind: LinkEvent_Kind.CHANGED });
+    else if (JSON.stringify(old) !== JSON.stringify(now)) this.#tell({ ...now, kind: LinkEvent_Kind.CHANGED });
   }
 
   /** Takes in a full list, as at start or after a loss. */
@@ -44,7 +43,7 @@ export class Links {
 
   /** Every link as if it had just appeared. */
   all(): LinkEvent[] {
-    return [...this.#known.values()].map((known) => ({ ...known, interface: this.#owner(known.ifindex), kind: LinkEvent_Kind.ADDED }));
+    return [...this.#known.values()].map((known) => ({ ...known, kind: LinkEvent_Kind.ADDED }));
   }
 
   #read(link: Link): Known {
@@ -55,7 +54,7 @@ export class Links {
       up: link.up,
       carrier: link.carrier,
       mtu: link.mtu,
-      interface: this.#owner(link.index),
+      interface: this.#owner(link.alias),
     };
   }
 }

@@ -57,6 +57,8 @@ export interface InterfaceManager extends Interfaces {
   readonly nodeUid: string;
   /** Recovers and begins to listen. */
   start(): Promise<void>;
+  /** Ends every watch with UNAVAILABLE, so that the server need not wait for them. */
+  endWatches(): void;
   /** Finishes what is under way and removes ephemeral interfaces. */
   stop(): Promise<void>;
   /** How many interfaces are managed. */
@@ -102,7 +104,7 @@ class Manager implements InterfaceManager {
     const registry = new Registry(this.#broadcast);
     this.#registry = registry;
     this.#links = new Links(
-      (index) => this.#resourceOf(index),
+      (alias) => this.#resourceOf(alias),
       (event: LinkEvent) => this.#broadcast.publish({ $case: 'linkEvent', value: event }),
     );
     this.#namespaces = new Namespaces({
@@ -157,6 +159,10 @@ class Manager implements InterfaceManager {
     for (const entry of entries) this.#reconciler.touch(entry);
     this.#scanTimer = setInterval(() => void this.#scan(), SCAN_MS);
     this.#scanTimer.unref();
+  }
+
+  endWatches(): void {
+    this.#broadcast.end();
   }
 
   async stop(): Promise<void> {
@@ -272,8 +278,8 @@ class Manager implements InterfaceManager {
     return Promise.reject(new TaplaneError('UNAVAILABLE', 'SHUTTING_DOWN', 'the agent is stopping', { retryAfterMs: 1000 }));
   }
 
-  #resourceOf(index: number): string {
-    const entry = this.#registry.byIndex('', index);
+  #resourceOf(alias: string): string {
+    const entry = this.#registry.byAlias(alias);
     return entry === undefined ? '' : resourceName(entry.name);
   }
 

@@ -26,6 +26,8 @@ export interface Record {
   updateTimeMs: number;
   /** When each address with a lifetime was asked for, by canonical CIDR. */
   addressSinceMs: { [cidr: string]: number };
+  /** While adopting: the alias that the device had. */
+  aliasBefore?: string;
   /** While updating: what to go back to. `restore` also names the kernel's values that `spec` had left alone. */
   before?: { record: Record; restore: InterfaceSpec };
 }

@@ -43,10 +43,15 @@ export async function recover(needs: RecoveryNeeds): Promise<Entry[]> {
   for (const record of store.records) {
     const entry = new Entry(record, now());
     const seen = snapshot(entry.namespace);
+    if (store.findings.damaged && record.phase !== 'updating' && record.phase !== 'ready') {
+      // After a damage a record may be of an earlier time: what looks unfinished may have been answered since.
+      record.phase = 'ready';
+      commits.push(store.commit({ put: record }));
+    }
     const goes = record.phase === 'adopting' || record.phase === 'creating' || record.phase === 'deleting' || record.spec.ephemeral;
     if (goes) {
       try {
-        if (record.phase === 'adopting') engine.release(entry, '', seen);
+        if (record.phase === 'adopting') engine.release(entry, record.aliasBefore ?? '', seen);
         else engine.remove(entry, seen);
         log.info(
           { interface: record.name, phase: record.phase, ephemeral: record.spec.ephemeral },

@@ -4,7 +4,7 @@ import { TaplaneError } from '../errors.ts';
 import type { Interface } from '../gen/taplane/v1/interface.ts';
 import type { Broadcast, WatchEvent } from './broadcast.ts';
 import { timestamp } from './conditions.ts';
-import { aliasOf } from './desired.ts';
+import { MARK } from './desired.ts';
 import type { Entry } from './entry.ts';
 import { resourceName } from './name.ts';
 import type { Actual } from './plan.ts';
@@ -14,6 +14,8 @@ import { planStep, type Step } from './step.ts';
 
 export class Registry {
   readonly #entries = new Map<string, Entry>();
+  /** Also of creations under way. */
+  readonly #byUid = new Map<string, Entry>();
   readonly #broadcast: Broadcast;
 
   constructor(broadcast: Broadcast) {
@@ -46,12 +48,19 @@ export class Registry {
     return this.#entries.values();
   }
 
+  /** The device of this entry is being made: it is known by its mark, but not managed yet. */
+  expect(entry: Entry): void {
+    this.#byUid.set(entry.record.uid, entry);
+  }
+
   add(entry: Entry): void {
     this.#entries.set(entry.name, entry);
+    this.#byUid.set(entry.record.uid, entry);
   }
 
   drop(entry: Entry): void {
     entry.forget();
+    this.#byUid.delete(entry.record.uid);
     if (this.#entries.get(entry.name) === entry) this.#entries.delete(entry.name);
   }
 
@@ -66,13 +75,11 @@ export class Registry {
   }
 
   byAlias(alias: string): Entry | undefined {
-    for (const entry of this.#entries.values()) if (aliasOf(entry.record.uid) === alias) return entry;
-    return undefined;
+    return alias.startsWith(MARK) ? this.#byUid.get(alias.slice(MARK.length)) : undefined;
   }
 
-  /** An interface as clients see it. */
-  view(entry: Entry, actual: Actual, steps: readonly Step[] = []): Interface {
-    const { record } = entry;
+  /** An interface as clients see it; `record` where it is to be shown with another than its own. */
+  view(entry: Entry, actual: Actual, steps: readonly Step[] = [], record = entry.record): Interface {
     return {
       name: resourceName(record.name),
       uid: record.uid,

@@ -1,14 +1,14 @@
 // Takes back what ran of a change that failed: the steps in reverse order, then what the kernel dropped along with them, ours and
 // that of others. Does what it can: what cannot be taken back is logged and left to the next look.
 
+import { NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
+import { RTPROT_KERNEL } from '../sys/netlink/route.ts';
 import { addressIdentity, type Desired, routeIdentity } from './desired.ts';
 import type { Engine } from './engine.ts';
 import type { Entry } from './entry.ts';
 import type { Kernel } from './kernel.ts';
 import type { Log } from './log.ts';
 import { type Actual, plan } from './plan.ts';
-import { NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
-import { RTPROT_KERNEL } from '../sys/netlink/route.ts';
 import { commandLine, type Step } from './step.ts';
 import { undo } from './undo.ts';
 

@@ -4,13 +4,13 @@ import { Links } from '../../src/interface/links.ts';
 import { freshLink } from './model.ts';
 
 const { ADDED, CHANGED, REMOVED } = LinkEvent_Kind;
-const link = (index: number, fields = {}) => freshLink(`l${index}`, { index, ...fields });
+const link = (index: number, fields = {}) => freshLink(`l${index}`, { index, alias: index === 2 ? 'taplane:two' : '', ...fields });
 
 function table() {
   const told: LinkEvent[] = [];
-  const ours = new Set([2]);
+  const ours = new Set(['taplane:two']);
   const links = new Links(
-    (index) => (ours.has(index) ? `interfaces/l${index}` : ''),
+    (alias) => (ours.has(alias) ? 'interfaces/l2' : ''),
     (event) => told.push(event),
   );
   return { links, ours, told: () => told.splice(0).map(({ kind, ifindex, interface: name }) => [kind, ifindex, name]) };
@@ -48,13 +48,15 @@ it('takes in a full list after a loss: only the difference is told', () => {
   expect(told()).toEqual([]);
 });
 
-it('lists all with their present owners', () => {
-  const { links, ours } = table();
+it('lists all, with their owners as of their last change', () => {
+  const { links, ours, told } = table();
   links.replace([link(1), link(2)]);
+  told();
   ours.clear();
-  ours.add(1);
+  links.note(link(2), false);
+  expect(told()).toEqual([[CHANGED, 2, '']]);
   expect(links.all().map(({ kind, link: name, interface: owner }) => [kind, name, owner])).toEqual([
-    [ADDED, 'l1', 'interfaces/l1'],
+    [ADDED, 'l1', ''],
     [ADDED, 'l2', ''],
   ]);
 });

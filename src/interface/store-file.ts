@@ -1,0 +1,205 @@
+// The file behind the store: opened and checked, or put aside when SQLite or a checksum disowns it. A damaged file is copied or
+// moved to `state.db.corrupt-<time>`, never repaired in place; single bad records go to the table `quarantine`. A file of a newer
+// version is left alone and refused.
+
+import { randomUUID } from 'node:crypto';
+import { closeSync, copyFileSync, existsSync, openSync, readFileSync, readSync, renameSync, statSync } from 'node:fs';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { TaplaneError } from '../errors.ts';
+import { BadRecord, decodeRecord, type Record } from './record.ts';
+import { isLogDamaged } from './write-ahead-log.ts';
+
+const VERSION = 1;
+const PAGE_BYTES = 4096;
+const IOERR_SHORT_READ = 522;
+const SQLITE_CORRUPT = 11;
+
+export interface Statements {
+  put: StatementSync;
+  remove: StatementSync;
+  /** Writes something. */
+  touch: StatementSync;
+  remember: StatementSync;
+  recall: StatementSync;
+  forgetOld: StatementSync;
+}
+
+/** An open store. */
+export interface Opened {
+  database: DatabaseSync;
+  nodeUid: string;
+  records: Record[];
+  bad: string[];
+  statements: Statements;
+  /** The file lost writes; what it says may be older than what was answered. */
+  damaged: boolean;
+}
+
+/** Opens or makes the file. Throws TaplaneError. */
+export function openDatabase(path: string, now: () => number): Opened {
+  const fresh = !existsSync(path);
+  try {
+    if (!fresh) {
+      checkHeader(path);
+      refuseNewer(path);
+    }
+    // SQLite silently ends at a damaged frame of its log, as if what came after had never been answered.
+    const damaged = existsSync(`${path}-wal`) && isLogDamaged(readFileSync(`${path}-wal`));
+    if (damaged) putAside(path, now, copyFileSync);
+    const opened = readDatabase(path, fresh, now);
+    return { ...opened, damaged: damaged || opened.damaged };
+  } catch (error) {
+    if (error instanceof TaplaneError) throw error;
+    if (fresh || !isCorruption(error)) throw diskFailure(error);
+    putAside(path, now, renameSync);
+    return { ...readDatabase(path, true, now), damaged: true };
+  }
+}
+
+function putAside(path: string, now: () => number, put: (from: string, to: string) => void): void {
+  const stamp = new Date(now()).toISOString().replaceAll(':', '');
+  for (const suffix of ['', '-wal', '-shm']) {
+    if (existsSync(`${path}${suffix}`)) put(`${path}${suffix}`, `${path}.corrupt-${stamp}${suffix}`);
+  }
+}
+
+/** SQLite takes a stump of a page for an empty database, and an unknown write version for a read-only one: both would hide a damage. */
+function checkHeader(path: string): void {
+  const size = statSync(path).size;
+  if (size === 0) return; // dead before the first write
+  const header = Buffer.alloc(20);
+  const fd = openSync(path, 'r');
+  try {
+    readSync(fd, header, 0, header.length, 0);
+  } finally {
+    closeSync(fd);
+  }
+  const sound =
+    size >= PAGE_BYTES &&
+    header.toString('latin1', 0, 16) === 'SQLite format 3\0' &&
+    [header[18], header[19]].every((version) => version === 1 || version === 2);
+  if (!sound) throw Object.assign(new Error('not a database, or cut'), { errcode: 26 });
+}
+
+/** Read-only, so that the log of a file that is not ours to change is not folded into it. */
+function refuseNewer(path: string): void {
+  let version = 0;
+  try {
+    const database = new DatabaseSync(path, { readOnly: true });
+    try {
+      version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0);
+    } finally {
+      database.close();
+    }
+  } catch {
+    return; // what follows says what is wrong
+  }
+  if (version > VERSION) {
+    throw new TaplaneError(
+      'FAILED_PRECONDITION',
+      'STATE_NEWER',
+      `open ${path}: made by a newer version (schema ${version}, this agent knows ${VERSION}); run that version, or give this one another state directory`,
+    );
+  }
+}
+
+function readDatabase(path: string, fresh: boolean, now: () => number): Opened {
+  const database = new DatabaseSync(path);
+  try {
+    prepareSchema(database, fresh);
+    const statements = prepareStatements(database);
+    const opened = { database, statements, nodeUid: identity(database), ...readRecords(database, now()) };
+    database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
+    return opened;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+function prepareSchema(database: DatabaseSync, fresh: boolean): void {
+  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 0');
+  if (!fresh) {
+    const verdict = database.prepare('PRAGMA integrity_check(1)').get()?.['integrity_check'];
+    if (verdict !== 'ok') throw corrupt(`integrity check: ${String(verdict)}`);
+  }
+  const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
+  // A table that is missing here has been damaged: making it anew would hide that its rows are lost.
+  if (version === VERSION) return;
+  if (version !== 0) throw corrupt(`schema version ${version}`);
+  database.exec(`
+      BEGIN;
+      CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+      CREATE TABLE IF NOT EXISTS interface (name TEXT PRIMARY KEY, phase TEXT NOT NULL, body BLOB NOT NULL, sum BLOB NOT NULL) STRICT;
+      CREATE TABLE IF NOT EXISTS replay (request_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, answer BLOB NOT NULL, at INTEGER NOT NULL) STRICT;
+      CREATE INDEX IF NOT EXISTS replay_at ON replay (at);
+      CREATE TABLE IF NOT EXISTS quarantine (name TEXT NOT NULL, phase TEXT NOT NULL, body BLOB NOT NULL, sum BLOB NOT NULL, at INTEGER NOT NULL) STRICT;
+      INSERT OR IGNORE INTO meta (key, value) VALUES ('node_uid', '${randomUUID()}');
+      PRAGMA user_version = ${VERSION};
+      COMMIT`);
+}
+
+function corrupt(what: string): Error {
+  return Object.assign(new Error(what), { errcode: SQLITE_CORRUPT });
+}
+
+function prepareStatements(database: DatabaseSync): Statements {
+  return {
+    put: database.prepare(
+      'INSERT INTO interface (name, phase, body, sum) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET phase = excluded.phase, body = excluded.body, sum = excluded.sum',
+    ),
+    remove: database.prepare('DELETE FROM interface WHERE name = ?'),
+    touch: database.prepare("INSERT OR REPLACE INTO meta (key, value) VALUES ('touched', ?)"),
+    remember: database.prepare('INSERT OR REPLACE INTO replay (request_id, fingerprint, answer, at) VALUES (?, ?, ?, ?)'),
+    recall: database.prepare('SELECT fingerprint, answer FROM replay WHERE request_id = ? AND at > ?'),
+    forgetOld: database.prepare(
+      'DELETE FROM replay WHERE at <= ? OR request_id IN (SELECT request_id FROM replay ORDER BY at DESC LIMIT -1 OFFSET ?)',
+    ),
+  };
+}
+
+/** SQLITE_CORRUPT and SQLITE_NOTADB, also in their extended forms, and a file that ends too early; a schema that is not ours is SQLITE_ERROR. */
+function isCorruption(error: unknown): boolean {
+  const code = (error as { errcode?: number }).errcode ?? 0;
+  return code === IOERR_SHORT_READ || [1, 11, 26].includes(code & 0xff);
+}
+
+/** A full or failing disk as the API tells it. */
+export function diskFailure(error: unknown): TaplaneError {
+  const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
+  const message = `keep the state: ${error instanceof Error ? error.message : String(error)}`;
+  // 13 SQLITE_FULL
+  if (code === 13)
+    return new TaplaneError('RESOURCE_EXHAUSTED', 'DISK_FULL', `${message}; make room in the state directory`, {
+      cause: error,
+      retryAfterMs: 5000,
+    });
+  return new TaplaneError('UNAVAILABLE', 'STATE_NOT_WRITABLE', `${message}; look at the disk of the state directory`, {
+    cause: error,
+    retryAfterMs: 5000,
+  });
+}
+
+function identity(database: DatabaseSync): string {
+  const uid = database.prepare("SELECT value FROM meta WHERE key = 'node_uid'").get()?.['value'];
+  if (typeof uid !== 'string' || !/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(uid)) throw corrupt('no uid of the node');
+  return uid;
+}
+
+function readRecords(database: DatabaseSync, now: number): { records: Record[]; bad: string[]; damaged: boolean } {
+  const records: Record[] = [];
+  let damaged = false;
+  for (const row of database.prepare('SELECT name, phase, body, sum FROM interface ORDER BY name').all()) {
+    const name = String(row['name']);
+    try {
+      records.push(decodeRecord(name, String(row['phase']), row['body'] as Uint8Array, row['sum'] as Uint8Array));
+    } catch (error) {
+      if (!(error instanceof BadRecord)) throw error;
+      damaged = true;
+      database.prepare('INSERT INTO quarantine SELECT name, phase, body, sum, ? FROM interface WHERE name = ?').run(now, name);
+      database.prepare('DELETE FROM interface WHERE name = ?').run(name);
+    }
+  }
+  const bad = database.prepare('SELECT DISTINCT name FROM quarantine ORDER BY name').all();
+  return { records, bad: bad.map((row) => String(row['name'])), damaged };
+}
