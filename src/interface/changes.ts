@@ -12,7 +12,7 @@ import type {
 } from '../gen/taplane/v1/interface_service.ts';
 import { adoptedSpec, adoptionProblem } from './adopt.ts';
 import type { Desired } from './desired.ts';
-import type { Engine, Outcome } from './engine.ts';
+import type { Converged, Engine, Outcome } from './engine.ts';
 import { Entry, type Turns } from './entry.ts';
 import { explain } from './failure.ts';
 import type { Log } from './log.ts';
@@ -187,13 +187,13 @@ export class Changes {
       const restore = restoreSpec(before.spec, spec, actual);
       const restoreDesired = engine.desired(before, restore);
       await store.commit({ put: { ...after, phase: 'updating', before: { record: before, restore } } });
-      let outcome: Outcome;
+      let outcome: Converged;
       try {
         // Somebody may have taken an address while we wrote.
         checkAddressesFree(kernel, entry.name, desired, actual);
         outcome = engine.converge(entry, desired, beforeDesired, undefined, restoreDesired);
         const replay = remember(registry.view(entry, outcome.actual, outcome.steps, after));
-        await this.#finish(entry, after, replay, () => engine.converge(entry, restoreDesired, desired));
+        await this.#finish(entry, after, replay, () => outcome.takeBack());
       } catch (error) {
         await store.commit({ put: before }).catch(() => {
           // The record says `updating`: the next start takes the update back, as it is taken back now.

@@ -18,10 +18,15 @@ import { type Ran, takeBack } from './take-back.ts';
 /** Looks after which an interface that still is not as it should be counts as not converging. */
 const ROUNDS = 4;
 
-/** What convergence did and found. */
+/** What was done and found. */
 export interface Outcome {
   steps: Step[];
   actual: Actual;
+}
+
+/** What convergence did; `takeBack` undoes it. */
+export interface Converged extends Outcome {
+  takeBack(): void;
 }
 
 export class Engine {
@@ -83,24 +88,25 @@ export class Engine {
    * Makes the kernel as `desired` says. Throws StepFailure or TaplaneError; then what was changed is taken back, to `restore`
    * where that is given and else to `before`.
    */
-  converge(entry: Entry, desired: Desired, before?: Desired, snapshot?: Snapshot, restore = before): Outcome {
+  converge(entry: Entry, desired: Desired, before?: Desired, snapshot?: Snapshot, restore = before): Converged {
     const kernel = this.kernel(entry.namespace);
     const keys = [...new Set([...desired.sysctls, ...(restore?.sysctls ?? [])].map(([key]) => key))];
     const first = this.observe(entry, snapshot, keys);
     const ran: Ran[] = [];
+    const back = (): void => takeBack({ engine: this, entry, kernel, log: this.#log }, ran, first, desired, restore);
     let actual = first;
     try {
       for (let round = 0; round < ROUNDS; round++) {
         const steps = plan(desired, actual, before);
-        if (steps.length === 0) return { steps: ran.map(({ step }) => step), actual };
+        if (steps.length === 0) return { steps: ran.map(({ step }) => step), actual, takeBack: back };
         this.#apply(entry, kernel, steps, actual, ran);
         actual = this.#lookAfter(entry, kernel, keys);
       }
       const left = plan(desired, actual, before).map(commandLine);
-      if (left.length === 0) return { steps: ran.map(({ step }) => step), actual };
-      throw notConverging(entry, left);
+      if (left.length > 0) throw notConverging(entry, left);
+      return { steps: ran.map(({ step }) => step), actual, takeBack: back };
     } catch (error) {
-      takeBack({ engine: this, entry, kernel, log: this.#log }, ran, first, desired, restore);
+      back();
       throw error;
     }
   }

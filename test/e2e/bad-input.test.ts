@@ -46,6 +46,9 @@ const specs: [string, PartialSpec, string][] = [
   ['MTU too small for IPv6', { mtu: 1279, addresses: [{ cidr: 'fd00::1/64' }] }, 'mtu'],
   ...[
     '0.0.0.0/0',
+    '5.0.0.1/1',
+    '10.0.0.1/7',
+    'fd00::1/15',
     '0.0.0.1/8',
     '::ffff:10.0.0.1/120',
     '224.0.0.1/24',

@@ -45,6 +45,25 @@ export async function killAt(pid: number, syscall: string, n: number): Promise<A
   };
 }
 
+export interface ArmedFailure extends AsyncDisposable {
+  /** Takes the fault away and answers how many calls were made to fail. */
+  release(): Promise<number>;
+}
+
+/** Makes calls of `syscall` by `pid` fail with `error` (such as ENOSPC); `when` as strace has it: `3` the third, `3+` from then on. */
+export async function failAt(pid: number, syscall: string, error: string, when: string): Promise<ArmedFailure> {
+  const strace = await attach(pid, ['-e', `trace=${syscall}`, '-e', `inject=${syscall}:error=${error}:when=${when}`]);
+  return {
+    async release() {
+      await detach(strace);
+      return strace.stderr.split('\n').filter((line) => line.endsWith('(INJECTED)')).length;
+    },
+    async [Symbol.asyncDispose]() {
+      await detach(strace);
+    },
+  };
+}
+
 /** strace says so when it has attached to every thread. */
 async function attach(pid: number, expressions: string[]): Promise<Child> {
   const strace = new Child(['strace', '-f', '-p', String(pid), ...expressions]);

@@ -184,3 +184,27 @@ describe('watchers', () => {
     expect(broadcast.watchers).toBe(0);
   });
 });
+
+describe('large events', () => {
+  // An interface with a thousand routes: 40 kB and more each.
+  const large = (index: number): WatchEvent => {
+    const routes = Array.from({ length: 1000 }, (_, at) => ({ destination: `10.${at >> 8}.${at & 255}.0/24`, gateway: '192.0.2.1' }));
+    return { $case: 'modified', value: Interface.fromPartial({ name: `interfaces/big${index}`, spec: { routes } }) };
+  };
+
+  it('are kept within bounds of bytes: by history, which then begins later, and by a watcher that does not read', async () => {
+    const broadcast = new Broadcast('e', 4);
+    const idle = watch(broadcast);
+    await idle.take(1);
+    const count = 2000;
+    const heapBefore = process.memoryUsage().heapUsed + process.memoryUsage().arrayBuffers;
+    for (let index = 0; index < count; index++) broadcast.publish(large(index));
+    const grown = process.memoryUsage().heapUsed + process.memoryUsage().arrayBuffers - heapBefore;
+    // All of them would be over 80 MB encoded and several times that as objects; garbage not yet collected is in this figure.
+    expect(grown).toBeLessThan(400e6);
+    expect(await reason(watch(broadcast, { token: 'e.1' }).take(1))).toBe('RESUME_TOKEN_TOO_OLD');
+    const [late] = await watch(broadcast, { token: `e.${count - 10}` }).take(1);
+    expect(late?.event).toMatchObject({ $case: 'modified', value: { name: `interfaces/big${count - 10}` } });
+    expect(await reason(idle.take(count))).toBe('WATCHER_TOO_SLOW');
+  });
+});

@@ -59,7 +59,7 @@ it('refuses commits while it is full, keeps what it has, and goes on when there 
   store.close();
   const again = new Store(folder, Date.now);
   expect(again.records.map(({ name }) => name)).toEqual(['a', 'c']);
-  expect(again.findings).toEqual({ corruptFiles: [], badRecords: [] });
+  expect(again.findings).toMatchObject({ corruptFiles: [], badRecords: [] });
   again.close();
 });
 

@@ -22,6 +22,7 @@ const SO_RCVBUF = 8;
 const DEFAULT_QUEUE_BYTES = 8 * 1024 * 1024;
 /** Datagrams handled before the event loop gets its turn. */
 const BATCH = 512;
+const MOST_LOSSES = 4;
 
 export interface MonitorListener {
   /** A link appeared, changed or (`removed`) went away. */
@@ -63,6 +64,7 @@ export class Monitor {
 
   /** Handles what has come so far, at most `limit` datagrams; answers whether the queue is empty. */
   drain(limit = Number.MAX_SAFE_INTEGER): boolean {
+    let losses = 0;
     for (let count = 0; count < limit; count++) {
       if (this.#fd < 0) return true;
       let length: number;
@@ -72,6 +74,8 @@ export class Monitor {
         if (isErrno(error, 'ENOBUFS')) {
           this.overruns++;
           this.#listener.overrun();
+          // The kernel tells of a loss once; one that goes on is handled in later turns.
+          if (++losses >= MOST_LOSSES) return false;
           continue;
         }
         this.close();
