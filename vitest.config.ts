@@ -34,14 +34,14 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/**/*.test.ts', ...(isRoot ? [] : ['test/harness/needs-root.ts'])],
-          exclude: ['test/kernel/**', 'test/e2e/**', 'test/harness/**/*.kernel.test.ts'],
+          exclude: ['test/kernel/**', 'test/e2e/**', 'test/**/*.kernel.test.ts'],
           // koffi is a native addon: it wants a process, not a thread.
           pool: 'forks',
           sequence: { groupOrder: 0 },
           testTimeout: 20_000,
         },
       },
-      privileged('kernel', ['test/kernel/**/*.test.ts', 'test/harness/**/*.kernel.test.ts'], 1),
+      privileged('kernel', ['test/kernel/**/*.test.ts', 'test/**/*.kernel.test.ts'], 1),
       privileged('e2e', ['test/e2e/**/*.test.ts'], 2),
     ],
   },

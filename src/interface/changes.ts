@@ -11,25 +11,25 @@ import type {
   UpdateInterfaceRequest,
 } from '../gen/taplane/v1/interface_service.ts';
 import { adoptedSpec, adoptionProblem } from './adopt.ts';
+import { prepare } from './canonical.ts';
 import type { Desired } from './desired.ts';
 import type { Converged, Engine, Outcome } from './engine.ts';
 import { Entry, type Turns } from './entry.ts';
 import { explain } from './failure.ts';
 import type { Log } from './log.ts';
 import { interfaceId, numberedName } from './name.ts';
+import type { Policy } from './object-rules.ts';
 import { type Actual, nothing, plan } from './plan.ts';
 import { checkAddressesFree, checkBridge, checkEtag, checkIds, withHolder } from './preconditions.ts';
 import type { Reconciler } from './reconciler.ts';
 import { etagOf, type Record } from './record.ts';
 import type { Registry } from './registry.ts';
 import { newRecord, nextRecord, restoreSpec } from './revision.ts';
-import { idProblems, immutableProblems, labelProblems, type Policy, prepare, specProblems } from './spec.ts';
+import { Settlement } from './settlement.ts';
+import { idProblems, immutableProblems, labelProblems, specProblems } from './spec.ts';
 import { planStep } from './step.ts';
 import type { Replay, Store } from './store.ts';
 import { applyMask } from './update-mask.ts';
-
-const LET_GO_FIRST_MS = 250;
-const LET_GO_MOST_MS = 30_000;
 
 type Remember<A> = (answer: A) => Replay | undefined;
 
@@ -61,9 +61,11 @@ export class Changes {
   readonly #needs: ChangeNeeds;
   /** Names that creations under way have taken. */
   readonly #reserved = new Set<string>();
+  readonly #settlement: Settlement;
 
   constructor(needs: ChangeNeeds) {
     this.#needs = needs;
+    this.#settlement = new Settlement(needs, this.#reserved);
   }
 
   async create(request: CreateInterfaceRequest, remember: Remember<Interface>): Promise<Interface> {
@@ -96,6 +98,7 @@ export class Changes {
 
   async adopt(request: AdoptInterfaceRequest, remember: Remember<Interface>): Promise<Interface> {
     const { engine, registry, store } = this.#needs;
+    const settlement = this.#settlement;
     const violations = [...idProblems(request.interfaceId, false), ...labelProblems(request.labels, 'labels')];
     if (violations.length > 0) throw invalidFields(violations);
     const verb = `adopt interface ${request.interfaceId}`;
@@ -129,12 +132,12 @@ export class Changes {
         registry.expect(entry);
         engine.mark(entry, link);
         outcome = engine.converge(entry, desired);
-        await this.#finish(entry, entry.record, remember(this.#answer(entry, { actual: outcome.actual, steps })), () => {});
+        await settlement.finish(entry, entry.record, remember(this.#answer(entry, { actual: outcome.actual, steps })), () => {});
       } catch (error) {
-        await this.#undone(entry, () => engine.release(entry, link.alias));
+        await settlement.undone(entry, () => engine.release(entry, link.alias));
         throw error;
       }
-      return this.#admit(entry, { actual: outcome.actual, steps });
+      return settlement.admit(entry, { actual: outcome.actual, steps });
     });
   }
 
@@ -162,6 +165,7 @@ export class Changes {
   /** Changes the intent of an interface and makes it so. */
   edit(change: Edit, remember: Remember<Interface>): Promise<Interface> {
     const { registry, engine, policy, reconciler, store } = this.#needs;
+    const settlement = this.#settlement;
     return this.#turn(change.name, change.verb, async () => {
       const entry = registry.need(change.name);
       const before = entry.record;
@@ -183,7 +187,7 @@ export class Changes {
       const steps = plan(desired, actual, beforeDesired);
       if (change.validateOnly) return registry.view(entry, actual, steps, after);
       const unchanged = after.generation === before.generation && etagOf(after) === etagOf(before);
-      if (unchanged && steps.length === 0) return this.#answered(registry.view(entry, actual), remember);
+      if (unchanged && steps.length === 0) return this.#settlement.answered(registry.view(entry, actual), remember);
       const restore = restoreSpec(before.spec, spec, actual);
       const restoreDesired = engine.desired(before, restore);
       await store.commit({ put: { ...after, phase: 'updating', before: { record: before, restore } } });
@@ -193,7 +197,7 @@ export class Changes {
         checkAddressesFree(kernel, entry.name, desired, actual);
         outcome = engine.converge(entry, desired, beforeDesired, undefined, restoreDesired);
         const replay = remember(registry.view(entry, outcome.actual, outcome.steps, after));
-        await this.#finish(entry, after, replay, () => outcome.takeBack());
+        await settlement.finish(entry, after, replay, () => outcome.takeBack());
       } catch (error) {
         await store.commit({ put: before }).catch(() => {
           // The record says `updating`: the next start takes the update back, as it is taken back now.
@@ -215,7 +219,7 @@ export class Changes {
     const verb = `delete interface ${name}`;
     return this.#turn(name, verb, async () => {
       const entry = registry.get(name);
-      if (entry === undefined && request.allowMissing) return this.#answered({ plan: [] }, remember);
+      if (entry === undefined && request.allowMissing) return this.#settlement.answered({ plan: [] }, remember);
       registry.need(name);
       if (entry === undefined) throw new Error('unreachable');
       checkEtag(entry.record, request.etag, verb);
@@ -255,6 +259,7 @@ export class Changes {
 
   async #begin(entry: Entry, desired: Desired, remember: Remember<Interface>): Promise<Interface> {
     const { store, engine, registry } = this.#needs;
+    const settlement = this.#settlement;
     await store.commit({ put: { ...entry.record, phase: 'creating' } });
     let outcome: Outcome;
     try {
@@ -262,75 +267,18 @@ export class Changes {
       // Somebody may have taken an address while we wrote.
       checkAddressesFree(engine.kernel(entry.namespace), entry.name, desired, undefined);
       outcome = engine.converge(entry, desired);
-      await this.#finish(entry, entry.record, remember(this.#answer(entry, outcome)), () => engine.remove(entry));
+      await settlement.finish(entry, entry.record, remember(this.#answer(entry, outcome)), () => engine.remove(entry));
     } catch (error) {
-      await this.#undone(entry, () => engine.remove(entry));
+      await settlement.undone(entry, () => engine.remove(entry));
       throw error;
     }
-    return this.#admit(entry, outcome);
+    return settlement.admit(entry, outcome);
   }
 
   /** What a client is told of an interface that is about to be managed. */
   #answer(entry: Entry, outcome: Outcome): Interface {
     this.#needs.reconciler.ready(entry);
     return this.#needs.registry.view(entry, outcome.actual, outcome.steps);
-  }
-
-  /** Forgets an interface that did not come to be, but not before its device is let go: else nobody would know whose it is. */
-  async #undone(entry: Entry, letGo: () => void): Promise<void> {
-    const { registry, store, log } = this.#needs;
-    const attempt = async (): Promise<void> => {
-      letGo();
-      registry.drop(entry);
-      // When the disk refuses, the record says what was begun: the next start takes it back, as it was taken back now.
-      await store.commit({ remove: entry.name }).catch(() => {});
-    };
-    const again = (delayMs: number): void => {
-      this.#reserved.add(entry.name);
-      const timer = setTimeout(() => {
-        attempt().then(
-          () => this.#reserved.delete(entry.name),
-          () => again(Math.min(2 * delayMs, LET_GO_MOST_MS)),
-        );
-      }, delayMs);
-      timer.unref();
-    };
-    await attempt().catch((error: unknown) => {
-      log.error({ interface: entry.name, err: String(error) }, 'device not let go; tried again');
-      again(LET_GO_FIRST_MS);
-    });
-  }
-
-  /** Commits the outcome; when the disk refuses, takes the kernel back. */
-  async #finish(entry: Entry, record: Record, replay: Replay | undefined, takeBack: () => unknown): Promise<void> {
-    try {
-      await this.#needs.store.commit({ put: record, ...(replay === undefined ? {} : { replay }) });
-    } catch (error) {
-      try {
-        takeBack();
-      } catch (failure) {
-        this.#needs.log.error({ interface: entry.name, err: String(failure) }, 'change not taken back');
-      }
-      throw error;
-    }
-  }
-
-  /** From here on it is managed. Does not fail: it has been committed. */
-  #admit(entry: Entry, outcome: Outcome): Interface {
-    const { registry, reconciler } = this.#needs;
-    registry.add(entry);
-    reconciler.ready(entry);
-    reconciler.watchSysctls(entry);
-    registry.tell('added', entry, outcome.actual);
-    // Notifications that came between our last look and now found no entry.
-    reconciler.touch(entry);
-    return registry.view(entry, outcome.actual, outcome.steps);
-  }
-
-  async #answered<A>(answer: A, remember: Remember<A>): Promise<A> {
-    const replay = remember(answer);
-    if (replay !== undefined) await this.#needs.store.commit({ replay });
-    return answer;
   }
 
   /** Runs `operation` in the turn of the name that `pattern` gets. */

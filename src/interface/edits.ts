@@ -3,10 +3,10 @@
 import { type FieldViolation, invalidFields, TaplaneError } from '../errors.ts';
 import type { Address, Interface, InterfaceSpec, Route } from '../gen/taplane/v1/interface.ts';
 import type { AddAddressRequest, AddRouteRequest, RemoveAddressRequest, RemoveRouteRequest } from '../gen/taplane/v1/interface_service.ts';
+import { addressKey, prepareAddress, prepareRoute, routeKey } from './canonical.ts';
 import { parsePrefix } from './inet.ts';
 import { interfaceId } from './name.ts';
 import type { Record } from './record.ts';
-import { addressKey, prepareAddress, prepareRoute, routeKey } from './spec.ts';
 
 interface Edit {
   name: string;

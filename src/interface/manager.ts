@@ -32,12 +32,12 @@ import { Links } from './links.ts';
 import type { Log } from './log.ts';
 import { resourceName } from './name.ts';
 import { Namespaces } from './namespaces.ts';
+import type { Policy } from './object-rules.ts';
 import { Once } from './once.ts';
 import { Queries } from './queries.ts';
 import { Reconciler } from './reconciler.ts';
 import { recover } from './recovery.ts';
 import { Registry } from './registry.ts';
-import type { Policy } from './spec.ts';
 import { Store } from './store.ts';
 
 const SCAN_MS = 30_000;

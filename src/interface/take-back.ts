@@ -1,10 +1,10 @@
 // Takes back what ran of a change that failed: the steps in reverse order, then what the kernel dropped along with them, ours and
 // that of others. Does what it can: what cannot be taken back is logged and left to the next look.
 
+import type { Link } from '../sys/netlink/link.ts';
 import { NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
 import { RTPROT_KERNEL } from '../sys/netlink/route.ts';
 import { addressIdentity, type Desired, routeIdentity } from './desired.ts';
-import type { Engine } from './engine.ts';
 import type { Entry } from './entry.ts';
 import type { Kernel } from './kernel.ts';
 import type { Log } from './log.ts';
@@ -19,7 +19,8 @@ export interface Ran {
 }
 
 interface Scene {
-  engine: Engine;
+  /** Our link and what the kernel has of it, as the engine finds them. */
+  engine: { find(entry: Entry): Link | undefined; observe(entry: Entry): Actual };
   entry: Entry;
   kernel: Kernel;
   log: Log;

@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { adoptedSpec, adoptionProblem } from '../../src/interface/adopt.ts';
+import { prepare } from '../../src/interface/canonical.ts';
 import { desire } from '../../src/interface/desired.ts';
 import { type Actual, nothing, plan } from '../../src/interface/plan.ts';
-import { prepare, specProblems } from '../../src/interface/spec.ts';
+import { specProblems } from '../../src/interface/spec.ts';
 import { commandLine } from '../../src/interface/step.ts';
 import { applyToModel, desiredOf, freshLink, UID } from './model.ts';
 import { address, allowAll, anySpec, mac, route, tap } from './specs.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { prepare } from '../../src/interface/canonical.ts';
 import { addressIdentity, aliasOf, desire, FOREVER, routeIdentity, stableMac } from '../../src/interface/desired.ts';
-import { prepare } from '../../src/interface/spec.ts';
 import { address, route, tap, tun } from './specs.ts';
 
 const context = { name: 'tap0', uid: 'u', owner: undefined, group: undefined, ageSeconds: () => 0 };

@@ -3,10 +3,10 @@
 // addresses, IPv4 routes go with the last IPv4 address, neighbours with the MAC. Pure: every step answers a new model.
 
 import type { InterfaceSpec } from '../../src/gen/taplane/v1/interface.ts';
+import { prepare } from '../../src/interface/canonical.ts';
 import { addressIdentity, type Desired, type DesiredAddress, desire, routeIdentity } from '../../src/interface/desired.ts';
 import { networkOf } from '../../src/interface/inet.ts';
 import { type Actual, nothing } from '../../src/interface/plan.ts';
-import { prepare } from '../../src/interface/spec.ts';
 import { commandLine, type Step } from '../../src/interface/step.ts';
 import type { LinkAddress } from '../../src/sys/netlink/address.ts';
 import type { Link } from '../../src/sys/netlink/link.ts';

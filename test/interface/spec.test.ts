@@ -8,7 +8,8 @@ import {
   InterfaceSpec_Mode,
   Route_Scope,
 } from '../../src/gen/taplane/v1/interface.ts';
-import { immutableProblems, labelProblems, prepare, specProblems } from '../../src/interface/spec.ts';
+import { prepare } from '../../src/interface/canonical.ts';
+import { immutableProblems, labelProblems, specProblems } from '../../src/interface/spec.ts';
 import { address, allowAll, anySpec, mac, route, strict, tap, tun } from './specs.ts';
 
 const fieldsOf = (spec: InterfaceSpec, policy = strict): string[] =>

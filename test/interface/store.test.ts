@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { prepare } from '../../src/interface/canonical.ts';
 import type { Record } from '../../src/interface/record.ts';
-import { prepare } from '../../src/interface/spec.ts';
 import { Store } from '../../src/interface/store.ts';
 import { address, tap } from './specs.ts';
 

@@ -77,7 +77,10 @@ export interface InterfaceSpec {
    * is empty too the device is given to root, since the kernel lets anybody attach to one that has neither.
    */
   owner: string;
-  /** Group that may attach without privileges: a name or a decimal id. Empty: no group. */
+  /**
+   * Group that may attach without privileges: a name or a decimal id. Empty: no group. With owner and group both given, a program
+   * must match both.
+   */
   group: string;
   /** Administratively up. Default down. Routes and neighbours wait until the interface is up. */
   up: boolean;

@@ -51,7 +51,7 @@ describe('without a start', () => {
   });
 });
 
-describe.skipIf(process.getuid?.() !== 0)('with a start', () => {
+describe('with a start', () => {
   test('a state directory in use: code 1, one line, with holder and cure', async () => {
     const held = openStateDir(join(home, 'state'));
     const result = await agent();

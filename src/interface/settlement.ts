@@ -1,0 +1,90 @@
+// How a change ends once the kernel has been changed: the outcome goes to disk and the interface is managed, or the kernel is taken
+// back and the interface is forgotten.
+
+import type { Interface } from '../gen/taplane/v1/interface.ts';
+import type { Outcome } from './engine.ts';
+import type { Entry } from './entry.ts';
+import type { Log } from './log.ts';
+import type { Reconciler } from './reconciler.ts';
+import type { Record } from './record.ts';
+import type { Registry } from './registry.ts';
+import type { Replay, Store } from './store.ts';
+
+const LET_GO_FIRST_MS = 250;
+const LET_GO_MOST_MS = 30_000;
+
+interface SettlementNeeds {
+  registry: Registry;
+  reconciler: Reconciler;
+  store: Store;
+  log: Log;
+}
+
+export class Settlement {
+  readonly #needs: SettlementNeeds;
+  /** Names that must not be given out. */
+  readonly #reserved: Set<string>;
+
+  constructor(needs: SettlementNeeds, reserved: Set<string>) {
+    this.#needs = needs;
+    this.#reserved = reserved;
+  }
+
+  /** Commits the outcome; when the disk refuses, takes the kernel back. */
+  async finish(entry: Entry, record: Record, replay: Replay | undefined, takeBack: () => unknown): Promise<void> {
+    try {
+      await this.#needs.store.commit({ put: record, ...(replay === undefined ? {} : { replay }) });
+    } catch (error) {
+      try {
+        takeBack();
+      } catch (failure) {
+        this.#needs.log.error({ interface: entry.name, err: String(failure) }, 'change not taken back');
+      }
+      throw error;
+    }
+  }
+
+  /** Forgets an interface that did not come to be, but not before its device is let go: else nobody would know whose it is. */
+  async undone(entry: Entry, letGo: () => void): Promise<void> {
+    const { registry, store, log } = this.#needs;
+    const attempt = async (): Promise<void> => {
+      letGo();
+      registry.drop(entry);
+      // When the disk refuses, the record says what was begun: the next start takes it back, as it was taken back now.
+      await store.commit({ remove: entry.name }).catch(() => {});
+    };
+    const again = (delayMs: number): void => {
+      this.#reserved.add(entry.name);
+      const timer = setTimeout(() => {
+        attempt().then(
+          () => this.#reserved.delete(entry.name),
+          () => again(Math.min(2 * delayMs, LET_GO_MOST_MS)),
+        );
+      }, delayMs);
+      timer.unref();
+    };
+    await attempt().catch((error: unknown) => {
+      log.error({ interface: entry.name, err: String(error) }, 'device not let go; tried again');
+      again(LET_GO_FIRST_MS);
+    });
+  }
+
+  /** From here on it is managed. Does not fail: it has been committed. */
+  admit(entry: Entry, outcome: Outcome): Interface {
+    const { registry, reconciler } = this.#needs;
+    registry.add(entry);
+    reconciler.ready(entry);
+    reconciler.watchSysctls(entry);
+    registry.tell('added', entry, outcome.actual);
+    // Notifications that came between our last look and now found no entry.
+    reconciler.touch(entry);
+    return registry.view(entry, outcome.actual, outcome.steps);
+  }
+
+  /** An answer that changes nothing, remembered for its request id. */
+  async answered<A>(answer: A, remember: (answer: A) => Replay | undefined): Promise<A> {
+    const replay = remember(answer);
+    if (replay !== undefined) await this.#needs.store.commit({ replay });
+    return answer;
+  }
+}
