@@ -4,6 +4,7 @@ import { Address_Scope, InterfaceSpec, InterfaceSpec_Mode } from '../gen/taplane
 import { AF_INET6 } from '../sys/netlink/address.ts';
 import { NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
 import { RTPROT_KERNEL } from '../sys/netlink/route.ts';
+import { MARK } from './desired.ts';
 import { formatIp, formatMac } from './inet.ts';
 import type { Actual } from './plan.ts';
 import { statusAddress, statusRoute } from './status.ts';
@@ -13,9 +14,11 @@ const RTPROT_RA = 9;
 const IFAPROT_KERNEL_LL = 3;
 const SCOPE_LINK = 253;
 
-/** Why a device cannot be taken over; undefined when it can. */
-export function adoptionProblem({ link }: Actual): string | undefined {
+/** Why a device cannot be taken over; undefined when it can. `marked` also lets through one with the mark of another agent. */
+export function adoptionProblem({ link }: Actual, marked = false): string | undefined {
   if (link?.tun === undefined) return `is no TUN or TAP${link?.kind ? ` but ${link.kind}` : ''}`;
+  if (!marked && link.alias.startsWith(MARK))
+    return `carries the mark of another agent or of lost state (${link.alias}); make sure that no other agent manages it, then set take_over`;
   if (!link.tun.persistent)
     return 'is not persistent: it ends with the program that holds it; make it persistent first (ip tuntap add, or TUNSETPERSIST)';
   return undefined;

@@ -12,10 +12,11 @@ import type {
 } from '../gen/taplane/v1/interface_service.ts';
 import { adoptedSpec, adoptionProblem } from './adopt.ts';
 import { prepare } from './canonical.ts';
-import type { Desired } from './desired.ts';
+import { type Desired, stableMac } from './desired.ts';
 import type { Converged, Engine, Outcome } from './engine.ts';
 import { Entry, type Turns } from './entry.ts';
 import { explain } from './failure.ts';
+import { formatMac } from './inet.ts';
 import type { Log } from './log.ts';
 import { interfaceId, numberedName } from './name.ts';
 import type { Policy } from './object-rules.ts';
@@ -90,7 +91,7 @@ export class Changes {
         engine.find(entry);
         checkAddressesFree(kernel, entry.name, desired, undefined);
         checkBridge(kernel, desired);
-        if (request.validateOnly) return registry.view(entry, nothing, plan(desired, nothing));
+        if (request.validateOnly) return withoutUid(registry.view(entry, nothing, plan(desired, nothing)));
         return this.#begin(entry, desired, remember);
       });
     });
@@ -113,7 +114,7 @@ export class Changes {
       const link = kernel.link(request.interfaceId);
       if (link === undefined) throw new TaplaneError('NOT_FOUND', 'DEVICE_NOT_FOUND', `${verb}: there is no such device`);
       const actual = kernel.observe(link, []);
-      const problem = adoptionProblem(actual);
+      const problem = adoptionProblem(actual, request.takeOver);
       if (problem !== undefined) {
         throw new TaplaneError('FAILED_PRECONDITION', 'NOT_ADOPTABLE', `${verb}: it ${problem}`, {
           preconditions: [{ type: 'DEVICE', subject: request.interfaceId, description: problem }],
@@ -125,7 +126,7 @@ export class Changes {
       );
       const desired = engine.desired(entry.record);
       const steps = plan(desired, actual);
-      if (request.validateOnly) return registry.view(entry, actual, steps);
+      if (request.validateOnly) return withoutUid(registry.view(entry, actual, steps));
       await store.commit({ put: { ...entry.record, phase: 'adopting', aliasBefore: link.alias } });
       let outcome: Outcome;
       try {
@@ -208,7 +209,7 @@ export class Changes {
       entry.record = after;
       reconciler.ready(entry);
       reconciler.watchSysctls(entry);
-      registry.tell('modified', entry, outcome.actual);
+      registry.tell('modified', entry, outcome.actual, outcome.steps);
       return registry.view(entry, outcome.actual, outcome.steps);
     });
   }
@@ -345,4 +346,11 @@ export class Changes {
       return nothing;
     }
   }
+}
+
+/** The answer to `validate_only` before there is a uid: what follows from one cannot be known (AIP-163). */
+function withoutUid(shown: Interface): Interface {
+  const mac = formatMac(stableMac(shown.uid));
+  const unknown = (command: string): string => command.replaceAll(shown.uid, '<uid>').replaceAll(mac, '<mac>');
+  return { ...shown, uid: '', etag: '', plan: shown.plan.map((step) => ({ ...step, command: unknown(step.command) })) };
 }

@@ -121,7 +121,7 @@ class Manager implements InterfaceManager {
       log,
       now,
       alive: (entry) => registry.holds(entry),
-      publish: (entry, actual) => registry.tell('modified', entry, actual),
+      publish: (entry, actual, steps) => registry.tell('modified', entry, actual, steps),
     });
     this.#queries = new Queries({ registry, engine, broadcast: this.#broadcast, links: this.#links });
     this.#changes = new Changes({
@@ -250,7 +250,7 @@ class Manager implements InterfaceManager {
     set('KernelWatch', this.#watching, this.#watching ? 'Listening' : 'NotListening', '');
     if (unknown.length === 0) this.#conditions.clear('UnknownDevices');
     else {
-      const cure = 'adopt them or delete them by hand';
+      const cure = 'make sure that no other agent manages them, then adopt them (take_over) or delete them by hand';
       set(
         'UnknownDevices',
         true,

@@ -7,7 +7,7 @@
 // Another manager that fights us gets `BURST` repairs at once and one a second in the long run, told as condition Contended.
 
 import { InterfaceSpec_Carrier, InterfaceSpec_Drift } from '../gen/taplane/v1/interface.ts';
-import type { Engine } from './engine.ts';
+import type { Engine, Outcome } from './engine.ts';
 import type { Entry, Turns } from './entry.ts';
 import { explain } from './failure.ts';
 import type { Snapshot } from './kernel.ts';
@@ -27,8 +27,8 @@ export interface ReconcilerNeeds {
   now: () => number;
   /** The entry is still managed. */
   alive(entry: Entry): boolean;
-  /** Tells watchers of the state of an entry, if it is new. */
-  publish(entry: Entry, actual: Actual): void;
+  /** Tells watchers of the state of an entry, if it is new, and of the steps that made it so. */
+  publish(entry: Entry, actual: Actual, steps?: readonly Step[]): void;
 }
 
 export class Reconciler {
@@ -85,6 +85,7 @@ export class Reconciler {
     if (this.#stopped || !alive(entry)) return;
     entry.dirty = false;
     let actual: Actual = nothing;
+    let ran: readonly Step[] = [];
     try {
       actual = engine.observe(entry, snapshot);
       if (entry.spec.drift === InterfaceSpec_Drift.IGNORE) this.ready(entry);
@@ -93,17 +94,17 @@ export class Reconciler {
         const steps = plan(desired, actual);
         if (steps.length === 0) this.ready(entry);
         else if (entry.spec.drift === InterfaceSpec_Drift.REPORT) this.#report(entry, steps);
-        else actual = this.#repair(entry, steps, actual);
+        else ({ actual, steps: ran } = this.#repair(entry, steps, actual));
       }
       this.watchSysctls(entry);
     } catch (error) {
       this.failed(entry, error);
     }
-    publish(entry, actual);
+    publish(entry, actual, ran);
     if (entry.conditions.isTrue('Contended')) this.#calm(entry);
   }
 
-  #repair(entry: Entry, steps: Step[], seen: Actual): Actual {
+  #repair(entry: Entry, steps: Step[], seen: Actual): Outcome {
     const { engine, log, now } = this.#needs;
     if (!entry.budget.take(now())) {
       if (!entry.conditions.isTrue('Contended'))
@@ -118,7 +119,7 @@ export class Reconciler {
       entry.conditions.set('Ready', false, 'Drifted', `waiting to repair: ${steps.map(commandLine).join('; ')}`, now());
       entry.dirty = true;
       this.#schedule(entry, CONTENDED_PAUSE_MS);
-      return seen;
+      return { actual: seen, steps: [] };
     }
     const outcome = engine.repair(entry, engine.desired(entry.record));
     if (outcome.steps.length > 0) {
@@ -128,7 +129,7 @@ export class Reconciler {
     }
     if (outcome.failure === undefined) this.ready(entry);
     else this.failed(entry, outcome.failure);
-    return outcome.actual;
+    return outcome;
   }
 
   #report(entry: Entry, steps: Step[]): void {

@@ -95,8 +95,8 @@ export class Registry {
   }
 
   /** Tells watchers that an interface came, changed or went; `modified` only when it looks different from the last time. */
-  tell(kind: 'added' | 'modified' | 'deleted', entry: Entry, actual: Actual): void {
-    const shown = this.view(entry, actual);
+  tell(kind: 'added' | 'modified' | 'deleted', entry: Entry, actual: Actual, steps: readonly Step[] = []): void {
+    const shown = this.view(entry, actual, steps);
     const looks = `${shown.etag} ${shown.status === undefined ? '' : salient(shown.status)}`;
     if (kind === 'modified' && looks === entry.lastSalient) return;
     entry.lastSalient = looks;

@@ -75,7 +75,7 @@ export class Settlement {
     registry.add(entry);
     reconciler.ready(entry);
     reconciler.watchSysctls(entry);
-    registry.tell('added', entry, outcome.actual);
+    registry.tell('added', entry, outcome.actual, outcome.steps);
     // Notifications that came between our last look and now found no entry.
     reconciler.touch(entry);
     return registry.view(entry, outcome.actual, outcome.steps);

@@ -229,7 +229,11 @@ it('an agent lets go of a device that another agent adopts', async () => {
     code: 'ALREADY_EXISTS',
     reason: 'NAME_TAKEN',
   });
-  const adopted = await two.client().interfaces.adopt(AdoptInterfaceRequest.fromPartial({ interfaceId: 's0' }));
+  await expect(two.client().interfaces.adopt(AdoptInterfaceRequest.fromPartial({ interfaceId: 's0' }))).rejects.toMatchObject({
+    code: 'FAILED_PRECONDITION',
+    reason: 'NOT_ADOPTABLE',
+  });
+  const adopted = await two.client().interfaces.adopt(AdoptInterfaceRequest.fromPartial({ interfaceId: 's0', takeOver: true }));
   await expect
     .poll(async () => (await one.client().interfaces.get({ name: 'interfaces/s0' })).status?.conditions[0]?.reason, { timeout: 5000 })
     .toBe('NAME_TAKEN');

@@ -45,8 +45,9 @@ export interface Interface {
     | InterfaceStatus
     | undefined;
   /**
-   * Filled only in answers to mutating calls: the steps that ran, or, with `validate_only`, those that would run.
-   * Empty where nothing had to be done. Output only.
+   * In answers to mutating calls: the steps that ran, or, with `validate_only`, those that would run. In events of a watch: the
+   * steps of the change or repair that the event tells of. Empty where nothing had to be done. What follows from a uid that is
+   * not known yet is written `<uid>` and `<mac>`. Output only.
    */
   plan: PlanStep[];
 }

@@ -347,6 +347,8 @@ export interface AdoptInterfaceRequest {
   requestId: string;
   /** Run every check and answer with the plan, but change nothing. */
   validateOnly: boolean;
+  /** Also a device with the mark of another agent, or of lost state. First make sure that no other agent manages it. */
+  takeOver: boolean;
 }
 
 export interface AdoptInterfaceRequest_LabelsEntry {
@@ -2296,7 +2298,7 @@ export const RemoveRouteRequest: MessageFns<RemoveRouteRequest> = {
 };
 
 function createBaseAdoptInterfaceRequest(): AdoptInterfaceRequest {
-  return { interfaceId: "", networkNamespace: "", labels: {}, requestId: "", validateOnly: false };
+  return { interfaceId: "", networkNamespace: "", labels: {}, requestId: "", validateOnly: false, takeOver: false };
 }
 
 export const AdoptInterfaceRequest: MessageFns<AdoptInterfaceRequest> = {
@@ -2315,6 +2317,9 @@ export const AdoptInterfaceRequest: MessageFns<AdoptInterfaceRequest> = {
     }
     if (message.validateOnly !== false) {
       writer.uint32(40).bool(message.validateOnly);
+    }
+    if (message.takeOver !== false) {
+      writer.uint32(48).bool(message.takeOver);
     }
     return writer;
   },
@@ -2375,6 +2380,14 @@ export const AdoptInterfaceRequest: MessageFns<AdoptInterfaceRequest> = {
             message.validateOnly = reader.bool();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.takeOver = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2423,6 +2436,11 @@ export const AdoptInterfaceRequest: MessageFns<AdoptInterfaceRequest> = {
         : isSet(object.validate_only)
         ? globalThis.Boolean(object.validate_only)
         : false,
+      takeOver: isSet(object.takeOver)
+        ? globalThis.Boolean(object.takeOver)
+        : isSet(object.take_over)
+        ? globalThis.Boolean(object.take_over)
+        : false,
     };
   },
 
@@ -2449,6 +2467,9 @@ export const AdoptInterfaceRequest: MessageFns<AdoptInterfaceRequest> = {
     if (message.validateOnly !== false) {
       obj.validateOnly = message.validateOnly;
     }
+    if (message.takeOver !== false) {
+      obj.takeOver = message.takeOver;
+    }
     return obj;
   },
 
@@ -2470,6 +2491,7 @@ export const AdoptInterfaceRequest: MessageFns<AdoptInterfaceRequest> = {
     );
     message.requestId = object.requestId ?? "";
     message.validateOnly = object.validateOnly ?? false;
+    message.takeOver = object.takeOver ?? false;
     return message;
   },
 };
@@ -2696,7 +2718,7 @@ export const InterfaceServiceService = {
    * Takes over a TUN or TAP device that somebody else made, as it is.
    *
    * Errors: NOT_FOUND without such a device; ALREADY_EXISTS when it is managed by us; FAILED_PRECONDITION when it is no TUN or
-   * TAP, or not persistent.
+   * TAP, not persistent, or marked by another agent and `take_over` is not set.
    */
   adoptInterface: {
     path: "/taplane.v1.InterfaceService/AdoptInterface" as const,
@@ -2748,7 +2770,7 @@ export interface InterfaceServiceServer extends UntypedServiceImplementation {
    * Takes over a TUN or TAP device that somebody else made, as it is.
    *
    * Errors: NOT_FOUND without such a device; ALREADY_EXISTS when it is managed by us; FAILED_PRECONDITION when it is no TUN or
-   * TAP, or not persistent.
+   * TAP, not persistent, or marked by another agent and `take_over` is not set.
    */
   adoptInterface: handleUnaryCall<AdoptInterfaceRequest, Interface>;
 }
@@ -2925,7 +2947,7 @@ export interface InterfaceServiceClient extends Client {
    * Takes over a TUN or TAP device that somebody else made, as it is.
    *
    * Errors: NOT_FOUND without such a device; ALREADY_EXISTS when it is managed by us; FAILED_PRECONDITION when it is no TUN or
-   * TAP, or not persistent.
+   * TAP, not persistent, or marked by another agent and `take_over` is not set.
    */
   adoptInterface(
     request: AdoptInterfaceRequest,
