@@ -3,12 +3,15 @@
 
 import { interfacesBench } from './interfaces.ts';
 import { netlinkBench } from './netlink.ts';
+import { soakBench } from './soak.ts';
 import { startBench } from './start.ts';
 
 const benches: Record<string, () => Promise<string[]>> = { netlink: netlinkBench, start: startBench, interfaces: interfacesBench };
+/** Only when asked for by name. */
+const long: Record<string, () => Promise<string[]>> = { soak: soakBench };
 const wanted = process.argv.slice(2);
 
-for (const [name, run] of Object.entries(benches)) {
-  if (wanted.length > 0 && !wanted.includes(name)) continue;
+for (const [name, run] of Object.entries({ ...benches, ...long })) {
+  if (wanted.length > 0 ? !wanted.includes(name) : name in long) continue;
   for (const line of await run()) console.log(`${name.padEnd(11)} ${line}`);
 }

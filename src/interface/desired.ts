@@ -36,6 +36,8 @@ export interface Desired {
   /** Name of the bridge; '' for none. */
   controller: string;
   addresses: DesiredAddress[];
+  /** Identities of all addresses that were asked for with a lifetime: when they end is the kernel's to say, to the tick. */
+  lapsing: Set<string>;
   routes: DesiredRoute[];
   neighbours: DesiredNeighbour[];
   sysctls: [key: string, value: string][];
@@ -86,6 +88,9 @@ export function desire(spec: InterfaceSpec, context: DesireContext): Desired {
     mac: spec.macAddress !== '' ? parseMac(spec.macAddress) : spec.mode === InterfaceSpec_Mode.TAP ? stableMac(context.uid) : undefined,
     controller: spec.controller,
     addresses: spec.addresses.flatMap((item) => desiredAddress(item, context.ageSeconds(item.cidr))),
+    lapsing: new Set(
+      spec.addresses.filter(({ validLifetime }) => validLifetime > 0).flatMap((item) => desiredAddress(item, 0).map(addressIdentity)),
+    ),
     routes: spec.routes.flatMap(desiredRoute),
     neighbours: spec.neighbours.flatMap((item) => {
       const ip = parseIp(item.address);

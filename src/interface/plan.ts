@@ -136,7 +136,8 @@ function removals(desired: Desired, actual: Actual, before: Desired | undefined,
   for (const address of actual.addresses) {
     const key = addressIdentity(address);
     const ours = address.protocol === TAPLANE_PROTOCOL || addressesBefore.has(key);
-    if (ours && !addresses.has(key)) steps.push({ kind: 'delete-address', name, address });
+    const lapses = address.validLifetime !== FOREVER && desired.lapsing.has(key);
+    if (ours && !lapses && !addresses.has(key)) steps.push({ kind: 'delete-address', name, address });
   }
   return steps;
 }

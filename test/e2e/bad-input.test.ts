@@ -11,7 +11,8 @@ import { countSyscalls } from '../harness/strace.ts';
 import { links, snapshot } from '../harness/truth.ts';
 import { creation, type PartialSpec, TAP, TUN } from './specs.ts';
 
-const MUTATIONS = 100_000;
+/** More for a soak. */
+const MUTATIONS = Number(process.env['TAPLANE_MUTATIONS'] ?? 100_000);
 const IN_FLIGHT = 64;
 
 const names = [
@@ -139,62 +140,66 @@ it('answers every bad name and spec with the field, and calls no kernel', async 
   expect(snapshot(ns)).toBe(before);
 });
 
-it(`survives ${MUTATIONS} mutated requests and huge ones, with a typed error for each`, async () => {
-  const dice = random('mutations');
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
-  const raw = new Client(`unix:${agent.socket}`, credentials.createInsecure(), { 'grpc.max_send_message_length': -1 });
-  const bytes = (value: Buffer): Buffer => value;
-  const send = (path: string, body: Buffer): Promise<number> =>
-    new Promise((resolve) => {
-      raw.makeUnaryRequest(path, bytes, bytes, body, new Metadata(), { deadline: Date.now() + 30_000 }, (error: ServiceError | null) =>
-        resolve(error?.code ?? 0),
-      );
-    });
-  // Interfaces in a namespace that does not exist, so that a mutant that happens to be right makes no device.
-  const seeds: [string, Buffer][] = valid().map(([path, message]) => [path, Buffer.from(message)]);
-  const codes = new Map<number, number>();
-  // Measured from when the heap has its size.
-  let rssBefore = 0;
-  let sent = 0;
-  const worker = async (): Promise<void> => {
-    while (sent++ < MUTATIONS) {
-      if (sent === MUTATIONS / 5) rssBefore = agent.rss();
-      const [path, seed] = dice.pick(seeds);
-      const code = await send(path, mutate(seed, dice));
-      codes.set(code, (codes.get(code) ?? 0) + 1);
-    }
-  };
-  await Promise.all(Array.from({ length: IN_FLIGHT }, worker));
-  console.log(
-    `codes: ${[...codes]
-      .sort(([a], [b]) => a - b)
-      .map(([code, count]) => `${code}:${count}`)
-      .join(' ')}; memory ${(rssBefore / 2 ** 20).toFixed(0)} -> ${(agent.rss() / 2 ** 20).toFixed(0)} MiB`,
-  );
-  // OK, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, RESOURCE_EXHAUSTED, FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE; never UNKNOWN, INTERNAL or a deadline.
-  expect([...codes.keys()].filter((code) => ![0, 3, 5, 6, 8, 9, 10, 11].includes(code))).toEqual([]);
-  expect(codes.get(3)).toBeGreaterThan(MUTATIONS / 10);
+it(
+  `survives ${MUTATIONS} mutated requests and huge ones, with a typed error for each`,
+  async () => {
+    const dice = random('mutations');
+    await using ns = createNamespace();
+    await using agent = await startAgent({ namespace: ns });
+    const raw = new Client(`unix:${agent.socket}`, credentials.createInsecure(), { 'grpc.max_send_message_length': -1 });
+    const bytes = (value: Buffer): Buffer => value;
+    const send = (path: string, body: Buffer): Promise<number> =>
+      new Promise((resolve) => {
+        raw.makeUnaryRequest(path, bytes, bytes, body, new Metadata(), { deadline: Date.now() + 30_000 }, (error: ServiceError | null) =>
+          resolve(error?.code ?? 0),
+        );
+      });
+    // Interfaces in a namespace that does not exist, so that a mutant that happens to be right makes no device.
+    const seeds: [string, Buffer][] = valid().map(([path, message]) => [path, Buffer.from(message)]);
+    const codes = new Map<number, number>();
+    // Measured from when the heap has its size.
+    let rssBefore = 0;
+    let sent = 0;
+    const worker = async (): Promise<void> => {
+      while (sent++ < MUTATIONS) {
+        if (sent === MUTATIONS / 5) rssBefore = agent.rss();
+        const [path, seed] = dice.pick(seeds);
+        const code = await send(path, mutate(seed, dice));
+        codes.set(code, (codes.get(code) ?? 0) + 1);
+      }
+    };
+    await Promise.all(Array.from({ length: IN_FLIGHT }, worker));
+    console.log(
+      `codes: ${[...codes]
+        .sort(([a], [b]) => a - b)
+        .map(([code, count]) => `${code}:${count}`)
+        .join(' ')}; memory ${(rssBefore / 2 ** 20).toFixed(0)} -> ${(agent.rss() / 2 ** 20).toFixed(0)} MiB`,
+    );
+    // OK, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, RESOURCE_EXHAUSTED, FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE; never UNKNOWN, INTERNAL or a deadline.
+    expect([...codes.keys()].filter((code) => ![0, 3, 5, 6, 8, 9, 10, 11].includes(code))).toEqual([]);
+    expect(codes.get(3)).toBeGreaterThan(MUTATIONS / 10);
 
-  const create = '/taplane.v1.InterfaceService/CreateInterface';
-  // A length prefix of 2 GiB inside, 5 MiB in all, a million empty submessages, 10,000 levels of nesting.
-  expect(await send(create, Buffer.from([0x12, 0xff, 0xff, 0xff, 0xff, 0x07]))).toBe(3);
-  expect(await send(create, Buffer.alloc(5 * 2 ** 20))).toBe(8);
-  expect([3, 8]).toContain(await send(create, Buffer.concat([Buffer.from([0x12, 0x80, 0x80, 0x7a]), Buffer.alloc(2_000_000 - 128)])));
-  expect(await send(create, nested(10_000))).toBe(3);
-  raw.close();
-  expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
-  // A few mutants lose just the namespace and are right: those devices are there, and no others.
-  const { interfaces } = await agent.client().interfaces.list(service.ListInterfacesRequest.fromPartial({}));
-  expect(interfaces.length).toBeLessThan(MUTATIONS / 1000);
-  expect(
-    links(ns)
-      .map(({ ifname }) => `interfaces/${ifname}`)
-      .filter((name) => name !== 'interfaces/lo')
-      .sort(),
-  ).toEqual(interfaces.map(({ name }) => name));
-  expect(agent.rss() - rssBefore).toBeLessThan(64 * 2 ** 20);
-}, 300_000);
+    const create = '/taplane.v1.InterfaceService/CreateInterface';
+    // A length prefix of 2 GiB inside, 5 MiB in all, a million empty submessages, 10,000 levels of nesting.
+    expect(await send(create, Buffer.from([0x12, 0xff, 0xff, 0xff, 0xff, 0x07]))).toBe(3);
+    expect(await send(create, Buffer.alloc(5 * 2 ** 20))).toBe(8);
+    expect([3, 8]).toContain(await send(create, Buffer.concat([Buffer.from([0x12, 0x80, 0x80, 0x7a]), Buffer.alloc(2_000_000 - 128)])));
+    expect(await send(create, nested(10_000))).toBe(3);
+    raw.close();
+    expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
+    // A few mutants lose just the namespace and are right: those devices are there, and no others.
+    const { interfaces } = await agent.client().interfaces.list(service.ListInterfacesRequest.fromPartial({}));
+    expect(interfaces.length).toBeLessThan(MUTATIONS / 1000);
+    expect(
+      links(ns)
+        .map(({ ifname }) => `interfaces/${ifname}`)
+        .filter((name) => name !== 'interfaces/lo')
+        .sort(),
+    ).toEqual(interfaces.map(({ name }) => name));
+    expect(agent.rss() - rssBefore).toBeLessThan(64 * 2 ** 20);
+  },
+  300_000 + MUTATIONS * 2,
+);
 
 function valid(): [string, Uint8Array][] {
   const spec: PartialSpec = {
