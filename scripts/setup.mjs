@@ -24,6 +24,7 @@ const FOR_TEST = [
   'python3-grpcio',
   'strace',
   'tcpdump',
+  'tshark',
 ];
 
 const forTest = process.argv.includes('--test');
