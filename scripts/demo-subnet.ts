@@ -30,6 +30,34 @@ export function freeSubnet(used: Network[]): string | undefined {
   return undefined;
 }
 
+/** What `attempt` made in the first free subnet that it takes. Addresses of devices that are down are seen by the agent alone. */
+export async function inFreeSubnet<Made>(
+  used: Network[],
+  attempt: (subnet: string) => Promise<Made>,
+): Promise<[subnet: string, made: Made]> {
+  const taken = [...used];
+  for (;;) {
+    const subnet = freeSubnet(taken);
+    if (!subnet) throw new Error('All of 10.0.0.0/8 is in use here: no address is left for the demo.');
+    try {
+      return [subnet, await attempt(subnet)];
+    } catch (error) {
+      if ((error as { reason?: string }).reason !== 'ADDRESS_IN_USE') throw error;
+      taken.push(subnetOf(subnet));
+    }
+  }
+}
+
+/** The /24 of three octets. */
+export function subnetOf(octets: string): Network {
+  return { base: number(`${octets}.0`), mask: 0xffffff00 };
+}
+
+/** `lab0`, or the first after it that is no device. */
+export function freeName(stem: string, devices: ReadonlySet<string>): string {
+  for (let index = 0; ; index++) if (!devices.has(`${stem}${index}`)) return `${stem}${index}`;
+}
+
 /** /proc/net/route: device, destination, gateway, ..., mask (8th column), numbers in hex as they lie in memory. */
 export function readRoutes(table: string): Network[] {
   return table

@@ -1,7 +1,8 @@
 // `npm start`: an agent of its own in a directory of its own, a TUN with an address, and what to try next. Ctrl-C takes all of
 // it away again: every interface that came into being here, the agent, its NATS server, the directory. `--once` does so at once.
+// What a demo that was killed could not take away of its files, the next one does.
 
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -13,7 +14,8 @@ import { CreateInterfaceRequest, DeleteInterfaceRequest, ListInterfacesRequest }
 import { NatsStatus_State, type Node } from '../src/gen/taplane/v1/node_service.ts';
 import { connect, type TaplaneClient } from '../src/rpc/client.ts';
 import { type DemoAgent, type DemoAgentOptions, startDemoAgent } from './demo-agent.ts';
-import { freeSubnet, usedNetworks } from './demo-subnet.ts';
+import { makeHome, removeStaleHomes } from './demo-home.ts';
+import { freeName, inFreeSubnet, subnetOf, usedNetworks } from './demo-subnet.ts';
 
 const ROOT = dirname(import.meta.dirname);
 const { values: flags } = parseArgs({ options: { once: { type: 'boolean', default: false } } });
@@ -27,10 +29,15 @@ const interrupted = new Promise<void>((resolve) => {
 for (const name of Object.keys(process.env)) if (name.startsWith('TAPLANE_') && name !== 'TAPLANE_DEBUG') delete process.env[name];
 
 /** All of them short, since a unix socket has room for 107 bytes. */
-const home = mkdtempSync(join(process.env['XDG_RUNTIME_DIR'] || (process.getuid?.() === 0 ? '/run' : tmpdir()), 'taplane-demo-'));
+const base = process.env['XDG_RUNTIME_DIR'] || (process.getuid?.() === 0 ? '/run' : tmpdir());
+for (const path of removeStaleHomes(base))
+  process.stdout.write(`Removed ${path} of a demo that was killed; devices that it left show in: ip -d link show type tun\n`);
+const demoHome = makeHome(base);
+const home = demoHome.path;
 const server = `unix:${home}/agent.sock`;
 const logFile = join(home, 'agent.log');
-const before = new Set(deviceNames(readFileSync('/proc/net/dev', 'utf8')));
+const devices = () => new Set(deviceNames(readFileSync('/proc/net/dev', 'utf8')));
+const before = devices();
 const settings: DemoAgentOptions = {
   stateDir: join(home, 'state'),
   runtimeDir: home,
@@ -58,8 +65,13 @@ try {
 const left = await takeAway();
 if (failure) process.stderr.write(`\n${failure}\n`);
 for (const line of left) process.stderr.write(`${line}\n`);
-if (failure && existsSync(logFile)) process.stderr.write(`The agent's log is kept: ${logFile}\n`);
-else rmSync(home, { recursive: true, force: true });
+if (failure && existsSync(logFile)) {
+  process.stderr.write(`The agent's log is kept: ${logFile}\n`);
+  demoHome.keep();
+} else {
+  demoHome.remove();
+  if (!failure && left.length === 0 && starting) process.stdout.write('All of the demo is removed: interfaces, agent, directory.\n');
+}
 process.exit(failure || left.length > 0 ? 1 : 0);
 
 /** What keeps this machine from running the demo, with cures; undefined when nothing does. */
@@ -76,11 +88,25 @@ async function start(): Promise<void> {
   starting = startDemoAgent(settings);
   agent = await starting;
   client = connect(server, { timeoutMs: 10_000 });
-  const subnet = freeSubnet(usedNetworks());
-  if (!subnet) throw new Error('All of 10.0.0.0/8 is in use here: no address is left for the demo.');
-  const spec = { mode: InterfaceSpec_Mode.TUN, ephemeral: true, up: true, addresses: [{ cidr: `${subnet}.1/24` }] };
-  const created = await client.interfaces.create(CreateInterfaceRequest.fromPartial({ interfaceId: 'demo%d', interface: { spec } }));
-  print(await settledNode(client), agent, created.name.replace('interfaces/', ''), subnet);
+  const { interfaces } = client;
+  const create = (interfaceId: string, subnet: string, spec: object, validateOnly = false) =>
+    interfaces.create(
+      CreateInterfaceRequest.fromPartial({
+        interfaceId,
+        interface: { spec: { ...spec, up: true, addresses: [{ cidr: `${subnet}.1/24` }] } },
+        validateOnly,
+      }),
+    );
+  const demo = { mode: InterfaceSpec_Mode.TUN, ephemeral: true };
+  const [subnet, created] = await inFreeSubnet(usedNetworks(), (free) => create('demo%d', free, demo));
+  const lab = freeName('lab', devices());
+  const used = [...usedNetworks(), subnetOf(subnet)];
+  const [labSubnet] = await inFreeSubnet(used, (free) => create(lab, free, { mode: InterfaceSpec_Mode.TAP }, true));
+  print(await settledNode(client), agent, {
+    device: created.name.replace('interfaces/', ''),
+    subnet,
+    second: `${lab} --mode tap --address ${labSubnet}.1/24`,
+  });
 }
 
 /** The node once NATS is connected or has had its second; it connects in the background. */
@@ -93,13 +119,20 @@ async function settledNode(client: TaplaneClient): Promise<Node> {
   }
 }
 
-function print(node: Node, { pid, startupMs }: DemoAgent, device: string, subnet: string): void {
+interface Shown {
+  device: string;
+  subnet: string;
+  /** Name and flags of an interface that could be created. */
+  second: string;
+}
+
+function print(node: Node, { pid, startupMs }: DemoAgent, { device, subnet, second }: Shown): void {
   const { nats } = node;
   const natsLine =
     nats?.state === NatsStatus_State.CONNECTED
       ? `${nats.server}, nats-server ${nats.serverVersion}, started by the agent`
       : nats?.state === NatsStatus_State.OFF
-        ? 'off: no nats-server on the PATH'
+        ? 'off: no nats-server on the PATH (apt-get install nats-server, or https://github.com/nats-io/nats-server/releases)'
         : `not connected: ${nats?.reason}`;
   const tries: [command: string, why: string][] = [
     [`cd ${ROOT}`, ''],
@@ -108,7 +141,7 @@ function print(node: Node, { pid, startupMs }: DemoAgent, device: string, subnet
     ['bin/taplane interface watch', 'and what becomes of it'],
     [`ping -c 1 ${subnet}.1`, 'the kernel answers on the address'],
     [`ip address del ${subnet}.1/24 dev ${device}`, 'the agent puts it back'],
-    [`bin/taplane interface create lab0 --mode tap --address ${nextTo(subnet)}.1/24 --up`, 'one of your own'],
+    [`bin/taplane interface create ${second} --up`, 'one of your own'],
     ['bin/taplane doctor', 'what is not well on this node, and the cure'],
   ];
   // The longest command need not push all remarks to the right.
@@ -125,17 +158,7 @@ Try in another terminal:
 
 ${tries.map(([command, why]) => `  ${command.padEnd(width)}${why && `   # ${why}`}`.trimEnd()).join('\n')}
 
-${flags.once ? '' : 'Ctrl-C ends the agent and removes every interface made here.\n'}`);
-}
-
-function nextTo(subnet: string): string {
-  const [first, second, third] = subnet.split('.').map(Number);
-  return (
-    freeSubnet([
-      ...usedNetworks(),
-      { base: (((first ?? 0) << 24) | ((second ?? 0) << 16) | ((third ?? 0) << 8)) >>> 0, mask: 0xffffff00 },
-    ]) ?? '192.0.2'
-  );
+${flags.once ? '' : `Ctrl-C ends the agent and removes every interface of this demo's agent, adopted ones too; devices older than the demo stay.\n`}`);
 }
 
 /** Removes every interface that was not there before, and ends the agent. What had to stay, as lines for people. */

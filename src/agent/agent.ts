@@ -3,10 +3,11 @@
 // Devices are not "open": they stay, whatever becomes of the agent. Only ephemeral ones end with an orderly stop.
 
 import { connectNats } from '../flow/nats.ts';
-import { openInterfaces } from '../interface/manager.ts';
+import { type InterfaceManager, openInterfaces } from '../interface/manager.ts';
 import { HEALTH_SERVICES, startServer } from '../rpc/server.ts';
 import { ClosingStack } from './closing-stack.ts';
 import type { Config } from './config.ts';
+import { LaneSupervisor } from './lane-supervisor.ts';
 import type { Log } from './log.ts';
 import { agentVersion, nodeFacts } from './node.ts';
 import { openStateDir } from './state-dir.ts';
@@ -34,14 +35,18 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     const stateDir = openStateDir(config.stateDir);
     parts.add('state directory', async () => stateDir.release());
 
-    const interfaces = await openInterfaces({ stateDir: config.stateDir, limits: config.limits, policy: config.policy, log });
+    const lane = new LaneSupervisor(config.runtimeDir, log, () => interfaces.laneChanged());
+    parts.add('lane', async () => lane.stop());
+
+    const { stateDir: directory, limits: most, policy } = config;
+    const interfaces: InterfaceManager = await openInterfaces({ stateDir: directory, limits: most, policy, log, lane });
     parts.add('interfaces', () => interfaces.stop());
     await interfaces.start();
 
     const nats = connectNats({ mode: config.nats, name: `taplane/${config.node}`, stateDir: config.stateDir, log });
     parts.add('nats', () => nats.close());
 
-    const node = nodeFacts({ config, interfaces, nats, startupMs: () => startupMs });
+    const node = nodeFacts({ config, interfaces, nats, lanes: () => lane.lanes(), startupMs: () => startupMs });
     const limits = { maxConcurrentStreams: config.limits.streamsPerConnection, maxMessageBytes: config.limits.messageBytes };
     const server = await startServer({ listen: config.listen, insecureLoopback: config.insecureLoopback, interfaces, node, log, limits });
     parts.add('server', () => server.stop(GRACE_MS));

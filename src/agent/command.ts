@@ -2,6 +2,7 @@
 // configuration. An unexpected exception ends the process at once: the devices stay, the store is durable, and whoever
 // supervises the agent starts it again, which is safer than going on with half a thought.
 
+import { writeFileSync } from 'node:fs';
 import { TaplaneError } from '../errors.ts';
 import { type Agent, startAgent } from './agent.ts';
 import { type AgentOptions, type Config, loadConfig, printConfig } from './config.ts';
@@ -21,10 +22,13 @@ export async function runAgent(options: AgentOptions): Promise<number> {
     return 2;
   }
   if (options.checkConfig) {
-    process.stdout.write(printConfig(config));
+    process.stdout.write(printConfig(config, options.output));
     return 0;
   }
 
+  // What the agent writes is for its user alone; the socket is opened to its group where it is bound.
+  process.umask(0o077);
+  nameProcess();
   const log = openLog(config.logLevel);
   dieOnSurprise(log);
   // Before the start, so that a signal in the middle of it is not lost and does not leave half an agent.
@@ -45,6 +49,16 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   // A dial into a black hole or a part that was left behind may keep the event loop alive; an idle one ends before this fires.
   setTimeout(() => process.exit(code), LINGER_MS).unref();
   return code;
+}
+
+/** `taplane` with its arguments where ps shows them, and alone where the kernel has 15 bytes: in its log, in top, for pgrep -x. */
+function nameProcess(): void {
+  process.title = ['taplane', ...process.argv.slice(2)].join(' ');
+  try {
+    writeFileSync('/proc/self/comm', 'taplane');
+  } catch {
+    // Without /proc it is called by the first bytes of the title.
+  }
 }
 
 /**

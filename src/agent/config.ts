@@ -25,6 +25,8 @@ export interface AgentOptions {
   config?: string;
   /** Stop once everything is read and decided, and print it. */
   checkConfig?: boolean;
+  /** How to print it; YAML when not given. */
+  output?: 'json';
   insecureLoopback?: boolean;
   logLevel?: string;
 }
@@ -53,7 +55,7 @@ const LIMITS: Config['limits'] = { interfaces: 4096, watchers: 256, messageBytes
 export function loadConfig(options: AgentOptions = {}, env: NodeJS.ProcessEnv = process.env): Config {
   const problems: ConfigProblem[] = [];
   const path = options.config ?? env.TAPLANE_CONFIG;
-  const { config: _config, checkConfig: _checkConfig, ...flags } = options;
+  const { config: _config, checkConfig: _checkConfig, output: _output, ...flags } = options;
 
   const file = path ? readConfigFile(path) : { value: {}, problems: [], locate: () => '' };
   const environment = readEnvironment(env);
@@ -72,8 +74,9 @@ export function loadConfig(options: AgentOptions = {}, env: NodeJS.ProcessEnv = 
 }
 
 /** The effective configuration as a file that `--config` would take, without credentials. */
-export function printConfig(config: Config): string {
-  return stringify({ ...config, nats: redactNats(config.nats) });
+export function printConfig(config: Config, format?: 'json'): string {
+  const shown = { ...config, nats: redactNats(config.nats) };
+  return format === 'json' ? `${JSON.stringify(shown, null, 2)}\n` : stringify(shown);
 }
 
 function merge(layers: Layer[]): Config {

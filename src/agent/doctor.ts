@@ -33,20 +33,30 @@ export async function diagnose(options: DoctorOptions = {}): Promise<Check[]> {
   const container = inContainer();
   const { config, check } = readConfig(agentOptions);
   const uid = process.geteuid?.() ?? 0;
-  const address = server ?? config.listen[0] ?? '';
+  const own = config.listen[0] ?? '';
+  const address = server ?? own;
+  const agent = await dial(address);
+  const elsewhere = agent === '' && address !== own && options.stateDir === undefined;
+  const told = (found: Check[]) =>
+    elsewhere ? found.map((one) => ({ ...one, detail: `${one.detail} (${notOf(address, options)})` })) : found;
   checks.push(
     check,
     ...judgeTun(readTun(container)),
     ...judgePrivileges(readPrivileges(container)),
     ...judgeKernel(readKernel(container)),
     ...judgeMtu(readDevices()),
-    ...judgeDirectory('state-dir', '--state-dir', readDirectory(config.stateDir), true, uid),
-    ...judgeDirectory('runtime-dir', '--runtime-dir', readDirectory(config.runtimeDir), false, uid),
+    ...told(judgeDirectory('state-dir', '--state-dir', readDirectory(config.stateDir), true, uid)),
+    ...told(judgeDirectory('runtime-dir', '--runtime-dir', readDirectory(config.runtimeDir), false, uid)),
     ...judgeNats(config.nats, executable('nats-server')),
-    judgeAgent(address, await dial(address)),
+    judgeAgent(address, agent),
   );
   if (wanted !== undefined) checks.push(nameClash(wanted));
   return checks;
+}
+
+/** Directories are those of an agent that would be started here; the one that answers may have been started with others. */
+function notOf(address: string, { config = process.env.TAPLANE_CONFIG }: AgentOptions): string {
+  return `by ${config ? config : "this machine's default configuration"}, not by that of the agent at ${address}`;
 }
 
 /** With a bad configuration the other checks go on with the defaults. */

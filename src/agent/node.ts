@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import type { Condition } from '../gen/taplane/v1/interface.ts';
-import type { KernelFeatures, NatsStatus, NetlinkCounters, Node } from '../gen/taplane/v1/node_service.ts';
+import type { KernelFeatures, Lane, NatsStatus, NetlinkCounters, Node } from '../gen/taplane/v1/node_service.ts';
 import { effectiveCapabilities } from '../sys/capability.ts';
 import { tunFeatures } from '../sys/tun.ts';
 import type { Config } from './config.ts';
@@ -13,6 +13,7 @@ export interface NodeNeeds {
   config: Config;
   interfaces: { nodeUid: string; count(): number; conditions(): Condition[]; netlinkCounters(): NetlinkCounters };
   nats: { status(): NatsStatus };
+  lanes(): Lane[];
   /** Milliseconds from the start of the process to the first answered call; undefined before that. */
   startupMs(): number | undefined;
 }
@@ -35,11 +36,11 @@ export function nodeFacts(needs: NodeNeeds): { getNode(): Promise<Node> } {
         kernelRelease: os.release(),
         architecture: os.machine(),
         pid: process.pid,
-        startTime: timestamp(startTime),
+        startTime: timestampOf(startTime),
         startupDuration: duration(needs.startupMs()),
         kernelFeatures: kernelFeatures(),
         capabilities,
-        lanes: [],
+        lanes: needs.lanes(),
         limits: config.limits,
         nats: needs.nats.status(),
         conditions: interfaces.conditions(),
@@ -69,7 +70,8 @@ export function strictChecking(release: string): boolean {
   return major > 4 || (major === 4 && minor >= 20);
 }
 
-function timestamp(date: Date): { seconds: bigint; nanos: number } {
+/** A protobuf time. */
+export function timestampOf(date: Date): { seconds: bigint; nanos: number } {
   const ms = Math.floor(date.getTime());
   return { seconds: BigInt(Math.floor(ms / 1000)), nanos: (ms % 1000) * 1_000_000 };
 }

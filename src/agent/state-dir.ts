@@ -2,7 +2,7 @@
 // others may write to, is refused, since whoever writes there decides what the agent does as root.
 
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, realpathSync, type Stats, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { TaplaneError } from '../errors.ts';
 import { lockFile } from '../sys/lock.ts';
 import { isErrno } from '../sys/sys-error.ts';
@@ -79,7 +79,10 @@ export function stateDirProblem(
 ): { cause: string; cure: string } | undefined {
   if (!stats.isDirectory()) return { cause: 'not a directory', cure: 'move the file away, or give another --state-dir' };
   if (stats.uid !== uid)
-    return { cause: `owned by uid ${stats.uid}, the agent runs as uid ${uid}`, cure: `chown ${uid} ${path}, after a look at who made it` };
+    return {
+      cause: `owned by uid ${stats.uid}, the agent runs as uid ${uid}`,
+      cure: `${uid !== 0 && stats.uid === 0 ? 'run as root, or ' : ''}chown ${uid} ${path}, after a look at who made it`,
+    };
   if ((stats.mode & GROUP_OR_WORLD_WRITABLE) !== 0) {
     return {
       cause: `others may write to it (mode ${(stats.mode & 0o7777).toString(8)})`,
@@ -104,7 +107,7 @@ function refusal(reason: string, path: string, cause: string, cure: string, erro
   });
 }
 
-/** `pid 812 (node)`: who holds a flock(2) on the file, by /proc/locks; undefined when it is in another pid namespace. */
+/** `pid 812 (taplane agent)`: who holds a flock(2) on the file, by /proc/locks; undefined when it is in another pid namespace. */
 export function lockHolder(path: string): string | undefined {
   try {
     const { ino } = statSync(path);
@@ -113,12 +116,20 @@ export function lockHolder(path: string): string | undefined {
       // An inode number alone may belong to another file system.
       if (!existsSync(`/proc/${pid}/fd`) || !readdirSync(`/proc/${pid}/fd`).some((fd) => linkOf(`/proc/${pid}/fd/${fd}`) === file))
         continue;
-      return `pid ${pid} (${readFileSync(`/proc/${pid}/comm`, 'utf8').trim()})`;
+      return `pid ${pid} (${programOf(readFileSync(`/proc/${pid}/cmdline`, 'utf8'))})`;
     }
   } catch {
     // Without /proc, or with a holder that ends right now, there is nobody to name.
   }
   return undefined;
+}
+
+/** `taplane agent`, or the name of another program, from /proc/PID/cmdline; its comm is only the name of a thread. Pure. */
+export function programOf(cmdline: string): string {
+  const [program = '', ...args] = cmdline.split('\0').filter(Boolean);
+  if (/^taplane agent\b/.test(program) || (args.includes('agent') && args.some((arg) => /\/main\.[jt]s$/.test(arg))))
+    return 'taplane agent';
+  return basename(program.split(' ')[0] ?? '') || 'unknown';
 }
 
 /** Pids of `1: FLOCK  ADVISORY  WRITE 812 fe:00:1234 0 EOF` lines for an inode. Pure. */

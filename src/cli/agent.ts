@@ -19,6 +19,8 @@ export interface AgentFlags {
   nats?: string;
   config?: string;
   checkConfig?: boolean;
+  /** What --check-config prints; YAML when not given. */
+  output?: 'json';
   insecureLoopback?: boolean;
   logLevel?: string;
 }
@@ -40,10 +42,17 @@ export interface Check {
 /** What the agent room offers to the command line. */
 export interface AgentRoom {
   runAgent(flags: AgentFlags): Promise<number>;
+  /** The data-plane process; absent where only the flags are of interest. */
+  runLane?(flags: { socket: string }): Promise<number>;
   diagnose(flags: DoctorFlags): Promise<Check[]>;
 }
 
 export function addAgentCommands(program: Command, agent: AgentRoom, exit: (code: number) => void): void {
+  program
+    .command('lane', { hidden: true })
+    .description('The data-plane process. The agent starts it.')
+    .requiredOption('--socket <path>', 'where the agent speaks to it')
+    .action(async (flags: { socket: string }) => exit((await agent.runLane?.(flags)) ?? 1));
   addPlaceFlags(
     program
       .command('agent')
@@ -53,7 +62,7 @@ export function addAgentCommands(program: Command, agent: AgentRoom, exit: (code
     .addOption(new Option('--node <name>', 'name of the node (default: the host name)'))
     .addOption(new Option('--cluster <name>', 'name of the cluster (default: default)'))
     .addOption(new Option('--nats <off|embedded|url>', 'where flows and events go'))
-    .option('--check-config', 'read and check the configuration, print it, and stop')
+    .option('--check-config', 'read and check the configuration, print it as YAML or with -o json, and stop')
     .option('--insecure-loopback', 'allow TCP without TLS on loopback')
     .addOption(new Option('--log-level <level>', 'least that is logged').choices(['debug', 'info', 'warn', 'error']))
     .addHelpText(
@@ -64,7 +73,10 @@ export function addAgentCommands(program: Command, agent: AgentRoom, exit: (code
         'taplane agent --config /etc/taplane/agent.yaml --check-config',
       ),
     )
-    .action(async (flags: AgentFlags) => exit(await agent.runAgent({ ...flags })));
+    .action(async (flags: AgentFlags, command: Command) => {
+      const { output } = settingsOf(command);
+      exit(await agent.runAgent({ ...flags, ...(output === 'json' && { output }) }));
+    });
 
   addPlaceFlags(
     program

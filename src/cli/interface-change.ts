@@ -39,7 +39,8 @@ interface Wanted {
 }
 
 export async function create(name: string | undefined, options: SpecOptions, settings: Settings): Promise<void> {
-  const { name: resource, wanted } = await read(name, options);
+  const { name: resource, wanted, paths } = await read(name, options);
+  if (options.file === undefined && !paths.includes('spec.mode')) throw new UsageError('--mode tun or --mode tap is needed');
   await withClient(settings, async ({ interfaces }) => {
     const request = CreateInterfaceRequest.fromPartial({ interfaceId: idOf(resource), interface: wanted, ...control(options) });
     await show(await interfaces.create(request), options, settings);
@@ -110,7 +111,7 @@ export async function remove(
 
 export async function adopt(
   name: string,
-  options: ChangeOptions & { netns?: string; label?: [string, string][] },
+  options: ChangeOptions & { netns?: string; label?: [string, string][]; takeOver?: boolean },
   settings: Settings,
 ): Promise<void> {
   await withClient(settings, async ({ interfaces }) => {
@@ -118,6 +119,7 @@ export async function adopt(
       interfaceId: idOf(name),
       networkNamespace: options.netns ?? '',
       labels: Object.fromEntries(options.label ?? []),
+      takeOver: options.takeOver === true,
       ...control(options),
     });
     await show(await interfaces.adopt(request), options, settings);
@@ -147,8 +149,12 @@ async function read(name: string | undefined, options: SpecOptions): Promise<Wan
     if (name === undefined) throw new UsageError('name an interface, or give -f FILE');
     return { name: resourceName(name), wanted: Interface.fromPartial({ spec: InterfaceSpec.fromJSON(spec), labels: labels ?? {} }), paths };
   }
-  if (paths.length > 0) throw new UsageError(`-f FILE describes the whole interface: leave out the flags for ${paths.join(', ')}`);
   const wanted = await readManifest(options.file);
+  // Flags win over the file, field by field, labels one by one.
+  const given = InterfaceSpec.fromJSON(spec);
+  const overridden = Object.fromEntries(Object.keys(spec).map((field) => [field, given[field as keyof InterfaceSpec]]));
+  if (paths.some((path) => path.startsWith('spec.'))) wanted.spec = { ...(wanted.spec ?? InterfaceSpec.create()), ...overridden };
+  Object.assign(wanted.labels, labels);
   const chosen = name ?? wanted.name;
   if (chosen === '') throw new UsageError('name an interface, on the command line or as `name` in the file');
   return { name: resourceName(chosen), wanted, paths: ['*'] };

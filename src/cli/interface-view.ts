@@ -1,4 +1,4 @@
-// An interface, its plan and its events as people read them. Pure.
+// An interface and its plan as people read them. Pure.
 
 import type { Timestamp } from '../gen/google/protobuf/timestamp.ts';
 import {
@@ -10,7 +10,6 @@ import {
   interfaceStatus_StateToJSON,
   type PlanStep,
 } from '../gen/taplane/v1/interface.ts';
-import { linkEvent_KindToJSON, type WatchInterfacesResponse } from '../gen/taplane/v1/interface_service.ts';
 import type { Column } from './table.ts';
 
 /** `MODE_TUN` reads `tun`; what is not said reads as nothing. */
@@ -31,9 +30,14 @@ export function resourceName(id: string): string {
 }
 
 const yesNo = (value: boolean | undefined) => (value === undefined ? '' : value ? 'yes' : 'no');
-const mode = ({ spec }: Interface) => (spec ? human(interfaceSpec_ModeToJSON(spec.mode), 'MODE') : '');
-const state = ({ status }: Interface) => (status ? human(interfaceStatus_StateToJSON(status.state), 'STATE') : '');
-const addresses = ({ spec }: Interface) => spec?.addresses.map(({ cidr }) => cidr).join(',') ?? '';
+export const mode = ({ spec }: Interface) => (spec ? human(interfaceSpec_ModeToJSON(spec.mode), 'MODE') : '');
+export const state = ({ status }: Interface) => (status ? human(interfaceStatus_StateToJSON(status.state), 'STATE') : '');
+/** What the device has, without what IPv6 gives every device by itself (fe80::/10, RFC 4291 section 2.4). */
+export const addresses = ({ status }: Interface) =>
+  (status?.addresses ?? [])
+    .map(({ cidr }) => cidr)
+    .filter((cidr) => !/^fe[89ab]/i.test(cidr))
+    .join(',');
 const pairs = (map: Record<string, string>) =>
   Object.entries(map)
     .map(([key, value]) => `${key}=${value}`)
@@ -61,7 +65,7 @@ export function interfaceColumns(nowMs: number): Column<Interface>[] {
     { head: 'GROUP', wide: true, cell: ({ spec }) => spec?.group ?? '' },
     { head: 'BRIDGE', wide: true, cell: ({ status }) => status?.controller ?? '' },
     { head: 'NETNS', wide: true, cell: ({ spec }) => spec?.networkNamespace ?? '' },
-    { head: 'KEEP', wide: true, cell: ({ spec }) => (spec ? human(interfaceSpec_CarrierToJSON(spec.carrier), 'CARRIER') : '') },
+    { head: 'CARRIER-RULE', wide: true, cell: ({ spec }) => (spec ? human(interfaceSpec_CarrierToJSON(spec.carrier), 'CARRIER') : '') },
     { head: 'DRIFT', wide: true, cell: ({ spec }) => (spec ? human(interfaceSpec_DriftToJSON(spec.drift), 'DRIFT') : '') },
     { head: 'RX', wide: true, cell: ({ status }) => (status?.counters ? String(status.counters.rxPackets) : '') },
     { head: 'TX', wide: true, cell: ({ status }) => (status?.counters ? String(status.counters.txPackets) : '') },
@@ -79,37 +83,10 @@ export function planLines(plan: readonly PlanStep[]): string {
   return plan.map(({ command }) => `${command}\n`).join('');
 }
 
-/** One event, one line. */
-export function eventLine({ event }: WatchInterfacesResponse): string {
-  if (event === undefined) return 'unknown';
-  if (event.$case === 'synced') return 'synced';
-  if (event.$case === 'linkEvent') {
-    const { kind, link, driver, up, carrier, mtu } = event.value;
-    return words([
-      'link',
-      human(linkEvent_KindToJSON(kind), 'KIND'),
-      link,
-      driver,
-      up ? 'up' : 'down',
-      carrier ? 'carrier' : 'no-carrier',
-      `mtu=${mtu}`,
-    ]);
-  }
-  const one = event.value;
-  if (event.$case === 'deleted') return words(['deleted', idOf(one.name)]);
-  const { status } = one;
-  const seen = status && [state(one), status.up ? 'up' : 'down', status.carrier ? 'carrier' : 'no-carrier', `mtu=${status.effectiveMtu}`];
-  return words([event.$case, idOf(one.name), mode(one), ...(seen ?? []), addresses(one)]);
-}
-
 export function age({ seconds }: Timestamp, nowMs: number): string {
   const passed = Math.max(0, Math.floor(nowMs / 1000) - Number(seconds));
   if (passed < 120) return `${passed}s`;
   if (passed < 2 * 3600) return `${Math.floor(passed / 60)}m`;
   if (passed < 2 * 86_400) return `${Math.floor(passed / 3600)}h`;
   return `${Math.floor(passed / 86_400)}d`;
-}
-
-function words(parts: readonly string[]): string {
-  return parts.filter((part) => part !== '').join(' ');
 }

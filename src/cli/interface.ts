@@ -7,6 +7,7 @@ import { addSpecFlags } from './spec-flags.ts';
 
 const change = () => import('./interface-change.ts');
 const read = () => import('./interface-read.ts');
+const watching = () => import('./interface-watch.ts');
 
 export function addInterfaceCommands(program: Command): void {
   const noun = program
@@ -21,7 +22,8 @@ export function addInterfaceCommands(program: Command): void {
         .command('create')
         .summary('create a device and manage it')
         .argument('[name]', 'name of the device; %d takes the lowest free number')
-        .option('-f, --file <file>', 'read it from a YAML or JSON file; - is stdin'),
+        .option('-f, --file <file>', 'read it from a YAML or JSON file, - is stdin; flags win over the file'),
+      { needsMode: true },
     ),
   )
     .addHelpText(
@@ -29,7 +31,7 @@ export function addInterfaceCommands(program: Command): void {
       examples(
         'taplane interface create tun0 --mode tun --up --address 10.0.0.1/24 --route 10.1.0.0/16,via=10.0.0.2,metric=50',
         'taplane interface create tap%d --mode tap --owner qemu --bridge br0 --carrier keep',
-        'taplane interface get tun0 -o yaml | taplane interface create tun1 -f -',
+        'taplane interface get tun0 -o yaml > tun.yaml; taplane interface create tun1 -f tun.yaml --address 10.0.1.1/24',
       ),
     )
     .action(async (name: string | undefined, options: object, command: Command) =>
@@ -58,7 +60,7 @@ export function addInterfaceCommands(program: Command): void {
         .command('update')
         .summary('change the flags that are given, and nothing else')
         .argument('[interface]', 'name')
-        .option('-f, --file <file>', 'replace spec and labels from a YAML or JSON file; - is stdin'),
+        .option('-f, --file <file>', 'replace spec and labels from a YAML or JSON file, - is stdin; flags win over the file'),
     ),
   )
     .addOption(
@@ -91,16 +93,30 @@ export function addInterfaceCommands(program: Command): void {
   noun
     .command('watch')
     .summary('print what there is, then every change')
+    .description(
+      'Print what there is, then `synced`, then every change with the commands that were run for it.\n' +
+        'Ends with Ctrl-C, or after an explicit --timeout, both with exit code 0; without --timeout it never ends.',
+    )
     .argument('[interface]', 'only this one')
     .option('--links', 'also every link of the node, managed or not')
     .option('--resume-token <token>', 'go on after an earlier watch')
-    .addHelpText('before', examples('taplane interface watch', 'taplane interface watch tun0 -o json | jq .modified.status.carrier'))
-    .action(async (name: string | undefined, options: object, command: Command) =>
-      (await read()).watch(name, options, settingsOf(command)),
-    );
+    .addHelpText(
+      'before',
+      examples(
+        'taplane interface watch',
+        'taplane interface watch tun0 --timeout 30s',
+        'taplane interface watch tun0 -o json | jq .modified.status.carrier',
+      ),
+    )
+    .action(async (name: string | undefined, options: object, command: Command) => {
+      const settings = settingsOf(command);
+      const asked = command.getOptionValueSourceWithGlobals('timeout') !== 'default';
+      await (await watching()).watch(name, { ...options, ...(asked && { endAfterMs: settings.timeout }) }, settings);
+    });
 
   addChangeFlags(noun.command('adopt').summary('take over a device that somebody else made').argument('<device>', 'name of the device'))
     .option('--netns <namespace>', 'network namespace of the device')
+    .option('--take-over', 'also a device that carries the mark of another agent; make sure that it does not run any more')
     .addOption(new Option('--label <key=value>', 'label; repeatable').argParser(collect(parsePair)))
     .addHelpText('before', examples('ip tuntap add tun7 mode tun && taplane interface adopt tun7'))
     .action(async (name: string, options: object, command: Command) => (await change()).adopt(name, { ...options }, settingsOf(command)));
@@ -110,7 +126,7 @@ export function addInterfaceCommands(program: Command): void {
       .command('plan')
       .summary('print the ip commands that would run, and change nothing')
       .argument('[name]', 'name of a device, there or not')
-      .option('-f, --file <file>', 'read it from a YAML or JSON file; - is stdin'),
+      .option('-f, --file <file>', 'read it from a YAML or JSON file, - is stdin; flags win over the file'),
   )
     .addHelpText(
       'before',

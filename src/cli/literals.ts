@@ -18,11 +18,11 @@ export function parseAddress(text: string): Json {
   };
 }
 
-/** `CIDR[,via=IP,metric=N,table=N,src=IP,scope=global|link|host,mtu=N,onlink]`. */
+/** `CIDR[,via=IP,metric=N,table=N,src=IP,scope=global|link|host,mtu=N,onlink]`; `default` is everything of the family of the gateway, IPv4 without one. */
 export function parseRoute(text: string): Json {
   const { head, options } = split(text, ['via', 'metric', 'table', 'src', 'scope', 'mtu', 'onlink']);
   return {
-    destination: head,
+    destination: head === 'default' ? (options['via']?.includes(':') ? '::/0' : '0.0.0.0/0') : head,
     ...(options['via'] && { gateway: options['via'] }),
     ...(options['metric'] && { metric: parseCount(options['metric']) }),
     ...(options['table'] && { table: parseCount(options['table']) }),

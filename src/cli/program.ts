@@ -9,11 +9,13 @@ import { addInterfaceCommands, examples } from './interface.ts';
 import { addNodeCommands } from './node.ts';
 import { acceptClosedPipe, FORMATS } from './output.ts';
 import { DEFAULT_SERVER, DEFAULT_TIMEOUT_MS, parseDuration } from './settings.ts';
-import { addVersionCommand } from './version.ts';
+import { addVersionCommand, clientVersion } from './version.ts';
 
 /** Runs one command. `argv` is what stands after the name of the program. Resolves with the exit code; never rejects. */
 export async function run(argv: string[], agent: AgentRoom): Promise<number> {
   acceptClosedPipe();
+  // Set but empty says nothing, as with all variables of the agent.
+  if (process.env['TAPLANE_SERVER']?.trim() === '') delete process.env['TAPLANE_SERVER'];
   let code: number = EXIT.ok;
   const program = commandTree(agent, (given) => {
     code = given;
@@ -50,6 +52,7 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
     .configureHelp({ showGlobalOptions: true, sortOptions: false })
     .helpOption('-h, --help', 'display help')
     .helpCommand(false)
+    .version(clientVersion(), '-V, --version', 'print the version of this client')
     .addOption(new Option('--server <address>', 'agent to ask: unix:PATH or HOST:PORT').env('TAPLANE_SERVER').default(DEFAULT_SERVER))
     .addOption(new Option('-o, --output <format>', 'form of the data on stdout').choices(FORMATS).default('table'))
     .addOption(

@@ -18,9 +18,12 @@ const countOrDefault = (text: string) => (text === DEFAULT ? DEFAULT : parseCoun
 const unsetDefault = (given: number | string) => (given === DEFAULT ? undefined : given);
 const asMap = (given: [string, string][]) => Object.fromEntries(given);
 
+const MODE = 'TUN carries IP packets, TAP Ethernet frames';
+const REQUIRED_MODE = new Option('--mode <mode>', `required without -f: ${MODE}`).choices(['tun', 'tap']);
+
 const SPEC_FLAGS: SpecFlag[] = [
   {
-    option: new Option('--mode <mode>', 'TUN carries IP packets, TAP Ethernet frames').choices(['tun', 'tap']),
+    option: new Option('--mode <mode>', MODE).choices(['tun', 'tap']),
     field: 'mode',
     value: enumeration('MODE'),
   },
@@ -80,9 +83,10 @@ const SPEC_FLAGS: SpecFlag[] = [
   { option: new Option('--one-queue', 'accepted for ip tuntap; does nothing'), field: 'oneQueue' },
 ];
 
-export function addSpecFlags(command: Command): Command {
+/** `needsMode`: without a file there is nothing else that could say it. */
+export function addSpecFlags(command: Command, { needsMode = false } = {}): Command {
   command.optionsGroup('Interface:');
-  for (const { option } of SPEC_FLAGS) command.addOption(option);
+  for (const { option } of SPEC_FLAGS) command.addOption(needsMode && option.long === '--mode' ? REQUIRED_MODE : option);
   command.addOption(new Option('--label <key=value>', 'label; repeatable').argParser(collect(parsePair)));
   return command.optionsGroup('Options:');
 }

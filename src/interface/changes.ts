@@ -66,7 +66,7 @@ export class Changes {
 
   constructor(needs: ChangeNeeds) {
     this.#needs = needs;
-    this.#settlement = new Settlement(needs, this.#reserved);
+    this.#settlement = new Settlement(needs);
   }
 
   async create(request: CreateInterfaceRequest, remember: Remember<Interface>): Promise<Interface> {
@@ -110,9 +110,16 @@ export class Changes {
         });
       }
       this.#checkLimit(verb);
+      this.#checkPending(request.interfaceId, verb);
       const kernel = engine.kernel(request.networkNamespace);
       const link = kernel.link(request.interfaceId);
       if (link === undefined) throw new TaplaneError('NOT_FOUND', 'DEVICE_NOT_FOUND', `${verb}: there is no such device`);
+      const owner = registry.byAlias(link.alias);
+      if (owner !== undefined) {
+        throw new TaplaneError('ALREADY_EXISTS', 'INTERFACE_EXISTS', `${verb}: it is the device of interface ${owner.name}`, {
+          metadata: { interface: owner.name },
+        });
+      }
       const actual = kernel.observe(link, []);
       const problem = adoptionProblem(actual, request.takeOver);
       if (problem !== undefined) {
@@ -290,7 +297,11 @@ export class Changes {
       const kernel = engine.kernel(spec.networkNamespace);
       return numberedName(
         pattern,
-        (candidate) => registry.get(candidate) !== undefined || this.#reserved.has(candidate) || kernel.link(candidate) !== undefined,
+        (candidate) =>
+          registry.get(candidate) !== undefined ||
+          this.#reserved.has(candidate) ||
+          this.#settlement.isPending(candidate) ||
+          kernel.link(candidate) !== undefined,
       );
     });
     const numbered = name !== pattern;
@@ -302,6 +313,7 @@ export class Changes {
             metadata: { interface: name, uid: registry.need(name).record.uid },
           });
         }
+        this.#checkPending(name, verb);
         this.#reserved.add(name);
         return operation(name);
       });
@@ -310,9 +322,21 @@ export class Changes {
     }
   }
 
+  /** Lets go of nothing more: the agent stops. */
+  stop(): void {
+    this.#settlement.stop();
+  }
+
+  #checkPending(name: string, verb: string): void {
+    if (!this.#settlement.isPending(name)) return;
+    throw new TaplaneError('UNAVAILABLE', 'NAME_BUSY', `${verb}: the device of a creation that failed is still being removed`, {
+      retryAfterMs: 500,
+    });
+  }
+
   #checkLimit(verb: string): void {
     const { registry, mostInterfaces } = this.#needs;
-    if (registry.size + this.#reserved.size < mostInterfaces) return;
+    if (registry.size + this.#reserved.size + this.#settlement.pending < mostInterfaces) return;
     const message = `${verb}: the agent manages ${mostInterfaces} interfaces already; raise limits.interfaces`;
     throw new TaplaneError('RESOURCE_EXHAUSTED', 'TOO_MANY_INTERFACES', message, { metadata: { limit: String(mostInterfaces) } });
   }

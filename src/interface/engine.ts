@@ -61,7 +61,7 @@ export class Engine {
     const kernel = this.kernel(entry.namespace);
     if (snapshot !== undefined) {
       // Also one that was renamed while we did not look.
-      const marked = snapshot.links.find((link) => link.alias === alias);
+      const marked = snapshot.links.find((link) => link.alias === alias && link.kind === 'tun');
       if (marked !== undefined) return marked;
       return this.#notForeign(snapshot.links.find((link) => link.name === entry.name));
     }
@@ -72,7 +72,7 @@ export class Engine {
       if (known?.kind === 'tun' && ours) return known;
     }
     const named = kernel.link(entry.name);
-    return named?.alias === alias ? named : this.#notForeign(named);
+    return named?.alias === alias && named.kind === 'tun' ? named : this.#notForeign(named);
   }
 
   /** What the kernel has of an entry, and keeps its index. `keys` are the settings to read. */
@@ -80,6 +80,8 @@ export class Engine {
     const kernel = this.kernel(entry.namespace);
     const link = this.find(entry, snapshot);
     entry.index = link?.index ?? 0;
+    // In another namespace of the same name the files are others.
+    if (entry.indexOf !== kernel) entry.unwatchSysctls();
     entry.indexOf = kernel;
     return link === undefined ? nothing : kernel.observe(link, keys, snapshot);
   }
@@ -93,7 +95,7 @@ export class Engine {
     const keys = [...new Set([...desired.sysctls, ...(restore?.sysctls ?? [])].map(([key]) => key))];
     const first = this.observe(entry, snapshot, keys);
     const ran: Ran[] = [];
-    const back = (): void => takeBack({ engine: this, entry, kernel, log: this.#log }, ran, first, desired, restore);
+    const back = (): void => takeBack({ engine: this, entry, log: this.#log }, ran, first, desired, restore);
     let actual = first;
     try {
       for (let round = 0; round < ROUNDS; round++) {
@@ -115,28 +117,30 @@ export class Engine {
    * Does what it can of `desired`: a step that fails does not keep the others from being done, and nothing is taken back.
    * `failure` is the first that failed.
    */
-  repair(entry: Entry, desired: Desired): Outcome & { failure?: unknown } {
+  repair(entry: Entry, desired: Desired, before?: Desired, snapshot?: Snapshot): Outcome & { failure?: unknown } {
     const kernel = this.kernel(entry.namespace);
+    const keys = desired.sysctls.map(([key]) => key);
     const ran: Ran[] = [];
-    let actual = this.observe(entry);
+    let actual = this.observe(entry, snapshot, keys);
     let failure: unknown;
     for (let round = 0; round < ROUNDS; round++) {
-      const steps = plan(desired, actual);
+      const steps = plan(desired, actual, before);
       failure = undefined;
-      const before = ran.length;
+      const ranBefore = ran.length;
       for (const step of steps) {
         try {
           this.#apply(entry, kernel, [step], actual, ran);
         } catch (error) {
           failure ??= error;
-          if (step.kind === 'create-link') throw error;
+          // Without a device, or under a name that is another's, the other steps would go astray.
+          if (step.kind === 'create-link' || (step.kind === 'set-link' && step.change.name !== undefined)) throw error;
         }
       }
-      if (steps.length === 0 || ran.length === before) break;
-      actual = this.#lookAfter(entry, kernel);
+      if (steps.length === 0 || ran.length === ranBefore) break;
+      actual = this.#lookAfter(entry, kernel, keys);
     }
     if (failure === undefined) {
-      const left = plan(desired, actual).map(commandLine);
+      const left = plan(desired, actual, before).map(commandLine);
       if (left.length > 0) failure = notConverging(entry, left);
     }
     return { steps: ran.map(({ step }) => step), actual, ...(failure === undefined ? {} : { failure }) };

@@ -25,6 +25,11 @@ import type { Actual } from './plan.ts';
 import type { Step } from './step.ts';
 
 const ENODEV = 19;
+// linux/if_addr.h
+const IFA_F_NODAD = 0x02;
+const IFA_F_HOMEADDRESS = 0x10;
+const IFA_F_MANAGETEMPADDR = 0x100;
+const IFA_F_NOPREFIXROUTE = 0x200;
 
 /** Everything of a namespace at one time, for work on many interfaces. */
 export interface Snapshot {
@@ -185,13 +190,16 @@ export class Kernel {
 
   #applyOne(step: Step, index: number): number {
     const netlink = this.#netlink;
+    // Index 0 means any link to the kernel.
+    if (index === 0 && step.kind !== 'create-link' && step.kind !== 'delete-link') throw new SysError(`device of ${step.kind}`, ENODEV);
     switch (step.kind) {
       case 'create-link':
         return this.#create(step);
       case 'delete-link':
-        ignoring(['ENODEV'], () => netlink.request('RTM_DELLINK', deleteLink(index)));
+        if (index !== 0) ignoring(['ENODEV'], () => netlink.request('RTM_DELLINK', deleteLink(index)));
         return 0;
       case 'set-owner':
+        this.#requireName(step.device.name, index);
         this.#inside(() => setTunOwner(step.device.name, step.device, step.owner, step.group));
         break;
       case 'set-link':
@@ -201,7 +209,7 @@ export class Kernel {
         );
         break;
       case 'add-address':
-        netlink.request('RTM_NEWADDR', addAddress({ ...step.address, index, flags: 0 }, step.replace));
+        netlink.request('RTM_NEWADDR', addAddress({ ...step.address, index, flags: settableFlags(step.address) }, step.replace));
         break;
       case 'delete-address':
         ignoring(['EADDRNOTAVAIL'], () => netlink.request('RTM_DELADDR', deleteAddress({ ...step.address, index, flags: 0 })));
@@ -219,6 +227,7 @@ export class Kernel {
         ignoring(['ENOENT'], () => netlink.request('RTM_DELNEIGH', deleteNeighbour({ ...step.neighbour, index })));
         break;
       case 'set-sysctl':
+        this.#requireName(step.name, index);
         this.#inside(() => writeSysctl(step.name, step.key, step.value));
         break;
     }
@@ -246,6 +255,11 @@ export class Kernel {
       if (isErrno(error, 'ENETUNREACH', 'EHOSTUNREACH', 'EACCES', 'EINVAL')) return false;
       throw error;
     }
+  }
+
+  /** Before what goes by name: the name must be that of our device. */
+  #requireName(name: string, index: number): void {
+    if (this.link(name)?.index !== index) throw new SysError(`device ${name}`, ENODEV, 'the name belongs to another device');
   }
 
   #controllerIndex(name: string): number {
@@ -277,4 +291,9 @@ function ignoring(codes: string[], run: () => void): void {
   } catch (error) {
     if (!isErrno(error, ...codes)) throw error;
   }
+}
+
+/** Flags of an address that somebody chose; the others are the kernel's. */
+function settableFlags(address: object): number {
+  return 'flags' in address ? Number(address.flags) & (IFA_F_NODAD | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE) : 0;
 }

@@ -5,7 +5,8 @@
 
 import { randomUUID } from 'node:crypto';
 import { TaplaneError } from '../errors.ts';
-import { type Condition, Interface } from '../gen/taplane/v1/interface.ts';
+import { type Attachment, Attachment_Kind } from '../gen/taplane/lane/v1/lane_service.ts';
+import { type Condition, Interface, InterfaceSpec_Carrier, InterfaceSpec_Mode } from '../gen/taplane/v1/interface.ts';
 import {
   AddAddressRequest,
   AddRouteRequest,
@@ -24,6 +25,7 @@ import { Broadcast } from './broadcast.ts';
 import { Changes } from './changes.ts';
 import { Conditions, type ConditionType } from './conditions.ts';
 import type { Interfaces } from './contract.ts';
+import { MARK } from './desired.ts';
 import { addingAddress, addingRoute, removingAddress, removingRoute } from './edits.ts';
 import { Engine } from './engine.ts';
 import { type Entry, Turns } from './entry.ts';
@@ -49,11 +51,21 @@ export interface InterfaceOptions {
   limits: { interfaces: number; watchers: number };
   policy: Policy;
   log: Log;
+  /** Absent where there is none: then no carrier is kept. */
+  lane?: CarrierLane;
   /** Milliseconds since 1970. */
   clock?: () => number;
 }
 
+/** What keeps the carrier of interfaces: it is told all of them, and asked about each. */
+export interface CarrierLane {
+  want(attachments: Attachment[]): void;
+  held(uid: string): { held: boolean; reason: string };
+}
+
 export interface InterfaceManager extends Interfaces {
+  /** The lane holds more or less than before. */
+  laneChanged(): void;
   readonly nodeUid: string;
   /** Recovers and begins to listen. */
   start(): Promise<void>;
@@ -89,19 +101,24 @@ class Manager implements InterfaceManager {
   readonly #queries: Queries;
   readonly #changes: Changes;
   readonly #conditions = new Conditions();
+  readonly #lane: CarrierLane | undefined;
+  #parkingDue = false;
+  #parkings = '[]';
   #scanTimer: NodeJS.Timeout | undefined;
-  #unknownDevices: string[] = [];
+  /** Devices that carried a mark at the start which no record knew. */
+  #markedDevices: Link[] = [];
   #watching = false;
   #stopping = false;
 
-  constructor({ limits, policy, log }: InterfaceOptions, store: Store, now: () => number) {
+  constructor({ limits, policy, log, lane }: InterfaceOptions, store: Store, now: () => number) {
+    this.#lane = lane;
     this.#log = log;
     this.#now = now;
     this.#store = store;
     this.nodeUid = store.nodeUid;
     this.#once = new Once(store);
     this.#broadcast = new Broadcast(randomUUID().slice(0, 8), limits.watchers);
-    const registry = new Registry(this.#broadcast);
+    const registry = new Registry(this.#broadcast, () => this.#park());
     this.#registry = registry;
     this.#links = new Links(
       (alias) => this.#resourceOf(alias),
@@ -121,6 +138,7 @@ class Manager implements InterfaceManager {
       log,
       now,
       alive: (entry) => registry.holds(entry),
+      kept: (uid) => lane?.held(uid),
       publish: (entry, actual, steps) => registry.tell('modified', entry, actual, steps),
     });
     this.#queries = new Queries({ registry, engine, broadcast: this.#broadcast, links: this.#links });
@@ -151,14 +169,31 @@ class Manager implements InterfaceManager {
     for (const entry of entries) this.#registry.add(entry);
     const links = this.#engine.kernel('').links();
     this.#links.replace(links);
-    this.#unknownDevices = links
-      .filter((link) => link.alias.startsWith('taplane:') && this.#registry.byAlias(link.alias) === undefined)
-      .map((link) => link.name);
+    this.#markedDevices = links.filter((link) => link.alias.startsWith(MARK) && this.#registry.byAlias(link.alias) === undefined);
     this.#watching = true;
+    this.#park();
     // What changed while we recovered was heard before the entries were known.
     for (const entry of entries) this.#reconciler.touch(entry);
     this.#scanTimer = setInterval(() => void this.#scan(), SCAN_MS);
     this.#scanTimer.unref();
+  }
+
+  laneChanged(): void {
+    for (const entry of this.#registry.all()) if (entry.spec.carrier === InterfaceSpec_Carrier.KEEP) this.#reconciler.touch(entry);
+  }
+
+  /** Tells the lane whose carrier to keep, once for all that happens in this turn of the event loop. */
+  #park(): void {
+    if (this.#lane === undefined || this.#parkingDue || !this.#watching) return;
+    this.#parkingDue = true;
+    setImmediate(() => {
+      this.#parkingDue = false;
+      if (this.#stopping) return;
+      const wanted = this.#registry.sorted().flatMap(parkingOf);
+      const text = JSON.stringify(wanted);
+      if (text !== this.#parkings) this.#lane?.want(wanted);
+      this.#parkings = text;
+    });
   }
 
   endWatches(): void {
@@ -180,6 +215,7 @@ class Manager implements InterfaceManager {
         this.#log.error({ interface: entry.name, err: String(error) }, 'ephemeral interface not removed; the next start does it');
       });
     }
+    this.#changes.stop();
     this.#namespaces.close();
     this.#store.close();
   }
@@ -235,7 +271,7 @@ class Manager implements InterfaceManager {
     const intact = corruptFiles.length === 0 && badRecords.length === 0;
     const lost = [...corruptFiles, ...badRecords.map((name) => `record of ${name}`)].join(', ');
     const amiss = [...this.#registry.all()].filter((entry) => !entry.conditions.isTrue('Ready')).map((entry) => entry.name);
-    const unknown = this.#unknownDevices;
+    const unknown = this.#markedDevices.filter(({ alias }) => this.#registry.byAlias(alias) === undefined).map(({ name }) => name);
     const now = this.#now();
     const set = (type: ConditionType, holds: boolean, reason: string, message: string): unknown =>
       this.#conditions.set(type, holds, reason, message, now);
@@ -337,4 +373,15 @@ class Manager implements InterfaceManager {
       }
     }
   }
+}
+
+/** The attachment that keeps the carrier of an interface; none where it is not asked for or there is no device. */
+function parkingOf(entry: Entry): Attachment[] {
+  const { spec, record } = entry;
+  if (spec.carrier !== InterfaceSpec_Carrier.KEEP || entry.index === 0) return [];
+  const { mode, multiQueue, packetInfo, vnetHeader, networkNamespace } = spec;
+  const tap = mode === InterfaceSpec_Mode.TAP;
+  return [
+    { kind: Attachment_Kind.PARKING, uid: record.uid, interface: record.name, networkNamespace, tap, multiQueue, packetInfo, vnetHeader },
+  ];
 }

@@ -26,6 +26,7 @@ export class Namespaces {
   readonly #open = new Map<string, Open>();
   readonly #closedCounts = { requests: 0, notifications: 0, overruns: 0, interruptedDumps: 0 };
   #directory: FSWatcher | undefined;
+  #closed = false;
 
   constructor(listener: NamespaceListener) {
     this.#listener = listener;
@@ -35,6 +36,7 @@ export class Namespaces {
   kernel(namespace: string): Kernel {
     const open = this.#open.get(namespace);
     if (open !== undefined) return open.kernel;
+    if (this.#closed) throw new TaplaneError('UNAVAILABLE', 'SHUTTING_DOWN', 'the agent is stopping', { retryAfterMs: 1000 });
     const held = namespace === '' ? undefined : openNamespace(namespace);
     try {
       const listener = this.#listener;
@@ -77,6 +79,7 @@ export class Namespaces {
   }
 
   close(): void {
+    this.#closed = true;
     this.#directory?.close();
     this.#directory = undefined;
     for (const namespace of [...this.#open.keys()]) this.#close(namespace);

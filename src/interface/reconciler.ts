@@ -25,6 +25,8 @@ export interface ReconcilerNeeds {
   turns: Turns;
   log: Log;
   now: () => number;
+  /** Whether the lane keeps the carrier of the interface with this uid; undefined where there is no lane. */
+  kept(uid: string): { held: boolean; reason: string } | undefined;
   /** The entry is still managed. */
   alive(entry: Entry): boolean;
   /** Tells watchers of the state of an entry, if it is new, and of the steps that made it so. */
@@ -164,15 +166,12 @@ export class Reconciler {
     entry.failures = 0;
     entry.conditions.clear('Drifted');
     entry.conditions.set('Ready', true, 'AsSpecified', '', now());
-    if (entry.spec.carrier !== InterfaceSpec_Carrier.KEEP) entry.conditions.clear('CarrierKept');
-    else
-      entry.conditions.set(
-        'CarrierKept',
-        false,
-        'NoLane',
-        'no data-plane process runs that could park a queue; the carrier follows the consumers',
-        now(),
-      );
+    if (entry.spec.carrier !== InterfaceSpec_Carrier.KEEP) {
+      entry.conditions.clear('CarrierKept');
+      return;
+    }
+    const kept = this.#needs.kept(entry.record.uid) ?? { held: false, reason: 'there is no data-plane process' };
+    entry.conditions.set('CarrierKept', kept.held, kept.held ? 'Parked' : 'NotParked', kept.reason, now());
   }
 
   /** Notes that an entry cannot be made as its spec says, and tries again later. */

@@ -82,9 +82,10 @@ function bringUp(needs: RecoveryNeeds, entry: Entry, seen: Snapshot | undefined,
   try {
     if (unfinished.before !== undefined) {
       const { record, restore } = unfinished.before;
-      engine.converge(entry, engine.desired(record, restore), engine.desired(unfinished), seen);
-      log.info({ interface: entry.name }, 'unfinished update taken back');
+      const { failure } = engine.repair(entry, engine.desired(record, restore), engine.desired(unfinished), seen);
       settle(entry, record, store, commits);
+      if (failure !== undefined) throw failure;
+      log.info({ interface: entry.name }, 'unfinished update taken back');
     } else if (entry.spec.drift !== InterfaceSpec_Drift.REPAIR && engine.find(entry, seen) !== undefined) {
       // What others changed meanwhile is not ours to repair: the first look says what there is to say.
       reconciler.touch(entry);
@@ -95,7 +96,7 @@ function bringUp(needs: RecoveryNeeds, entry: Entry, seen: Snapshot | undefined,
     reconciler.ready(entry);
     reconciler.watchSysctls(entry);
   } catch (error) {
-    if (unfinished.before !== undefined) settle(entry, unfinished.before.record, store, commits);
+    if (unfinished.before !== undefined && entry.record === unfinished) settle(entry, unfinished.before.record, store, commits);
     reconciler.failed(entry, error);
   }
 }

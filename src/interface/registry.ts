@@ -17,8 +17,11 @@ export class Registry {
   /** Also of creations under way. */
   readonly #byUid = new Map<string, Entry>();
   readonly #broadcast: Broadcast;
+  readonly #told: () => void;
 
-  constructor(broadcast: Broadcast) {
+  /** `told` is called whenever something may have changed. */
+  constructor(broadcast: Broadcast, told: () => void = () => {}) {
+    this.#told = told;
     this.#broadcast = broadcast;
   }
 
@@ -96,6 +99,7 @@ export class Registry {
 
   /** Tells watchers that an interface came, changed or went; `modified` only when it looks different from the last time. */
   tell(kind: 'added' | 'modified' | 'deleted', entry: Entry, actual: Actual, steps: readonly Step[] = []): void {
+    this.#told();
     const shown = this.view(entry, actual, steps);
     const looks = `${shown.etag} ${shown.status === undefined ? '' : salient(shown.status)}`;
     if (kind === 'modified' && looks === entry.lastSalient) return;

@@ -32,6 +32,9 @@ export function restoreSpec(before: InterfaceSpec, after: InterfaceSpec, actual:
   if (before.mtu === undefined && after.mtu !== undefined) restore.mtu = actual.link?.mtu;
   if (before.txQueueLength === undefined && after.txQueueLength !== undefined) restore.txQueueLength = actual.link?.txQueueLength;
   if (before.macAddress === '' && after.macAddress !== '' && actual.link !== undefined) restore.macAddress = formatMac(actual.link.address);
+  const tun = actual.link?.tun;
+  if (before.owner === '' && after.owner !== '' && tun?.owner !== undefined) restore.owner = String(tun.owner);
+  if (before.group === '' && after.group !== '' && tun?.group !== undefined) restore.group = String(tun.group);
   for (const key of Object.keys(after.sysctls)) {
     const was = actual.sysctls.get(key);
     if (restore.sysctls[key] === undefined && was !== undefined) restore.sysctls[key] = was;

@@ -3,7 +3,7 @@
 
 import type { Interface } from '../gen/taplane/v1/interface.ts';
 import type { Outcome } from './engine.ts';
-import type { Entry } from './entry.ts';
+import type { Entry, Turns } from './entry.ts';
 import type { Log } from './log.ts';
 import type { Reconciler } from './reconciler.ts';
 import type { Record } from './record.ts';
@@ -17,17 +17,17 @@ interface SettlementNeeds {
   registry: Registry;
   reconciler: Reconciler;
   store: Store;
+  turns: Turns;
   log: Log;
 }
 
 export class Settlement {
   readonly #needs: SettlementNeeds;
-  /** Names that must not be given out. */
-  readonly #reserved: Set<string>;
+  /** Retries by name. */
+  readonly #pending = new Map<string, NodeJS.Timeout>();
 
-  constructor(needs: SettlementNeeds, reserved: Set<string>) {
+  constructor(needs: SettlementNeeds) {
     this.#needs = needs;
-    this.#reserved = reserved;
   }
 
   /** Commits the outcome; when the disk refuses, takes the kernel back. */
@@ -44,29 +44,51 @@ export class Settlement {
     }
   }
 
-  /** Forgets an interface that did not come to be, but not before its device is let go: else nobody would know whose it is. */
+  /**
+   * Forgets an interface that did not come to be, but not before its device is let go: else nobody would know whose it is. Runs in
+   * the turn of its name; when the kernel refuses, tries again in later turns, and the name is not given out until then.
+   */
   async undone(entry: Entry, letGo: () => void): Promise<void> {
-    const { registry, store, log } = this.#needs;
-    const attempt = async (): Promise<void> => {
-      letGo();
-      registry.drop(entry);
-      // When the disk refuses, the record says what was begun: the next start takes it back, as it was taken back now.
-      await store.commit({ remove: entry.name }).catch(() => {});
-    };
+    const { log, turns } = this.#needs;
     const again = (delayMs: number): void => {
-      this.#reserved.add(entry.name);
       const timer = setTimeout(() => {
-        attempt().then(
-          () => this.#reserved.delete(entry.name),
-          () => again(Math.min(2 * delayMs, LET_GO_MOST_MS)),
-        );
+        turns
+          .run(entry.name, () => this.#forget(entry, letGo))
+          .then(
+            () => this.#pending.delete(entry.name),
+            () => again(Math.min(2 * delayMs, LET_GO_MOST_MS)),
+          );
       }, delayMs);
       timer.unref();
+      this.#pending.set(entry.name, timer);
     };
-    await attempt().catch((error: unknown) => {
+    await this.#forget(entry, letGo).catch((error: unknown) => {
       log.error({ interface: entry.name, err: String(error) }, 'device not let go; tried again');
       again(LET_GO_FIRST_MS);
     });
+  }
+
+  /** The device of an interface of this name that did not come to be is still there. */
+  isPending(name: string): boolean {
+    return this.#pending.has(name);
+  }
+
+  get pending(): number {
+    return this.#pending.size;
+  }
+
+  /** No more tries: the next start takes back what is left. */
+  stop(): void {
+    for (const timer of this.#pending.values()) clearTimeout(timer);
+  }
+
+  async #forget(entry: Entry, letGo: () => void): Promise<void> {
+    const { registry, store } = this.#needs;
+    letGo();
+    registry.drop(entry);
+    if (registry.get(entry.name) !== undefined) return;
+    // When the disk refuses, the record says what was begun: the next start takes it back, as it was taken back now.
+    await store.commit({ remove: entry.name }).catch(() => {});
   }
 
   /** From here on it is managed. Does not fail: it has been committed. */

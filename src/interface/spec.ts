@@ -101,11 +101,10 @@ export function immutableProblems(before: InterfaceSpec, after: InterfaceSpec, p
       });
     }
   }
-  if (before.owner === '' && before.group === '' && after.owner === '' && after.group !== '') {
-    // Root owns it (see plan.ts), and the kernel wants owner and group to match.
-    const description = 'the device belongs to root; name an owner too, or delete the interface and create it anew';
-    found.push({ field: `${path}.group`, description });
-  }
+  // What the device has none of could not be taken back when the change fails. With neither it belongs to root (see plan.ts).
+  const cure = 'the kernel cannot take it back once it is set; delete the interface and create it anew';
+  if (before.owner === '' && before.group !== '' && after.owner !== '') found.push({ field: `${path}.owner`, description: cure });
+  if (before.group === '' && after.group !== '') found.push({ field: `${path}.group`, description: cure });
   return found;
 }
 

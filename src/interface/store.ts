@@ -128,7 +128,6 @@ export class Store {
       for (const { reject } of batch) reject(failure);
       return;
     }
-    this.#owes = false;
     for (const { resolve } of batch) resolve();
   }
 
@@ -140,8 +139,9 @@ export class Store {
       if (!this.#owes || this.#closed) return;
       try {
         this.#statements.touch.run(String(this.#now()));
+        const { busy } = this.#database.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get() ?? {};
+        if (busy !== 0) throw new Error('the log is in use');
         this.#owes = false;
-        this.#database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
       } catch {
         setTimeout(attempt, OVERWRITE_MS).unref();
       }

@@ -1,6 +1,7 @@
 // Takes back what ran of a change that failed: the steps in reverse order, then what the kernel dropped along with them, ours and
 // that of others. Does what it can: what cannot be taken back is logged and left to the next look.
 
+import { AF_INET, type LinkAddress } from '../sys/netlink/address.ts';
 import type { Link } from '../sys/netlink/link.ts';
 import { NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
 import { RTPROT_KERNEL } from '../sys/netlink/route.ts';
@@ -20,45 +21,62 @@ export interface Ran {
 
 interface Scene {
   /** Our link and what the kernel has of it, as the engine finds them. */
-  engine: { find(entry: Entry): Link | undefined; observe(entry: Entry): Actual };
+  engine: { find(entry: Entry): Link | undefined; observe(entry: Entry): Actual; kernel(namespace: string): Kernel };
   entry: Entry;
-  kernel: Kernel;
   log: Log;
 }
 
+const IFA_F_SECONDARY = 0x01;
 const IFAPROT_KERNEL_LO = 1;
 const IFAPROT_KERNEL_LL = 3;
 
 /** Back to `first`; `restore` is the intent that was in force, absent when there was none. */
 export function takeBack(scene: Scene, ran: readonly Ran[], first: Actual, desired: Desired, restore: Desired | undefined): void {
   if (ran.length === 0) return;
-  const { engine, entry, kernel } = scene;
-  for (const { step, actual } of ran.toReversed()) {
-    const back = undo(step, actual);
-    if (back !== undefined) attempt(scene, back);
-  }
-  if (restore === undefined || first.link === undefined) {
-    kernel.drain();
-    return;
-  }
+  const { engine, entry, log } = scene;
   try {
-    for (const step of plan(restore, engine.observe(entry), desired)) attempt(scene, step);
-    for (const step of dropped(first, engine.observe(entry))) attempt(scene, step);
+    // Asked for anew: the namespace may have been replaced since the steps ran.
+    const kernel = engine.kernel(entry.namespace);
+    for (const { step, actual } of ran.toReversed()) {
+      const back = undo(step, actual);
+      if (back !== undefined) attempt(scene, kernel, back);
+    }
+    if (restore !== undefined && first.link !== undefined) {
+      for (const step of plan(restore, engine.observe(entry), desired)) attempt(scene, kernel, step);
+      for (const step of reordered(first, engine.observe(entry))) attempt(scene, kernel, step);
+      for (const step of dropped(first, engine.observe(entry))) attempt(scene, kernel, step);
+    }
+    kernel.drain();
   } catch (error) {
-    scene.log.debug({ interface: entry.name, err: String(error) }, 'not all put back');
+    log.debug({ interface: entry.name, err: String(error) }, 'not all put back');
   }
-  kernel.drain();
 }
 
-function attempt({ engine, entry, kernel, log }: Scene, step: Step): void {
+function attempt({ engine, entry, log }: Scene, kernel: Kernel, step: Step): void {
   try {
-    const index = entry.index || (engine.find(entry)?.index ?? 0);
+    const known = entry.indexOf === kernel ? entry.index : 0;
+    const index = known || (engine.find(entry)?.index ?? 0);
+    if (index === 0 && step.kind !== 'create-link') return;
     entry.index = kernel.apply([step], index);
     entry.indexOf = kernel;
   } catch (error) {
     // A link that is gone took the rest along.
     log.debug({ interface: entry.name, step: commandLine(step), err: String(error) }, 'step not taken back');
   }
+}
+
+/** Steps that make the same address primary again: the first of a subnet is, and the kernel takes sources from it. */
+function reordered(first: Actual, now: Actual): Step[] {
+  const v4 = (actual: Actual): LinkAddress[] => actual.addresses.filter(({ family }) => family === AF_INET);
+  const order = (addresses: LinkAddress[]): string =>
+    addresses.map((item) => `${addressIdentity(item)} ${item.flags & IFA_F_SECONDARY}`).join();
+  if (order(v4(first)) === order(v4(now))) return [];
+  const name = first.link?.name ?? '';
+  const secondaryFirst = v4(now).sort((a, b) => (b.flags & IFA_F_SECONDARY) - (a.flags & IFA_F_SECONDARY));
+  return [
+    ...secondaryFirst.map((address): Step => ({ kind: 'delete-address', name, address })),
+    ...v4(first).map((address): Step => ({ kind: 'add-address', name, address, replace: false })),
+  ];
 }
 
 /** Steps that put back what was there first and is no more, as it was: also what others had put there. */

@@ -9,33 +9,42 @@ const HEADER = 32;
 const FRAME = 24;
 const MAGIC = 0x377f0682;
 
-/** True when a commit follows a frame that does not check: something that was on disk is lost. A last frame that does not check may as well have been cut off. */
+/**
+ * True when something that was on disk is lost: a later commit follows the one to which a frame that does not check belongs. The last
+ * commit may as well have been cut off by a loss of power.
+ */
 export function isLogDamaged(log: Uint8Array): boolean {
   const bytes = Buffer.from(log.buffer, log.byteOffset, log.byteLength);
   if (bytes.length < HEADER + FRAME) return false;
   const magic = bytes.readUInt32BE(0);
   const pageBytes = bytes.readUInt32BE(8) === 1 ? 65_536 : bytes.readUInt32BE(8);
   const plausible = (magic & ~1) >>> 0 === MAGIC && pageBytes >= 512 && pageBytes <= 65_536 && (pageBytes & (pageBytes - 1)) === 0;
-  if (!plausible) return true;
+  // A header of zeros was never written out.
+  if (!plausible) return bytes.subarray(0, HEADER).some((byte) => byte !== 0);
   const bigEndian = (magic & 1) === 1;
   let sum = checksum(bytes, 0, 24, [0, 0], bigEndian);
   if (sum[0] !== bytes.readUInt32BE(24) || sum[1] !== bytes.readUInt32BE(28)) return true;
   const salts = bytes.subarray(16, 24);
   let broken = false;
+  let commitsToCome = 0;
   for (let at = HEADER; at + FRAME + pageBytes <= bytes.length; at += FRAME + pageBytes) {
     // Frames of an earlier round of the log have other salts: they are leftovers.
     const current = bytes.subarray(at + 8, at + 16).equals(salts);
+    const commits = bytes.readUInt32BE(at + 4) !== 0;
     if (!current && !broken) {
       broken = true;
+      commitsToCome = 2;
       continue;
     }
     if (broken) {
-      if (current && bytes.readUInt32BE(at + 4) !== 0) return true;
+      if (current && commits && --commitsToCome === 0) return true;
       continue;
     }
     sum = checksum(bytes, at, 8, sum, bigEndian);
     sum = checksum(bytes, at + FRAME, pageBytes, sum, bigEndian);
     broken = sum[0] !== bytes.readUInt32BE(at + 16) || sum[1] !== bytes.readUInt32BE(at + 20);
+    // The commit of this frame's own, unless it is the commit itself, and one more.
+    if (broken) commitsToCome = commits ? 1 : 2;
   }
   return false;
 }

@@ -21,11 +21,11 @@ export interface ReservedSocket {
 
 export async function reserveSocket(path: string): Promise<ReservedSocket> {
   const directory = dirname(path);
-  await mkdir(directory, { recursive: true, mode: DIRECTORY_MODE });
+  await makeDirectory(directory);
   const parent = await lstat(directory);
   // Sticky as /tmp: others may add files there but cannot take ours away.
   if (parent.isDirectory() && (parent.mode & 0o002) !== 0 && (parent.mode & 0o1000) === 0) {
-    throw unsafe(path, `everybody may write to ${directory}: chmod o-w ${directory}, or choose another directory`);
+    throw unsafe(path, `everybody may write to ${directory}`, `chmod o-w ${directory}, or choose another directory`);
   }
   await clearStale(path);
   let inode: bigint | undefined;
@@ -48,23 +48,22 @@ export async function reserveSocket(path: string): Promise<ReservedSocket> {
   };
 }
 
+/** What is missing, with its mode whatever the mask of the process: the group must reach the socket. */
+async function makeDirectory(directory: string): Promise<void> {
+  const first = await mkdir(directory, { recursive: true, mode: DIRECTORY_MODE });
+  if (first === undefined) return;
+  for (let made = directory; made.length >= first.length; made = dirname(made)) await chmod(made, DIRECTORY_MODE);
+}
+
 async function clearStale(path: string): Promise<void> {
   const present = await statOf(path);
   if (!present) return;
   if (!present.isSocket()) {
     const kind = present.isSymbolicLink() ? 'a symbolic link' : 'not a socket';
-    throw unsafe(path, `it is ${kind}: remove it, or choose another path`);
+    throw unsafe(path, `it is ${kind}`, 'remove it, or choose another path');
   }
   if (await answers(path)) {
-    throw new TaplaneError(
-      'FAILED_PRECONDITION',
-      'SOCKET_IN_USE',
-      `listen on unix:${path}: another program answers there: stop it, or choose another path`,
-      {
-        metadata: { path },
-        preconditions: [{ type: 'STATE', subject: path, description: 'another program listens on this socket' }],
-      },
-    );
+    throw refusal('SOCKET_IN_USE', path, 'another program answers there', 'stop that program, or choose another path');
   }
   await rm(path, { force: true });
 }
@@ -92,6 +91,13 @@ function answers(path: string): Promise<boolean> {
   });
 }
 
-function unsafe(path: string, cause: string): TaplaneError {
-  return new TaplaneError('FAILED_PRECONDITION', 'SOCKET_PATH_UNSAFE', `listen on unix:${path}: ${cause}`, { metadata: { path } });
+function unsafe(path: string, cause: string, cure: string): TaplaneError {
+  return refusal('SOCKET_PATH_UNSAFE', path, cause, cure);
+}
+
+function refusal(reason: string, path: string, cause: string, cure: string): TaplaneError {
+  return new TaplaneError('FAILED_PRECONDITION', reason, `listen on unix:${path}: ${cause}`, {
+    metadata: { path },
+    preconditions: [{ type: 'STATE', subject: path, description: cure }],
+  });
 }

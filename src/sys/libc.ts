@@ -134,3 +134,9 @@ export function pollReadable(fd: number, ready: (status: number) => void): Poll 
   const listen = koffi.node.poll as unknown as (fd: number, options: object, callback: (status: number, events: unknown) => void) => Poll;
   return listen(fd, { readable: true }, (status) => ready(status));
 }
+
+/** Calls `failed` once when the fd comes into error or the other side is gone, and never for what can be read. Close before closing the fd. */
+export function pollError(fd: number, failed: () => void): Poll {
+  const listen = koffi.node.poll as unknown as (fd: number, options: object, callback: (status: number, events: unknown) => void) => Poll;
+  return listen(fd, { disconnect: true }, () => failed());
+}

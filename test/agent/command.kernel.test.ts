@@ -1,6 +1,6 @@
 // `taplane agent` as a process: exit codes, what it says, what it leaves.
 
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -37,6 +37,8 @@ describe('without a start', () => {
       listen: [`unix:${home}/agent.sock`],
     });
     expect(existsSync(join(home, 'state'))).toBe(false);
+    const json = await agent('--check-config', '-o', 'json', '--nats', 'nats://u:hunter2@h');
+    expect(JSON.parse(json.stdout)).toMatchObject({ nats: 'nats://h', stateDir: join(home, 'state') });
   });
 
   test('a bad configuration is code 2, with all problems, on stderr', async () => {
@@ -73,7 +75,11 @@ describe('with a start', () => {
     const other = createServer().listen(join(home, 'agent.sock'));
     const result = await agent();
     expect(result.code).toBe(1);
-    expect(entries(result.stderr).at(-1)).toMatchObject({ msg: 'start failed' });
+    expect(entries(result.stderr).at(-1)).toMatchObject({
+      msg: 'start failed',
+      error: expect.stringMatching(/another program answers there$/),
+      cure: 'stop that program, or choose another path',
+    });
     other.close();
     openStateDir(join(home, 'state')).release();
     expect(performance.now() - startedAt).toBeLessThan(3_000);
@@ -103,6 +109,22 @@ describe('with a start', () => {
     expect(entries(result.stderr).slice(-2)).toMatchObject([{ msg: 'stopping', signal }, { msg: 'stopped' }]);
     expect(existsSync(running.socket)).toBe(false);
     openStateDir(running.stateDir).release();
+  });
+
+  test('is called taplane; its files are for its user alone, the socket for its group', async () => {
+    await using ns = createNamespace();
+    await using running = await startAgent({ namespace: ns });
+    expect(await running.cli(['interface', 'create', 'tun0', '--mode', 'tun'])).toMatchObject({ code: 0 });
+    expect(readFileSync(`/proc/${running.pid}/comm`, 'utf8')).toBe('taplane\n');
+    expect(readFileSync(`/proc/${running.pid}/cmdline`, 'utf8')).toMatch(/^taplane agent .*--state-dir/);
+    const modes = readdirSync(running.stateDir).map(
+      (name) => `${name} ${(statSync(join(running.stateDir, name)).mode & 0o7777).toString(8)}`,
+    );
+    expect(modes).toContain('state.db 600');
+    expect(modes.filter((mode) => !mode.endsWith(' 600'))).toEqual([]);
+    expect(statSync(running.socket).mode & 0o7777).toBe(0o660);
+    const second = await run([TAPLANE, 'agent', '--state-dir', running.stateDir, '--runtime-dir', home]);
+    expect(entries(second.stderr)[0]?.['error']).toContain(`held by pid ${running.pid} (taplane agent)`);
   });
 
   test('an exception out of nowhere: logged once, code 1', async () => {

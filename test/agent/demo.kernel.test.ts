@@ -1,9 +1,10 @@
 // `npm start` in a namespace of its own: what it prints works, and however it ends, no device, process or directory is left.
 
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { lockFile } from '../../src/sys/lock.ts';
 import { eventually } from '../flow/real-nats.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { type Child, run, runSync } from '../harness/process.ts';
@@ -45,6 +46,7 @@ describe('the demo', () => {
     expect(result).toMatchObject({ code: 0, stderr: '' });
     expect(result.stdout).toMatch(/demo0, a TUN, up, 10\.89\.0\.1\/24/);
     expect(result.stdout).not.toContain('Ctrl-C');
+    expect(result.stdout).toMatch(/\nAll of the demo is removed: .*\n$/);
     expect(devices(ns)).toEqual([]);
     expect(homes()).toEqual([]);
     expect(processes(ns)).toBe(0);
@@ -58,15 +60,18 @@ describe('the demo', () => {
       ns.run('ip', 'address', 'add', '10.89.0.9/20', 'dev', 'demo0');
       ns.run('ip', 'link', 'set', 'demo0', 'up');
       ns.run('ip', 'tuntap', 'add', 'mine0', 'mode', 'tap');
+      // Down: no table of /proc shows its address.
+      ns.run('ip', 'address', 'add', '10.89.17.1/24', 'dev', 'mine0');
       await using child = ns.spawn(DEMO, { env });
       await child.until(shown, 'the demo is up', 30_000);
       expect(child.stdout).toMatch(/demo1, a TUN, up, 10\.89\.16\.1\/24/);
+      expect(child.stdout).toContain('interface create lab0 --mode tap --address 10.89.18.1/24 --up');
       expect(ns.run('ping', '-c', '1', '-W', '2', '10.89.16.1')).toContain('1 received');
       // What the demo invites to: the agent puts back what was taken.
       ns.run('ip', 'address', 'del', '10.89.16.1/24', 'dev', 'demo1');
       await eventually(() => ns.run('ip', 'address', 'show', 'dev', 'demo1').includes('10.89.16.1/24'), 'the address is back', 5_000);
       for (const args of [
-        ['interface', 'create', 'lab0', '--mode', 'tap', '--up'],
+        (/bin\/taplane (interface create .*?) +#/.exec(child.stdout)?.[1] ?? '').split(' '),
         ['interface', 'adopt', 'mine0'],
       ]) {
         expect(await run([TAPLANE, ...args], { env: { TAPLANE_SERVER: serverOf(child) } })).toMatchObject({ code: 0 });
@@ -75,6 +80,7 @@ describe('the demo', () => {
       child.kill(signal);
       const result = await child.ended;
       expect(result).toMatchObject({ code: 0, stderr: '' });
+      expect(result.stdout).toContain('All of the demo is removed');
       // What was there before is there still.
       expect(devices(ns).sort()).toEqual(['demo0', 'mine0']);
       expect(existsSync(home)).toBe(false);
@@ -104,9 +110,18 @@ describe('the demo', () => {
     await using ns = namespace();
     await using child = ns.spawn(DEMO, { env });
     await child.until(shown, 'the demo is up', 30_000);
+    const others = [`${base}/taplane-demo-live`, `${base}/taplane-demo-log`];
+    for (const path of others) mkdirSync(path, { mode: 0o700 });
+    writeFileSync(join(others[0] as string, 'demo.pid'), '1\n');
+    const live = lockFile(join(others[0] as string, 'demo.pid'));
+    // One that runs is left alone, and so are one that is locked and one without the file.
+    expect((await ns.exec([...DEMO, '--once'], { env })).stdout).not.toContain('Removed');
     child.kill('SIGKILL');
     await nothingLeft(ns, child);
-    rmSync(homeOf(child), { recursive: true });
+    expect((await ns.exec([...DEMO, '--once'], { env })).stdout).toContain(`Removed ${homeOf(child)} of a demo that was killed`);
+    live.release();
+    expect(homes().sort()).toEqual(others.map((path) => basename(path)));
+    for (const path of others) rmSync(path, { recursive: true });
   }, 60_000);
 
   test('a signal in the middle of the start', async () => {

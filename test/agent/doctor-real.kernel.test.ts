@@ -169,7 +169,11 @@ describe('directories, sockets, configuration', () => {
     const tcp = createServer().listen(0, '127.0.0.1');
     await once(tcp, 'listening');
     const { port } = tcp.address() as { port: number };
-    expect(named(await diagnose({ server: `127.0.0.1:${port}` }), 'agent-socket')?.status).toBe('pass');
+    const checks = await diagnose({ server: `127.0.0.1:${port}` });
+    expect(named(checks, 'agent-socket')?.status).toBe('pass');
+    const note = `(by this machine's default configuration, not by that of the agent at 127.0.0.1:${port})`;
+    for (const name of ['state-dir', 'quarantine', 'runtime-dir']) expect(named(checks, name)?.detail, name).toContain(note);
+    expect(named(await diagnose({ server: 'unix:/nonexistent/s' }), 'state-dir')?.detail).not.toContain('not by that');
     expect(named(await diagnose({ runtimeDir: join(base, 'r') }), 'agent-socket')?.detail).toContain(join(base, 'r', 'agent.sock'));
     tcp.close();
   });

@@ -187,6 +187,13 @@ const bad: [string, Check[], Check['status'], RegExp, RegExp][] = [
     /a bridge device with alias "lan"/,
     /another name/,
   ],
+  [
+    'a taken name of another kind',
+    [judgeName('e', [{ ...device, name: 'e', kind: 'ethernet' }], [])],
+    'fail',
+    /: an ethernet device$/,
+    /name/,
+  ],
   ['no name at all', [judgeName('a/b', [], [])], 'fail', /cannot be the name/, /15 bytes/],
 ];
 test.each(bad)('%s', (_, checks, status, detail, cure) => {
@@ -195,6 +202,20 @@ test.each(bad)('%s', (_, checks, status, detail, cure) => {
   expect(found[0]?.status).toBe(status);
   expect(found[0]?.detail).toMatch(detail);
   expect(found[0]?.cure).toMatch(cure);
+});
+
+test('who is not root hears first that root would do', () => {
+  const cures = [
+    ...judgePrivileges({ ...rights, capabilities: [], uid: 1000 }),
+    ...judgePrivileges({ ...rights, capabilities: [], uid: 1000, container: true }),
+    ...judgeTun({ ...soundTun, openError: 'EACCES', mode: 0o600, root: false }),
+    ...judgeDirectory('state-dir', '--state-dir', soundDirectory, true, 1000),
+    ...directory({ statError: 'EACCES' }),
+    ...directory({ writeError: 'EACCES' }),
+    judgeAgent('unix:/x', 'EACCES'),
+  ].flatMap(({ status, cure }) => (status === 'pass' ? [] : [cure]));
+  expect(cures).toHaveLength(9);
+  for (const cure of cures) expect(cure).toMatch(/^run as root/);
 });
 
 test('names that are fine', () => {

@@ -4,7 +4,7 @@ import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, rmSync, statS
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { flockPids, openStateDir } from '../../src/agent/state-dir.ts';
+import { flockPids, openStateDir, programOf } from '../../src/agent/state-dir.ts';
 import type { TaplaneError } from '../../src/errors.ts';
 
 let base: string;
@@ -116,4 +116,11 @@ test('lock table', () => {
 4: FLOCK  ADVISORY  WRITE 815 fe:00:78 0 EOF
 `;
   expect(flockPids(table, 77)).toEqual([812]);
+});
+
+test('program of a command line', () => {
+  expect(programOf('taplane agent --state-dir /s\0\0')).toBe('taplane agent');
+  expect(programOf('/usr/bin/node\0/opt/taplane/dist/main.js\0agent\0')).toBe('taplane agent');
+  expect(programOf('/usr/bin/node\0-e\0agent\0')).toBe('node');
+  expect(programOf('')).toBe('unknown');
 });

@@ -44,6 +44,8 @@ test('agent hands over what was given, and its exit code comes back', async () =
   });
   await run(['agent'], room());
   expect(flags.at(-1)).toEqual({});
+  await run(['agent', '--check-config', '-o', 'json'], room());
+  expect(flags.at(-1)).toEqual({ checkConfig: true, output: 'json' });
 });
 
 test('doctor prints each check with its cure, and exits with 1 when one fails', async () => {

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { TaplaneError } from '../../src/errors.ts';
-import type { CreateInterfaceRequest, UpdateInterfaceRequest } from '../../src/gen/taplane/v1/interface_service.ts';
+import { Address } from '../../src/gen/taplane/v1/interface.ts';
+import type { AdoptInterfaceRequest, CreateInterfaceRequest, UpdateInterfaceRequest } from '../../src/gen/taplane/v1/interface_service.ts';
 import { eventually, type Served, served } from '../rpc/served.ts';
 import { start, taplane } from './run-taplane.ts';
 
@@ -94,7 +95,7 @@ tun0   tun    active   yes   no        1400   10.0.0.1/24,fd00::1/64   AGE
       stdout: '',
       stderr: `error: create interface tun0: the name is taken
 reason: INTERFACE_EXISTS
-next: choose another name, change it: taplane interface update, or take over a foreign device: taplane interface adopt
+next: choose another name, or change it: taplane interface update
 `,
     });
   });
@@ -121,6 +122,37 @@ next: correct the input; --help shows what is accepted
     });
   });
 
+  test('flags win over a file, and labels are added to its own', async () => {
+    await run('interface create tun0 --mode tun --mtu 1400 --address 10.0.0.1/24 --label tenant=blue --label a=1');
+    const file = join(directory, 'tun.yaml');
+    await writeFile(file, (await run('interface get tun0 -o yaml')).stdout);
+    const line = `interface create tun1 -f ${file} --address 10.0.1.1/24 --mtu default --label a=2`;
+    expect(await run(line)).toMatchObject({ code: 0, stderr: '' });
+    expect(calls<CreateInterfaceRequest>('create')[1]).toMatchObject({
+      interface: { labels: { tenant: 'blue', a: '2' }, spec: { mode: 1, mtu: undefined, addresses: [{ cidr: '10.0.1.1/24' }] } },
+    });
+    await run(`interface update tun1 -f ${file} --up`);
+    expect(calls<UpdateInterfaceRequest>('update')[0]).toMatchObject({
+      updateMask: ['*'],
+      interface: { name: 'interfaces/tun1', spec: { mode: 1, up: true, mtu: 1400, addresses: [{ cidr: '10.0.0.1/24' }] } },
+    });
+  });
+
+  test('without a file wants a mode, and its help says so', async () => {
+    expect(await run('interface create tun0')).toEqual({ code: 2, stdout: '', stderr: 'error: --mode tun or --mode tap is needed\n' });
+    expect((await run('interface create --help')).stdout).toMatch(/--mode <mode> +required without -f/);
+    expect((await run('interface update --help')).stdout).not.toContain('required without');
+  });
+
+  test('a default route is one of the family of its gateway', async () => {
+    await run('interface create tun0 --mode tun --route default --route default,via=10.0.0.2 --route default,via=fd00::2');
+    expect(calls<CreateInterfaceRequest>('create')[0]?.interface?.spec?.routes.map(({ destination }) => destination)).toEqual([
+      '0.0.0.0/0',
+      '0.0.0.0/0',
+      '::/0',
+    ]);
+  });
+
   test('a file with an unknown field or value is refused before any call', async () => {
     const file = join(directory, 'tun.yaml');
     await writeFile(file, 'spec:\n  mode: MODE_TUN\n  mtuu: 1400\n  addresses:\n    - cdir: 10.0.0.1/24\n');
@@ -144,8 +176,23 @@ describe('get and list', () => {
       interfaces: [{ name: 'interfaces/tap0' }, { name: 'interfaces/tun0' }],
     });
     const wide = (await run('interface list -o wide')).stdout.split('\n');
-    expect(wide[0]).toMatch(/^NAME .* IFINDEX .* LABELS$/);
+    expect(wide[0]).toMatch(/^NAME .* IFINDEX .* CARRIER-RULE .* LABELS$/);
     expect(calls<{ view: number }>('list').at(-1)?.view).toBe(2);
+  });
+
+  test('shows the addresses that the device has, without link-local ones', async () => {
+    await run('interface create tun0 --mode tun --address 10.0.0.1/24');
+    const get = agent.interfaces.get;
+    agent.interfaces.get = async (request) => {
+      const one = await get(request);
+      const cidrs = request.name.endsWith('0') ? ['10.9.9.9/24', 'fe80::1/64', 'fd00::1/64'] : [];
+      return { ...one, status: one.status && { ...one.status, addresses: cidrs.map((cidr) => Address.create({ cidr })) } };
+    };
+    await run('interface create tun1 --mode tun --address 10.0.1.1/24');
+    for (const format of ['table', 'wide']) {
+      const [, tun0, tun1] = (await run(`interface get tun0 tun1 -o ${format}`)).stdout.split('\n').map((line) => line.split(/ +/));
+      expect([tun0?.[6], tun1?.[6]]).toEqual(['10.9.9.9/24,fd00::1/64', '-']);
+    }
   });
 
   test('nothing found is a message, and no data', async () => {
@@ -221,8 +268,10 @@ describe('update, plan, delete', () => {
   test('adopt says what the device lacks', async () => {
     expect(await run('interface adopt tun7')).toMatchObject({
       code: 5,
-      stderr: expect.stringContaining('  DEVICE tun7: make it persistent: ip tuntap add\nnext: '),
+      stderr: expect.stringMatching(/\n {2}DEVICE tun7: make it persistent: ip tuntap add\n$/),
     });
+    await run('interface adopt tun7 --take-over');
+    expect(calls<AdoptInterfaceRequest>('adopt').map(({ takeOver }) => takeOver)).toEqual([false, true]);
   });
 });
 
@@ -258,6 +307,28 @@ describe('watch', () => {
       'added tun0 tun active down no-carrier mtu=1500 10.0.0.1/24\nsynced\nadded tun1 tun active up no-carrier mtu=1500\ndeleted tun1\n',
     );
     await eventually(() => agent.interfaces.watching() === 0);
+  });
+
+  test('an explicit --timeout ends it well; what is not there is said once', async () => {
+    await run('interface create tun0 --mode tun');
+    expect(await run('interface watch nope --timeout 1s')).toEqual({
+      code: 0,
+      stdout: expect.stringContaining('synced\n'),
+      stderr: 'nope does not exist yet; waiting for it\n',
+    });
+    expect(await run('interface watch tun0 --timeout 1s')).toMatchObject({ code: 0, stderr: '' });
+    expect((await run('interface watch --help')).stdout).toMatch(/without\s+--timeout it never ends/);
+  });
+
+  test('an agent that says nothing until the --timeout is no watch', async () => {
+    agent.interfaces.watch = async function* (_, signal) {
+      await new Promise((resolve) => signal.addEventListener('abort', resolve));
+      yield* [];
+    };
+    expect(await run('interface watch --timeout 300ms')).toMatchObject({
+      code: 6,
+      stderr: expect.stringContaining('no answer from unix:'),
+    });
   });
 
   test('is resumed after the last event when the connection breaks, as JSON lines', async () => {

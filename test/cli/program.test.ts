@@ -5,9 +5,11 @@ import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { exitCodeOf, explain } from '../../src/cli/exit-code.ts';
 import { parseAddress, parseRoute } from '../../src/cli/literals.ts';
 import { parseDuration } from '../../src/cli/settings.ts';
 import { printable, table } from '../../src/cli/table.ts';
+import { type ErrorCode, TaplaneError, type TaplaneErrorOptions } from '../../src/errors.ts';
 import { served } from '../rpc/served.ts';
 import { TAPLANE, taplane } from './run-taplane.ts';
 
@@ -51,6 +53,19 @@ next: start the agent: taplane agent; or say where it listens: --server or TAPLA
     expect(await taplane(['interface', 'list', '--server', 'nowhere'], NOWHERE)).toMatchObject({ code: 2 });
   });
 
+  test('a socket that does not let this user in exits with 5', () => {
+    const failure = { code: 'UNAVAILABLE', reason: '', fields: [], preconditions: [], metadata: {} };
+    const error = Object.assign(new Error('reach the agent on unix:/a: connect EACCES /a'), failure);
+    expect(exitCodeOf(error)).toBe(5);
+    expect(explain(error)).toContain('\nnext: run as root, or join the group of the socket\n');
+    expect(exitCodeOf(Object.assign(new Error('write: EACCES'), failure, { reason: 'STATE_NOT_WRITABLE' }))).toBe(6);
+  });
+
+  test('an empty TAPLANE_SERVER is none', async () => {
+    expect((await taplane(['version'], '')).stderr).not.toContain('""');
+    expect((await taplane(['version', '--timeout', '100ms'], ' ')).stderr).not.toContain('read address');
+  });
+
   test('an agent that does not answer in time exits with 6', async () => {
     await using agent = await served();
     agent.interfaces.get = () => new Promise(() => {});
@@ -61,7 +76,68 @@ next: start the agent: taplane agent; or say where it listens: --server or TAPLA
   });
 });
 
+describe('what a failure says', () => {
+  const said = (code: ErrorCode, reason: string, text: string, options: TaplaneErrorOptions = {}) =>
+    explain(new TaplaneError(code, reason, text, options))
+      .split('\n')
+      .slice(1, -1);
+  const bridge = { type: 'BRIDGE', subject: 'br0', description: 'does not exist; create it first' };
+  const taken = { fields: [{ field: 'interface_id', description: 'is the name of a device that is not ours' }] };
+
+  test.each<[string, string[], string[]]>([
+    [
+      'a cure in the message is not repeated, and nothing points to the doctor',
+      said('FAILED_PRECONDITION', 'BRIDGE_MISSING', `bridge br0 ${bridge.description}`, { preconditions: [bridge] }),
+      ['reason: BRIDGE_MISSING'],
+    ],
+    [
+      'a cure that is not',
+      said('FAILED_PRECONDITION', 'BRIDGE_MISSING', 'no bridge', { preconditions: [bridge] }),
+      ['reason: BRIDGE_MISSING', '  BRIDGE br0: does not exist; create it first'],
+    ],
+    [
+      'a field that the message is made of',
+      said('INVALID_ARGUMENT', 'INVALID_FIELDS', 'interface.spec.mtu: too small', {
+        fields: [{ field: 'interface.spec.mtu', description: 'too small' }],
+      }),
+      ['reason: INVALID_FIELDS', 'next: correct the input; --help shows what is accepted'],
+    ],
+    ...['ADDRESS_IN_USE', 'GATEWAY_UNREACHABLE', 'NAMESPACE_MISSING', 'IPV6_DISABLED', 'MTU_TOO_SMALL'].map(
+      (reason): [string, string[], string[]] => [reason, said('FAILED_PRECONDITION', reason, 'x'), [`reason: ${reason}`]],
+    ),
+    [
+      'what the doctor knows more of',
+      said('FAILED_PRECONDITION', 'CAPABILITY_MISSING', 'x'),
+      ['reason: CAPABILITY_MISSING', 'next: see what the node lacks: taplane doctor'],
+    ],
+    [
+      'adopt of a managed device',
+      said('ALREADY_EXISTS', 'INTERFACE_EXISTS', 'adopt interface x: it is managed already'),
+      ['reason: INTERFACE_EXISTS', 'next: change it: taplane interface update'],
+    ],
+    [
+      'adopt of nothing',
+      said('NOT_FOUND', 'DEVICE_NOT_FOUND', 'adopt interface x: there is no such device'),
+      ['reason: DEVICE_NOT_FOUND', 'next: see what there is: ip link'],
+    ],
+    [
+      'a name that a bridge has',
+      said('ALREADY_EXISTS', 'NAME_TAKEN', 'x', { ...taken, metadata: { kind: 'bridge' } }).slice(-1),
+      ['next: see what has it: ip -d link'],
+    ],
+    [
+      'a name that a TAP has',
+      said('ALREADY_EXISTS', 'NAME_TAKEN', 'x', { ...taken, metadata: { kind: 'tap' } }).slice(-1),
+      ['  interface_id: is the name of a device that is not ours'],
+    ],
+  ])('%s', (_, lines, expected) => expect(lines).toEqual(expected));
+});
+
 describe('version and node', () => {
+  test.each(['--version', '-V'])('%s', async (flag) => {
+    expect(await taplane([flag], NOWHERE)).toEqual({ code: 0, stdout: '0.1.0\n', stderr: '' });
+  });
+
   test('client and server', async () => {
     await using agent = await served();
     expect((await taplane(['version'], agent.address)).stdout).toBe('client: 0.1.0\nserver: 0.1.0 (node-a)\nprotocol: taplane.v1\n');

@@ -270,7 +270,11 @@ describe('what cannot change while the device lives', () => {
       'group',
     ]);
     expect(immutableProblems(tap(), tap({ group: '5' })).map(({ field }) => field)).toEqual(['interface.spec.group']);
-    expect(immutableProblems(tap(), tap({ owner: '5', group: '5' }))).toEqual([]);
+    expect(immutableProblems(tap(), tap({ owner: '5', group: '5' })).map(({ field }) => field)).toEqual(['interface.spec.group']);
+    expect(immutableProblems(tap({ group: '5' }), tap({ owner: '5', group: '5' })).map(({ field }) => field)).toEqual([
+      'interface.spec.owner',
+    ]);
+    expect(immutableProblems(tap(), tap({ owner: '5' }))).toEqual([]);
     expect(immutableProblems(before, tap({ owner: '0', group: '5', up: true, mtu: 1400 }))).toEqual([]);
   });
 });

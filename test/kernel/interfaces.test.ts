@@ -50,7 +50,7 @@ describe('a bridge', () => {
 describe('owner and group', () => {
   it('change in place; while another program holds the device, the refusal names it', async () => {
     const { ns } = managed;
-    await managed.create('o0', { mode: TUN, owner: '1234' });
+    await managed.create('o0', { mode: TUN, owner: '1234', group: '5677' });
     await managed.update('o0', { owner: '1235', group: '5678' }, ['spec.owner', 'spec.group']);
     expect(truth.link(ns, 'o0')?.linkinfo?.info_data).toMatchObject({ user: 1235, group: 5678 });
     await using holder = ns.spawn([

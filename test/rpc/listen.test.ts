@@ -40,6 +40,20 @@ describe('unix sockets', () => {
     expect(existsSync(path)).toBe(false);
   });
 
+  test('have these modes under the strictest mask too', async () => {
+    const path = join(directory, 'a', 'b', 'agent.sock');
+    const before = process.umask(0o077);
+    try {
+      const server = await start([`unix:${path}`]);
+      expect((await stat(path)).mode & 0o7777).toBe(0o660);
+      for (const made of ['a', 'a/b']) expect((await stat(join(directory, made))).mode & 0o7777).toBe(0o750);
+      expect((await stat(directory)).mode & 0o7777).toBe(0o700);
+      await server.stop(0);
+    } finally {
+      process.umask(before);
+    }
+  });
+
   test('that nobody answers are taken over', async () => {
     const path = join(directory, 'stale.sock');
     spawnSync(process.execPath, [
@@ -60,7 +74,8 @@ describe('unix sockets', () => {
     await new Promise((resolve) => other.once('listening', resolve));
     const error = await refusal([`unix:${path}`]);
     expect(error).toMatchObject({ code: 'FAILED_PRECONDITION', reason: 'SOCKET_IN_USE' });
-    expect(error.message).toContain(path);
+    expect(error.message).toBe(`listen on unix:${path}: another program answers there`);
+    expect(error.preconditions).toMatchObject([{ description: 'stop that program, or choose another path' }]);
     expect(existsSync(path)).toBe(true);
     other.close();
   });

@@ -117,7 +117,9 @@ export function memoryInterfaces(): MemoryInterfaces {
       try {
         const live = on(events, 'event', { signal }) as AsyncIterable<[WatchInterfacesResponse]>;
         if (request.resumeToken === '') {
-          for (const value of stored.values()) yield { event: { $case: 'added', value }, resumeToken: String(version) };
+          for (const value of stored.values())
+            if (request.name === '' || request.name === value.name)
+              yield { event: { $case: 'added', value }, resumeToken: String(version) };
           yield { event: { $case: 'synced', value: {} }, resumeToken: String(version) };
         }
         for await (const [event] of live) yield event;

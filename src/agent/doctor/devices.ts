@@ -77,9 +77,10 @@ export function judgeName(name: string, devices: Device[], holders: { pid: numbe
   }
   const held = devices.find((candidate) => candidate.name === name);
   if (!held) return pass(check, `${name} is free`);
+  const aDevice = `${/^[aeiou]/i.test(held.kind) ? 'an' : 'a'} ${held.kind} device`;
   const who = holders.length > 0 ? `, held open by ${holders.map(({ pid, command }) => `pid ${pid} (${command})`).join(', ')}` : '';
-  if (held.alias.startsWith(OUR_ALIAS)) return pass(check, `${name} is a ${held.kind} device that an agent manages (${held.alias})${who}`);
-  const detail = `${name} is taken: a ${held.kind} device${held.alias ? ` with alias ${JSON.stringify(held.alias)}` : ''}${who}`;
+  if (held.alias.startsWith(OUR_ALIAS)) return pass(check, `${name} is ${aDevice} that an agent manages (${held.alias})${who}`);
+  const detail = `${name} is taken: ${aDevice}${held.alias ? ` with alias ${JSON.stringify(held.alias)}` : ''}${who}`;
   if (held.kind === 'tun' || held.kind === 'tap')
     return fail(
       check,

@@ -43,14 +43,14 @@ const FREE_FLOOR = 64 * 1024 * 1024;
 /** What the store renames a file to that it could not read. */
 const QUARANTINED = /^state\.db\.corrupt-/;
 
+const STAT_CURES: Record<string, string> = { ENOTDIR: 'a part of the path is a file: ', EACCES: 'run as root, or ' };
+
 /** `strict` directories must be ours alone, as the state directory. */
 export function judgeDirectory(name: string, flag: string, reading: Directory, strict: boolean, uid: number): Check[] {
   const { path } = reading;
   const another = `give another directory with ${flag}`;
   if (reading.statError !== '' && reading.statError !== 'ENOENT')
-    return [
-      fail(name, `${path}: ${reading.statError}`, reading.statError === 'ENOTDIR' ? `a part of the path is a file: ${another}` : another),
-    ];
+    return [fail(name, `${path}: ${reading.statError}`, `${STAT_CURES[reading.statError] ?? ''}${another}`)];
   const problem =
     reading.stats && strict
       ? stateDirProblem(reading.stats, uid, path)

@@ -21,7 +21,7 @@ export function judgePrivileges({ capabilities, uid, container, executable }: Pr
   const grant = (capability: string) => {
     const short = capability.replace('CAP_', '');
     if (container)
-      return `add it to the container: securityContext.capabilities.add: [${short}] and runAsUser: 0 (the chart does both), or docker/podman --cap-add ${short}`;
+      return `${uid === 0 ? '' : 'run as root; where root lacks it too, '}add it to the container: securityContext.capabilities.add: [${short}] and runAsUser: 0 (the chart does both), or docker/podman --cap-add ${short}`;
     if (uid !== 0)
       return `run as root; or AmbientCapabilities=${capability} in the systemd unit; or setcap ${capability.toLowerCase()}+ep ${executable}`;
     return `this root was stripped of it: add ${capability} to CapabilityBoundingSet= of the systemd unit, or start outside the sandbox that took it`;

@@ -105,7 +105,7 @@ function denied(name: string, { openError, mode, root, container }: TunReading):
     return fail(
       name,
       `open ${TUN_DEVICE}: ${openError}: mode ${mode.toString(8)} does not let this user in`,
-      `chmod 666 ${TUN_DEVICE} (creating devices still needs CAP_NET_ADMIN), or run as root`,
+      `run as root, or chmod 666 ${TUN_DEVICE} (creating devices still needs CAP_NET_ADMIN)`,
     );
   if (openError === 'EACCES')
     return fail(

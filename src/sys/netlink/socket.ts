@@ -142,7 +142,7 @@ export class Netlink {
 }
 
 function openWire(): Wire & { strict: boolean } {
-  const fd = libc.socket(AF_NETLINK, libc.SOCK_RAW, NETLINK_ROUTE);
+  let fd = libc.socket(AF_NETLINK, libc.SOCK_RAW, NETLINK_ROUTE);
   let strict = true;
   try {
     const timeout = Buffer.alloc(16);
@@ -174,7 +174,12 @@ function openWire(): Wire & { strict: boolean } {
       if (length > bytes.length) throw new SysError('recv', EMSGSIZE, `answer of ${length} bytes`);
       return { datagram: bytes.subarray(0, length), port: sender.readUInt32LE(4) };
     },
-    close: () => libc.close(fd),
+    close: () => {
+      // The number is soon another's: after this every call fails with EBADF.
+      const old = fd;
+      fd = -1;
+      if (old >= 0) libc.close(old);
+    },
   };
 }
 

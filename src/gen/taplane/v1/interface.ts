@@ -182,7 +182,11 @@ export const InterfaceSpec_Carrier = {
   UNSPECIFIED: 0,
   /** FOLLOW - The carrier is up exactly while a program holds a queue, as the kernel does it. */
   FOLLOW: 1,
-  /** KEEP - The agent's data plane parks a queue, so that the link does not flap when consumers come and go. */
+  /**
+   * KEEP - The agent's data plane parks a queue, so that the link does not flap when consumers come and go. On a multi-queue device the
+   * parked queue is turned off and every frame goes to those who attach; of a single-queue device it is the only queue, so that
+   * no other program can attach.
+   */
   KEEP: 2,
   UNRECOGNIZED: -1,
 } as const;

@@ -1,0 +1,77 @@
+// The demo's directory: `taplane-demo-*`, ours alone. For its life the demo holds the lock of `demo.pid` in it, as its agent holds
+// that of `state/lock`. The kernel frees a lock with its holder, so that both free means that both are dead: what a demo that was
+// killed left behind is told apart from one that runs, also in another container or after a reboot, which a pid alone cannot.
+
+import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { lockFile } from '../src/sys/lock.ts';
+
+const PREFIX = 'taplane-demo-';
+const PID_FILE = 'demo.pid';
+
+export interface DemoHome {
+  path: string;
+  /** Removes the directory with all in it. */
+  remove(): void;
+  /** Leaves it for people to read: no later demo removes it. */
+  keep(): void;
+}
+
+export function makeHome(base: string): DemoHome {
+  const path = mkdtempSync(join(base, PREFIX));
+  const pidFile = join(path, PID_FILE);
+  const lock = lockFile(pidFile);
+  // After the lock: an empty file is one that is not locked yet.
+  writeFileSync(pidFile, `${process.pid}\n`);
+  return {
+    path,
+    remove() {
+      rmSync(path, { recursive: true, force: true });
+      lock.release();
+    },
+    keep() {
+      rmSync(pidFile, { force: true });
+      lock.release();
+    },
+  };
+}
+
+/** Removes the directories of demos that are dead and whose agents are; returns them. What cannot be judged stays. */
+export function removeStaleHomes(base: string): string[] {
+  return readdirSync(base)
+    .filter((name) => name.startsWith(PREFIX))
+    .map((name) => join(base, name))
+    .filter((path) => {
+      try {
+        return removeIfStale(path);
+      } catch {
+        // Held, or gone meanwhile, or nothing of ours.
+        return false;
+      }
+    });
+}
+
+/** Throws SysError when demo or agent lives. */
+function removeIfStale(path: string): boolean {
+  const stats = lstatSync(path);
+  if (!stats.isDirectory() || stats.uid !== process.getuid?.() || (stats.mode & 0o077) !== 0) return false;
+  const pidFile = join(path, PID_FILE);
+  if (!lstatSync(pidFile).isFile() || !/^\d+\n$/.test(readFileSync(pidFile, 'utf8'))) return false;
+  const demo = lockFile(pidFile);
+  try {
+    const agent = hasEntry(join(path, 'state'), 'lock') ? lockFile(join(path, 'state', 'lock')) : undefined;
+    rmSync(path, { recursive: true, force: true });
+    agent?.release();
+    return true;
+  } finally {
+    demo.release();
+  }
+}
+
+function hasEntry(directory: string, name: string): boolean {
+  try {
+    return readdirSync(directory).includes(name);
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,58 @@
+// `taplane lane`: the data-plane process, started by the agent and not meant to be started by hand. It outlives the agent. It ends on
+// SIGTERM, when the agent says that nothing is left to do, and by itself when no agent speaks to it and it holds nothing.
+
+import type { LaneState } from '../gen/taplane/lane/v1/lane_service.ts';
+import { Parking } from '../lane/parking.ts';
+import { startLaneServer } from '../rpc/lane-server.ts';
+import { type Log, openLog } from './log.ts';
+import { agentVersion, timestampOf } from './node.ts';
+
+const ALONE_MS = 10_000;
+const LAST_ANSWER_MS = 100;
+
+export interface LaneOptions {
+  socket: string;
+}
+
+/** Runs until it ends; answers the exit code. */
+export async function runLane({ socket }: LaneOptions): Promise<number> {
+  process.umask(0o077);
+  process.title = 'taplane lane';
+  const log: Log = openLog('info');
+  const parking = new Parking();
+  const startTime = timestampOf(new Date(performance.timeOrigin));
+  const state = (): LaneState => ({ pid: process.pid, version: agentVersion, startTime, attachments: parking.states() });
+  const { promise: ended, resolve: end } = Promise.withResolvers<string>();
+  let alone: NodeJS.Timeout | undefined;
+  const heard = (): void => {
+    clearTimeout(alone);
+    alone = setTimeout(() => {
+      // What it holds is what it is for, also without an agent.
+      if (parking.states().some(({ attached }) => attached)) heard();
+      else end('nobody speaks to it');
+    }, ALONE_MS);
+  };
+  const server = await startLaneServer(
+    socket,
+    {
+      getLane: state,
+      setAttachments({ attachments }) {
+        heard();
+        parking.set(attachments);
+        // After the answer is out.
+        if (attachments.length === 0) setTimeout(() => end('nothing left to do'), LAST_ANSWER_MS);
+        return state();
+      },
+    },
+    log,
+  );
+  heard();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => end(signal));
+  log.info({ pid: process.pid, socket }, 'lane ready');
+  const reason = await ended;
+  clearTimeout(alone);
+  parking.close();
+  await server.stop();
+  log.info({ reason }, 'lane ends');
+  return 0;
+}

@@ -1,0 +1,56 @@
+// One thing to do after a failure: by its reason where that says enough, else by its code. Nothing is better than a detour: where
+// the message or a precondition names the cure, there is no next step.
+
+/** What ClientError and TaplaneError have in common. */
+export interface Failure {
+  code: string;
+  message: string;
+  reason: string;
+  fields: readonly { field: string; description: string }[];
+  preconditions: readonly { type: string; subject: string; description: string }[];
+  metadata: Readonly<Record<string, string>>;
+  server?: string;
+}
+
+const DOCTOR = 'see what the node lacks: taplane doctor';
+const UPDATE = 'change it: taplane interface update';
+
+const BY_REASON: Record<string, string | ((failure: Failure) => string | undefined)> = {
+  CAPABILITY_MISSING: DOCTOR,
+  TUN_DEVICE_UNAVAILABLE: DOCTOR,
+  SYSCTL_READ_ONLY: DOCTOR,
+  DEVICE_NOT_FOUND: 'see what there is: ip link',
+  INTERFACE_EXISTS: ({ message }) => (message.startsWith('adopt') ? UPDATE : `choose another name, or ${UPDATE}`),
+  // The message says already what else to do, and of a TUN or TAP that it may be adopted.
+  NAME_TAKEN: ({ metadata }) => (['tun', 'tap'].includes(metadata['kind'] ?? '') ? undefined : 'see what has it: ip -d link'),
+};
+
+const BY_CODE: Record<string, string> = {
+  INVALID_ARGUMENT: 'correct the input; --help shows what is accepted',
+  OUT_OF_RANGE: 'start again without the resume token',
+  NOT_FOUND: 'see what there is: taplane interface list',
+  PERMISSION_DENIED: 'ask who runs the agent for permission',
+  UNAUTHENTICATED: 'ask who runs the agent for permission',
+  ABORTED: 'it was changed meanwhile: read it again and repeat',
+  RESOURCE_EXHAUSTED: 'see the limits of the agent: taplane node status',
+  DEADLINE_EXCEEDED: 'give it more time: --timeout 60s; see whether the agent is well: taplane node status',
+  UNIMPLEMENTED: 'the agent is older than this client: compare with taplane version',
+  INTERNAL: 'look into the log of the agent for this id',
+};
+
+export function nextStep(failure: Failure): string | undefined {
+  const { code, message, reason, server } = failure;
+  if (isLockedOut(failure)) return 'run as root, or join the group of the socket';
+  if (code === 'UNAVAILABLE') {
+    if (reason === '' && /ECONNREFUSED|ENOENT|EAI_|ENOTFOUND/.test(message))
+      return 'start the agent: taplane agent; or say where it listens: --server or TAPLANE_SERVER';
+    return `try again; see whether the agent runs: taplane node status${server ? ` (tried ${server})` : ''}`;
+  }
+  const step = BY_REASON[reason] ?? BY_CODE[code];
+  return typeof step === 'function' ? step(failure) : step;
+}
+
+/** No agent said it, so it has no reason: the kernel does not let this user at the socket. */
+export function isLockedOut({ code, message, reason }: Failure): boolean {
+  return code === 'UNAVAILABLE' && reason === '' && /EACCES|EPERM/.test(message);
+}

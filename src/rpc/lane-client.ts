@@ -1,0 +1,43 @@
+// The agent's side of a lane's socket.
+
+import { Client, credentials, Metadata } from '@grpc/grpc-js';
+import { type Attachment, type LaneState, LaneServiceService as methods } from '../gen/taplane/lane/v1/lane_service.ts';
+
+export interface LaneClient {
+  /** Declares all attachments; rejects when the lane does not answer in time. */
+  setAttachments(attachments: Attachment[]): Promise<LaneState>;
+  close(): void;
+}
+
+/** Connects with the first call. */
+export function connectLane(path: string, timeoutMs: number): LaneClient {
+  const client = new Client(`unix:${path}`, credentials.createInsecure(), {
+    'grpc.default_authority': 'lane',
+    'grpc.enable_http_proxy': 0,
+    'grpc.service_config_disable_resolution': 1,
+    'grpc.use_local_subchannel_pool': 1,
+    // A lane that was restarted is to be reached at once.
+    'grpc.initial_reconnect_backoff_ms': 50,
+    'grpc.min_reconnect_backoff_ms': 50,
+    'grpc.max_reconnect_backoff_ms': 500,
+  });
+  const { path: method, requestSerialize, responseDeserialize } = methods.setAttachments;
+  return {
+    setAttachments: (attachments) =>
+      new Promise((resolve, reject) => {
+        client.makeUnaryRequest(
+          method,
+          requestSerialize,
+          responseDeserialize,
+          { attachments },
+          new Metadata(),
+          { deadline: Date.now() + timeoutMs },
+          (error, state) => {
+            if (error) reject(error);
+            else resolve(state as LaneState);
+          },
+        );
+      }),
+    close: () => client.close(),
+  };
+}

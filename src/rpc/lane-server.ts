@@ -1,0 +1,46 @@
+// The server of a lane on its unix socket: mode 0660 like the agent's, for the agent alone.
+
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { type LaneState, LaneServiceService as methods, type SetAttachmentsRequest } from '../gen/taplane/lane/v1/lane_service.ts';
+import { rawMethod, unary } from './handlers.ts';
+import { DEFAULT_LIMITS, metadataLimit, serverOptions } from './limits.ts';
+import { type ErrorLog, errorExit } from './status.ts';
+import { reserveSocket } from './unix-socket.ts';
+
+/** What the service needs of the lane. */
+export interface LaneFacts {
+  getLane(): LaneState;
+  setAttachments(request: SetAttachmentsRequest): LaneState;
+}
+
+/** Serves on `path`. Throws TaplaneError SOCKET_IN_USE when another lane does. */
+export async function startLaneServer(path: string, lane: LaneFacts, log: ErrorLog): Promise<{ stop(): Promise<void> }> {
+  const server = new Server({ ...serverOptions(DEFAULT_LIMITS), interceptors: [metadataLimit(DEFAULT_LIMITS.maxMetadataBytes)] });
+  const needs = { exit: errorExit(log), maxMessageBytes: DEFAULT_LIMITS.maxMessageBytes, maxPendingBytes: DEFAULT_LIMITS.maxPendingBytes };
+  server.addService(
+    { getLane: rawMethod(methods.getLane), setAttachments: rawMethod(methods.setAttachments) },
+    {
+      getLane: unary(methods.getLane, needs, async () => lane.getLane()),
+      setAttachments: unary(methods.setAttachments, needs, async (request) => lane.setAttachments(request)),
+    },
+  );
+  const socket = await reserveSocket(path);
+  try {
+    await socket.bind(
+      () =>
+        new Promise<number>((resolve, reject) => {
+          server.bindAsync(`unix:${path}`, ServerCredentials.createInsecure(), (error, port) => (error ? reject(error) : resolve(port)));
+        }),
+    );
+  } catch (error) {
+    server.forceShutdown();
+    await socket.remove();
+    throw error;
+  }
+  return {
+    async stop() {
+      server.forceShutdown();
+      await socket.remove();
+    },
+  };
+}
