@@ -13,6 +13,7 @@ import type {
 import { adoptedSpec, adoptionProblem } from './adopt.ts';
 import { prepare } from './canonical.ts';
 import { type Desired, stableMac } from './desired.ts';
+import type { Edit } from './edits.ts';
 import type { Converged, Engine, Outcome } from './engine.ts';
 import { Entry, type Turns } from './entry.ts';
 import { explain } from './failure.ts';
@@ -44,18 +45,6 @@ export interface ChangeNeeds {
   mostInterfaces: number;
   log: Log;
   now: () => number;
-}
-
-/** A change of what is asked of an interface that is there. */
-interface Edit {
-  name: string;
-  verb: string;
-  etag: string;
-  validateOnly: boolean;
-  /** The new intent; throws TaplaneError. */
-  edit(before: Record): { spec: InterfaceSpec; labels: Interface['labels'] };
-  /** Path of the spec in the request, for violations. */
-  path: string;
 }
 
 export class Changes {

@@ -8,12 +8,17 @@ import { parsePrefix } from './inet.ts';
 import { interfaceId } from './name.ts';
 import type { Record } from './record.ts';
 
-interface Edit {
+/** A change of what is asked of an interface that is there. */
+export interface Edit {
   name: string;
+  /** For messages, such as `update interface tap0`. */
   verb: string;
+  /** The version that is meant; '' for any. */
   etag: string;
   validateOnly: boolean;
+  /** The new intent. Throws TaplaneError. */
   edit(before: Record): { spec: InterfaceSpec; labels: Interface['labels'] };
+  /** Path of the spec in the request, for violations. */
   path: string;
 }
 

@@ -139,8 +139,7 @@ export class Kernel {
         ? []
         : (snapshot?.neighbours.get(index) ??
           (snapshot ? [] : ours(this.#netlink.dump('list neighbours', dumpNeighbours(index), readNeighbour))));
-    const someV4 = addresses.some((item) => item.family === AF_INET);
-    const globalV6 = link.up && addresses.some((item) => item.family === AF_INET6 && item.scope === 0);
+    const anySet = (key: string): boolean => this.#anySet(key, name);
     return {
       link,
       controller: link.controller === 0 ? '' : (this.link(link.controller)?.name ?? ''),
@@ -148,8 +147,13 @@ export class Kernel {
       routes,
       neighbours,
       sysctls: this.sysctls(name, sysctlKeys),
-      promotesSecondaries: someV4 && this.#anySet('ipv4/promote_secondaries', name),
-      keepsAddresses: globalV6 && this.#anySet('ipv6/keep_addr_on_down', name),
+      // Read when a plan wants to know, which is seldom.
+      get promotesSecondaries() {
+        return anySet('ipv4/promote_secondaries');
+      },
+      get keepsAddresses() {
+        return anySet('ipv6/keep_addr_on_down');
+      },
     };
   }
 

@@ -94,7 +94,7 @@ export function plan(desired: Desired, actual: Actual, before?: Desired): Step[]
   if (goesDown) steps.push({ kind: 'set-link', name, change: { up: false } });
   const added = addressSteps(desired, goesDown ? staying(actual) : actual.addresses, name);
   // New addresses come before old ones go, so that the interface is never without, except where the kernel takes both for one.
-  if (!actual.promotesSecondaries && takesAlong(gone, actual, desired)) {
+  if (takesAlong(gone, actual, desired) && !actual.promotesSecondaries) {
     steps.push({ kind: 'set-sysctl', name, key: PROMOTE, value: '1', before: '0' });
   }
   const first = gone.filter((step) => added.some((other) => clash(step, other)));
