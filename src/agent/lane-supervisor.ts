@@ -5,7 +5,7 @@
 //                              '--no answer--> start a process, ask again soon
 
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Attachment, LaneState } from '../gen/taplane/lane/v1/lane_service.ts';
@@ -17,6 +17,7 @@ const NAME = 'lane-0';
 const HEARTBEAT_MS = 500;
 const ASK_AGAIN_MS = 50;
 const ANSWER_MS = 2000;
+const FAREWELLS = 20;
 const RESTART_MS = 100;
 const BACKOFF_MOST_MS = 5000;
 
@@ -35,6 +36,7 @@ export class LaneSupervisor {
   #running = false;
   #startedAt = 0;
   #failures = 0;
+  #farewells = 0;
 
   /** `changed` is called whenever what the lane holds has changed. */
   constructor(runtimeDir: string, log: Log, changed: () => void) {
@@ -46,8 +48,10 @@ export class LaneSupervisor {
 
   /** Declares all attachments. */
   want(attachments: Attachment[]): void {
-    if (attachments.length === 0 && this.#wanted.length === 0 && this.#state === undefined) return;
+    // Nothing to say and nobody to say it to. A socket that is there may be that of a lane which an agent before us left behind.
+    if (attachments.length === 0 && this.#wanted.length === 0 && this.#state === undefined && !existsSync(this.#socket)) return;
     this.#wanted = attachments;
+    this.#farewells = FAREWELLS;
     this.#schedule(0);
   }
 
@@ -97,11 +101,13 @@ export class LaneSupervisor {
       this.#client = undefined;
       if (wanted.length > 0) this.#start();
       next = ASK_AGAIN_MS;
+      // A lane that cannot be told that nothing is left is told again, but not for ever: there may be none.
+      if (wanted.length === 0 && this.#farewells-- > 0) this.#askAgain = true;
     }
     this.#asking = false;
     const soon = this.#askAgain;
     this.#askAgain = false;
-    if (this.#wanted.length > 0 || soon) this.#schedule(soon ? 0 : next);
+    if (this.#wanted.length > 0 || soon) this.#schedule(soon && next !== ASK_AGAIN_MS ? 0 : next);
   }
 
   #note(state: LaneState | undefined): void {

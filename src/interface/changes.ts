@@ -215,10 +215,8 @@ export class Changes {
     const name = interfaceId(request.name);
     const verb = `delete interface ${name}`;
     return this.#turn(name, verb, async () => {
-      const entry = registry.get(name);
-      if (entry === undefined && request.allowMissing) return this.#settlement.answered({ plan: [] }, remember);
-      registry.need(name);
-      if (entry === undefined) throw new Error('unreachable');
+      const entry = request.allowMissing ? registry.get(name) : registry.need(name);
+      if (entry === undefined) return this.#settlement.answered({ plan: [] }, remember);
       checkEtag(entry.record, request.etag, verb);
       const planned = engine.removal(entry);
       if (request.validateOnly) return { plan: planned.map(planStep) };

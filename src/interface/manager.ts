@@ -103,7 +103,8 @@ class Manager implements InterfaceManager {
   readonly #conditions = new Conditions();
   readonly #lane: CarrierLane | undefined;
   #parkingDue = false;
-  #parkings = '[]';
+  /** What the lane was last told; nothing yet, so that it is told also that there is nothing. */
+  #parkings = '';
   #scanTimer: NodeJS.Timeout | undefined;
   /** Devices that carried a mark at the start which no record knew. */
   #markedDevices: Link[] = [];

@@ -99,6 +99,7 @@ export class Store {
       this.#statements.forgetOld.run(this.#now() - REPLAY_MS, REPLAY_MOST);
     } catch {
       // A full disk: nothing is lost by keeping them longer.
+      this.#owe();
     }
   }
 

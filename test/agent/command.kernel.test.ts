@@ -152,7 +152,7 @@ describe('with a start', () => {
     expect(stderr + JSON.stringify(nats, (_, value) => String(value))).not.toContain('hunter2');
   });
 
-  test.skipIf(!natsBinary)('an embedded NATS comes with the agent and goes with it, however it goes', async () => {
+  test.skipIf(!natsBinary)('an embedded NATS comes with the agent and goes with it, however it goes (needs nats-server)', async () => {
     // Not in a namespace of its own: loopback is down there, as on no real node.
     await using running = await startAgent({ args: ['--nats', 'embedded'] });
     for (const end of ['stop', 'kill9'] as const) {

@@ -76,7 +76,7 @@ describe('as root', () => {
   // The device controller of cgroup v1 does what a container runtime does with eBPF on v2.
   const controller = '/sys/fs/cgroup/devices';
   test.skipIf(!existsSync(join(controller, 'devices.deny')) && !existsSync(join(controller, 'tasks')))(
-    'a cgroup that denies the device, as a container runtime does',
+    'a cgroup that denies the device, as a container runtime does (needs the devices controller)',
     () => {
       const group = join(controller, `taplane-doctor-${process.pid}`);
       mkdirSync(group);

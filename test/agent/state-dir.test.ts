@@ -78,7 +78,7 @@ describe('state directory', () => {
     expect(refused(path).reason).toBe('STATE_DIR_UNSAFE');
   });
 
-  test.skipIf(process.getuid?.() !== 0)('is refused when it belongs to somebody else', () => {
+  test.skipIf(process.getuid?.() !== 0)('is refused when it belongs to somebody else (needs root)', () => {
     const path = join(base, 's');
     mkdirSync(path, { mode: 0o700 });
     chownSync(path, 65534, 65534);
@@ -99,7 +99,7 @@ describe('state directory', () => {
     expect(existsSync(join(base, 'elsewhere'))).toBe(false);
   });
 
-  test.skipIf(process.getuid?.() !== 0)('a read-only file system is named', () => {
+  test.skipIf(process.getuid?.() !== 0)('a read-only file system is named (needs root)', () => {
     const module = JSON.stringify(join(import.meta.dirname, '../../src/agent/state-dir.ts'));
     const script = `import(${module}).then(({ openStateDir }) => openStateDir('${base}/s')).catch((e) => console.log(e.reason, e.preconditions[0].description))`;
     const command = `mount -t tmpfs -o ro none ${base} && exec ${process.execPath} --input-type=module -e "$0"`;

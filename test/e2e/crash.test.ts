@@ -9,7 +9,7 @@ import { type Agent, startAgent } from '../harness/agent.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { summary } from '../harness/percentile.ts';
 import { random } from '../harness/random.ts';
-import { addresses, links } from '../harness/truth.ts';
+import { links } from '../harness/truth.ts';
 import { creation, deletion, TAP, TUN, updating } from './specs.ts';
 
 /** More for a soak. */
@@ -109,7 +109,6 @@ async function compare(agent: Agent, ns: Namespace, known: Map<string, Known>): 
   const allAddresses = new Map(
     (ns.ip('-j addr') as { ifname: string; addr_info: { family: string; local: string }[] }[]).map((item) => [item.ifname, item.addr_info]),
   );
-  void addresses;
   expect([...devices.keys()].filter((name) => name !== 'lo' && !told.has(name))).toEqual([]);
   for (const [name, versions] of known) {
     const item = told.get(name);

@@ -28,7 +28,7 @@ const kept = async (agent: Agent, name: string) =>
     ?.reason;
 
 /** Ends the lane with its agent, however the test ends: nothing else would, which is the point of it. */
-async function using(spec: { [name: string]: PartialSpec }, work: (agent: Agent, ns: Namespace) => Promise<void>): Promise<void> {
+async function withKept(spec: { [name: string]: PartialSpec }, work: (agent: Agent, ns: Namespace) => Promise<void>): Promise<void> {
   await using ns = createNamespace();
   await using agent = await startAgent({ namespace: ns });
   const pids = new Set<number>();
@@ -52,7 +52,7 @@ function carrierChanges(events: KernelEvent[], device: string): string[] {
 }
 
 it('gives carrier to interfaces that keep it, says so, and takes it back when they follow', async () => {
-  await using(
+  await withKept(
     { k0: { mode: TUN }, k1: { mode: TAP, multiQueue: true }, k2: { mode: TUN, packetInfo: true, vnetHeader: true } },
     async (agent, ns) => {
       const { interfaces } = agent.client();
@@ -74,7 +74,7 @@ it('gives carrier to interfaces that keep it, says so, and takes it back when th
 });
 
 it('keeps the carrier while agents die and come, 20 times, and is taken over by each', async () => {
-  await using({ k0: { mode: TAP, addresses: [{ cidr: '10.60.0.1/24' }] } }, async (agent, ns) => {
+  await withKept({ k0: { mode: TAP, addresses: [{ cidr: '10.60.0.1/24' }] } }, async (agent, ns) => {
     const pid = await lanePid(agent);
     await using watch = await watchKernel(ns);
     for (let round = 0; round < 20; round++) {
@@ -88,7 +88,7 @@ it('keeps the carrier while agents die and come, 20 times, and is taken over by 
 });
 
 it('shows no change of the carrier while a consumer comes and goes, 50 times, and leaves every frame to it', async () => {
-  await using({ k0: { mode: TUN, multiQueue: true, addresses: [{ cidr: '10.60.0.1/24' }] } }, async (_agent, ns) => {
+  await withKept({ k0: { mode: TUN, multiQueue: true, addresses: [{ cidr: '10.60.0.1/24' }] } }, async (_agent, ns) => {
     await using watch = await watchKernel(ns);
     const script = `
 import fcntl, os, struct
@@ -112,7 +112,7 @@ for round in range(50):
 });
 
 it('comes back within a second when it is killed, 30 times, with all it held', async () => {
-  await using({ k0: { mode: TUN }, k1: { mode: TAP } }, async (agent, ns) => {
+  await withKept({ k0: { mode: TUN }, k1: { mode: TAP } }, async (agent, ns) => {
     const delays: number[] = [];
     const fds = agent.fds();
     for (let round = 0; round < 30; round++) {
@@ -130,5 +130,21 @@ it('comes back within a second when it is killed, 30 times, with all it held', a
     console.log(`lane back after kill -9: ${summary(delays)}`);
     expect(percentile(delays, 99)).toBeLessThanOrEqual(1000);
     expect(Math.abs(agent.fds() - fds)).toBeLessThanOrEqual(4);
+  });
+});
+
+it('is told off by an agent that wants nothing of what an agent before it left behind', async () => {
+  await withKept({ k0: { mode: TUN } }, async (agent, ns) => {
+    const pid = await lanePid(agent);
+    await agent.kill9();
+    expect(carrier(ns, 'k0')).toBe(true);
+    // The same runtime directory, another state: as when the change that ended the keeping was made just before the kill.
+    await using other = await startAgent({ namespace: ns, args: ['--runtime-dir', agent.runtimeDir] });
+    await expect.poll(() => existsSync(`/proc/${pid}`), { timeout: 5000 }).toBe(false);
+    expect(carrier(ns, 'k0')).toBe(false);
+    expect(await lanePid(other)).toBe(0);
+    await other.stop();
+    await agent.restart();
+    await expect.poll(() => carrier(ns, 'k0'), { timeout: 5000 }).toBe(true);
   });
 });

@@ -71,22 +71,13 @@ it('tells a watcher first what there is, then that this was all, then every chan
 
   const delays: number[] = [];
   const heardOf = async (kind: LinkEvent_Kind, since: number): Promise<void> => {
-    const found = await expect
-      .poll(
-        () =>
-          heard.find(
-            ({ at, message: { event } }) =>
-              at >= since && event?.$case === 'linkEvent' && event.value.link === 'foreign' && event.value.kind === kind,
-          ),
-        { interval: 2 },
-      )
-      .toBeDefined();
-    void found;
-    const first = heard.find(
-      ({ at, message: { event } }) =>
-        at >= since && event?.$case === 'linkEvent' && event.value.link === 'foreign' && event.value.kind === kind,
-    );
-    delays.push((first?.at ?? Number.POSITIVE_INFINITY) - since);
+    const find = () =>
+      heard.find(({ at, message: { event } }) => {
+        if (at < since || event?.$case !== 'linkEvent') return false;
+        return event.value.link === 'foreign' && event.value.kind === kind;
+      });
+    await expect.poll(find, { interval: 2 }).toBeDefined();
+    delays.push((find()?.at ?? Number.POSITIVE_INFINITY) - since);
   };
   for (let round = 0; round < 50; round++) {
     // From before the command is started: the time of `ip` itself is in it.

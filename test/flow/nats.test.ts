@@ -67,7 +67,7 @@ test('off does nothing and does not load the library', () => {
   expect(execFileSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' }).trim()).toBe(`${State.OFF} 0`);
 });
 
-describe.skipIf(!natsBinary)('with a real nats-server', () => {
+describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', () => {
   test('absent at the start, appears, is killed, comes back', async () => {
     const port = await freePort();
     open(`nats://127.0.0.1:${port}`);
