@@ -121,7 +121,13 @@ export interface InterfaceSpec {
   /** What to do when the kernel's state no longer is what was asked. */
   drift: InterfaceSpec_Drift;
   /** Metering of the flows that pass. Absent: metered with the defaults of the agent. */
-  flowMetering: FlowMetering | undefined;
+  flowMetering:
+    | FlowMetering
+    | undefined;
+  /** Small services that answer packets on the interface, at most 16, each with an id of its own. They attach as programs do. */
+  responders: ResponderSpec[];
+  /** Copies packets to NATS. Absent: not. */
+  packetMirror: PacketMirror | undefined;
 }
 
 /** TUN carries IP packets, TAP carries Ethernet frames. Required, immutable. */
@@ -469,6 +475,124 @@ export interface FlowMetering {
   sampling: number;
 }
 
+/** A small service that answers packets on an interface. */
+export interface ResponderSpec {
+  /** Unique in the interface: 1 to 63 lower-case letters, digits and `-`, a letter first. */
+  id: string;
+  /** What it answers. Required. */
+  kind: ResponderSpec_Kind;
+  /**
+   * Addresses or prefixes that it answers for, at most 256. Required for `KIND_ARP` (IPv4) and `KIND_ND` (IPv6); refused for
+   * `KIND_SINK`; else empty means all.
+   */
+  addresses: string[];
+  /** MAC address that `KIND_ARP` and `KIND_ND` give. Empty: one that follows from the uid of the interface. */
+  macAddress: string;
+}
+
+/** What it answers. */
+export const ResponderSpec_Kind = {
+  /** UNSPECIFIED - Not given; refused. */
+  UNSPECIFIED: 0,
+  /** ICMP_ECHO - ICMP and ICMPv6 echo requests, with echo replies. */
+  ICMP_ECHO: 1,
+  /** ARP - ARP requests, with its MAC address (RFC 826). TAP only. */
+  ARP: 2,
+  /** ND - Neighbour solicitations, with its MAC address (RFC 4861). TAP only. */
+  ND: 3,
+  /** SINK - Takes every frame and says nothing. */
+  SINK: 4,
+  /** REFLECT - Every IP packet, by itself with source and destination exchanged: addresses, and ports of TCP and UDP. */
+  REFLECT: 5,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type ResponderSpec_Kind = typeof ResponderSpec_Kind[keyof typeof ResponderSpec_Kind];
+
+export namespace ResponderSpec_Kind {
+  export type UNSPECIFIED = typeof ResponderSpec_Kind.UNSPECIFIED;
+  export type ICMP_ECHO = typeof ResponderSpec_Kind.ICMP_ECHO;
+  export type ARP = typeof ResponderSpec_Kind.ARP;
+  export type ND = typeof ResponderSpec_Kind.ND;
+  export type SINK = typeof ResponderSpec_Kind.SINK;
+  export type REFLECT = typeof ResponderSpec_Kind.REFLECT;
+  export type UNRECOGNIZED = typeof ResponderSpec_Kind.UNRECOGNIZED;
+}
+
+export function responderSpec_KindFromJSON(object: any): ResponderSpec_Kind {
+  switch (object) {
+    case 0:
+    case "KIND_UNSPECIFIED":
+      return ResponderSpec_Kind.UNSPECIFIED;
+    case 1:
+    case "KIND_ICMP_ECHO":
+      return ResponderSpec_Kind.ICMP_ECHO;
+    case 2:
+    case "KIND_ARP":
+      return ResponderSpec_Kind.ARP;
+    case 3:
+    case "KIND_ND":
+      return ResponderSpec_Kind.ND;
+    case 4:
+    case "KIND_SINK":
+      return ResponderSpec_Kind.SINK;
+    case 5:
+    case "KIND_REFLECT":
+      return ResponderSpec_Kind.REFLECT;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return ResponderSpec_Kind.UNRECOGNIZED;
+  }
+}
+
+export function responderSpec_KindToJSON(object: ResponderSpec_Kind): string {
+  switch (object) {
+    case ResponderSpec_Kind.UNSPECIFIED:
+      return "KIND_UNSPECIFIED";
+    case ResponderSpec_Kind.ICMP_ECHO:
+      return "KIND_ICMP_ECHO";
+    case ResponderSpec_Kind.ARP:
+      return "KIND_ARP";
+    case ResponderSpec_Kind.ND:
+      return "KIND_ND";
+    case ResponderSpec_Kind.SINK:
+      return "KIND_SINK";
+    case ResponderSpec_Kind.REFLECT:
+      return "KIND_REFLECT";
+    case ResponderSpec_Kind.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/**
+ * Copies packets of an interface to core NATS, on `taplane.v1.<cluster>.<node>.packet.<interface>`, as `PacketBatch`. Bounded: what NATS
+ * cannot take is dropped and counted.
+ */
+export interface PacketMirror {
+  /** Only frames that match, see `StreamOpen.filter`. */
+  filter: string;
+  /** Bytes of a frame that are copied, 1 to 65549. 0: 128. */
+  snapLength: number;
+  /** One matching frame in this many is copied. 0 and 1: all. */
+  sampling: number;
+}
+
+/** What a mirror has done since the agent started. */
+export interface PacketMirrorStatus {
+  /** Frames published. */
+  publishedFrames: bigint;
+  /** Messages published. */
+  publishedBatches: bigint;
+  /** Frames lost on the way to NATS, for want of a connection or of room. */
+  droppedFrames: bigint;
+  /** It copies now. */
+  active: boolean;
+  /** Why it does not. */
+  reason: string;
+}
+
 /** What the kernel says of an interface. */
 export interface InterfaceStatus {
   /** Life of the interface. */
@@ -505,6 +629,8 @@ export interface InterfaceStatus {
   conditions: Condition[];
   /** How often what others changed was put back, since the agent started. */
   repairs: bigint;
+  /** What the mirror has done; absent without one. */
+  packetMirror: PacketMirrorStatus | undefined;
 }
 
 /** Life of the interface. */
@@ -1215,6 +1341,8 @@ function createBaseInterfaceSpec(): InterfaceSpec {
     carrier: 0,
     drift: 0,
     flowMetering: undefined,
+    responders: [],
+    packetMirror: undefined,
   };
 }
 
@@ -1285,6 +1413,12 @@ export const InterfaceSpec: MessageFns<InterfaceSpec> = {
     }
     if (message.flowMetering !== undefined) {
       FlowMetering.encode(message.flowMetering, writer.uint32(178).fork()).join();
+    }
+    for (const v of message.responders) {
+      ResponderSpec.encode(v!, writer.uint32(186).fork()).join();
+    }
+    if (message.packetMirror !== undefined) {
+      PacketMirror.encode(message.packetMirror, writer.uint32(194).fork()).join();
     }
     return writer;
   },
@@ -1481,6 +1615,22 @@ export const InterfaceSpec: MessageFns<InterfaceSpec> = {
             message.flowMetering = FlowMetering.decode(reader, reader.uint32());
             continue;
           }
+          case 23: {
+            if (tag !== 186) {
+              break;
+            }
+
+            message.responders.push(ResponderSpec.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 24: {
+            if (tag !== 194) {
+              break;
+            }
+
+            message.packetMirror = PacketMirror.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1568,6 +1718,14 @@ export const InterfaceSpec: MessageFns<InterfaceSpec> = {
         : isSet(object.flow_metering)
         ? FlowMetering.fromJSON(object.flow_metering)
         : undefined,
+      responders: globalThis.Array.isArray(object?.responders)
+        ? object.responders.map((e: any) => ResponderSpec.fromJSON(e))
+        : [],
+      packetMirror: isSet(object.packetMirror)
+        ? PacketMirror.fromJSON(object.packetMirror)
+        : isSet(object.packet_mirror)
+        ? PacketMirror.fromJSON(object.packet_mirror)
+        : undefined,
     };
   },
 
@@ -1645,6 +1803,12 @@ export const InterfaceSpec: MessageFns<InterfaceSpec> = {
     if (message.flowMetering !== undefined) {
       obj.flowMetering = FlowMetering.toJSON(message.flowMetering);
     }
+    if (message.responders?.length) {
+      obj.responders = message.responders.map((e) => ResponderSpec.toJSON(e));
+    }
+    if (message.packetMirror !== undefined) {
+      obj.packetMirror = PacketMirror.toJSON(message.packetMirror);
+    }
     return obj;
   },
 
@@ -1684,6 +1848,10 @@ export const InterfaceSpec: MessageFns<InterfaceSpec> = {
     message.drift = object.drift ?? 0;
     message.flowMetering = (object.flowMetering !== undefined && object.flowMetering !== null)
       ? FlowMetering.fromPartial(object.flowMetering)
+      : undefined;
+    message.responders = object.responders?.map((e) => ResponderSpec.fromPartial(e)) || [];
+    message.packetMirror = (object.packetMirror !== undefined && object.packetMirror !== null)
+      ? PacketMirror.fromPartial(object.packetMirror)
       : undefined;
     return message;
   },
@@ -2290,6 +2458,394 @@ export const FlowMetering: MessageFns<FlowMetering> = {
   },
 };
 
+function createBaseResponderSpec(): ResponderSpec {
+  return { id: "", kind: 0, addresses: [], macAddress: "" };
+}
+
+export const ResponderSpec: MessageFns<ResponderSpec> = {
+  encode(message: ResponderSpec, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.kind !== 0) {
+      writer.uint32(16).int32(message.kind);
+    }
+    for (const v of message.addresses) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.macAddress !== "") {
+      writer.uint32(34).string(message.macAddress);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResponderSpec {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResponderSpec();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.kind = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.addresses.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.macAddress = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ResponderSpec {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      kind: isSet(object.kind) ? responderSpec_KindFromJSON(object.kind) : 0,
+      addresses: globalThis.Array.isArray(object?.addresses)
+        ? object.addresses.map((e: any) => globalThis.String(e))
+        : [],
+      macAddress: isSet(object.macAddress)
+        ? globalThis.String(object.macAddress)
+        : isSet(object.mac_address)
+        ? globalThis.String(object.mac_address)
+        : "",
+    };
+  },
+
+  toJSON(message: ResponderSpec): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.kind !== 0) {
+      obj.kind = responderSpec_KindToJSON(message.kind);
+    }
+    if (message.addresses?.length) {
+      obj.addresses = message.addresses;
+    }
+    if (message.macAddress !== "") {
+      obj.macAddress = message.macAddress;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ResponderSpec>, I>>(base?: I): ResponderSpec {
+    return ResponderSpec.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ResponderSpec>, I>>(object: I): ResponderSpec {
+    const message = createBaseResponderSpec();
+    message.id = object.id ?? "";
+    message.kind = object.kind ?? 0;
+    message.addresses = object.addresses?.map((e) => e) || [];
+    message.macAddress = object.macAddress ?? "";
+    return message;
+  },
+};
+
+function createBasePacketMirror(): PacketMirror {
+  return { filter: "", snapLength: 0, sampling: 0 };
+}
+
+export const PacketMirror: MessageFns<PacketMirror> = {
+  encode(message: PacketMirror, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.filter !== "") {
+      writer.uint32(10).string(message.filter);
+    }
+    if (message.snapLength !== 0) {
+      writer.uint32(16).uint32(message.snapLength);
+    }
+    if (message.sampling !== 0) {
+      writer.uint32(24).uint32(message.sampling);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PacketMirror {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePacketMirror();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.filter = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.snapLength = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.sampling = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PacketMirror {
+    return {
+      filter: isSet(object.filter) ? globalThis.String(object.filter) : "",
+      snapLength: isSet(object.snapLength)
+        ? globalThis.Number(object.snapLength)
+        : isSet(object.snap_length)
+        ? globalThis.Number(object.snap_length)
+        : 0,
+      sampling: isSet(object.sampling) ? globalThis.Number(object.sampling) : 0,
+    };
+  },
+
+  toJSON(message: PacketMirror): unknown {
+    const obj: any = {};
+    if (message.filter !== "") {
+      obj.filter = message.filter;
+    }
+    if (message.snapLength !== 0) {
+      obj.snapLength = Math.round(message.snapLength);
+    }
+    if (message.sampling !== 0) {
+      obj.sampling = Math.round(message.sampling);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PacketMirror>, I>>(base?: I): PacketMirror {
+    return PacketMirror.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PacketMirror>, I>>(object: I): PacketMirror {
+    const message = createBasePacketMirror();
+    message.filter = object.filter ?? "";
+    message.snapLength = object.snapLength ?? 0;
+    message.sampling = object.sampling ?? 0;
+    return message;
+  },
+};
+
+function createBasePacketMirrorStatus(): PacketMirrorStatus {
+  return { publishedFrames: 0n, publishedBatches: 0n, droppedFrames: 0n, active: false, reason: "" };
+}
+
+export const PacketMirrorStatus: MessageFns<PacketMirrorStatus> = {
+  encode(message: PacketMirrorStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.publishedFrames !== 0n) {
+      if (BigInt.asUintN(64, message.publishedFrames) !== message.publishedFrames) {
+        throw new globalThis.Error("value provided for field message.publishedFrames of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.publishedFrames);
+    }
+    if (message.publishedBatches !== 0n) {
+      if (BigInt.asUintN(64, message.publishedBatches) !== message.publishedBatches) {
+        throw new globalThis.Error("value provided for field message.publishedBatches of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.publishedBatches);
+    }
+    if (message.droppedFrames !== 0n) {
+      if (BigInt.asUintN(64, message.droppedFrames) !== message.droppedFrames) {
+        throw new globalThis.Error("value provided for field message.droppedFrames of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.droppedFrames);
+    }
+    if (message.active !== false) {
+      writer.uint32(32).bool(message.active);
+    }
+    if (message.reason !== "") {
+      writer.uint32(42).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PacketMirrorStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePacketMirrorStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.publishedFrames = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.publishedBatches = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.droppedFrames = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.active = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PacketMirrorStatus {
+    return {
+      publishedFrames: isSet(object.publishedFrames)
+        ? BigInt(object.publishedFrames)
+        : isSet(object.published_frames)
+        ? BigInt(object.published_frames)
+        : 0n,
+      publishedBatches: isSet(object.publishedBatches)
+        ? BigInt(object.publishedBatches)
+        : isSet(object.published_batches)
+        ? BigInt(object.published_batches)
+        : 0n,
+      droppedFrames: isSet(object.droppedFrames)
+        ? BigInt(object.droppedFrames)
+        : isSet(object.dropped_frames)
+        ? BigInt(object.dropped_frames)
+        : 0n,
+      active: isSet(object.active) ? globalThis.Boolean(object.active) : false,
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+    };
+  },
+
+  toJSON(message: PacketMirrorStatus): unknown {
+    const obj: any = {};
+    if (message.publishedFrames !== 0n) {
+      obj.publishedFrames = message.publishedFrames.toString();
+    }
+    if (message.publishedBatches !== 0n) {
+      obj.publishedBatches = message.publishedBatches.toString();
+    }
+    if (message.droppedFrames !== 0n) {
+      obj.droppedFrames = message.droppedFrames.toString();
+    }
+    if (message.active !== false) {
+      obj.active = message.active;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PacketMirrorStatus>, I>>(base?: I): PacketMirrorStatus {
+    return PacketMirrorStatus.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PacketMirrorStatus>, I>>(object: I): PacketMirrorStatus {
+    const message = createBasePacketMirrorStatus();
+    message.publishedFrames = (object.publishedFrames !== undefined && object.publishedFrames !== null)
+      ? BigInt(object.publishedFrames)
+      : 0n;
+    message.publishedBatches = (object.publishedBatches !== undefined && object.publishedBatches !== null)
+      ? BigInt(object.publishedBatches)
+      : 0n;
+    message.droppedFrames = (object.droppedFrames !== undefined && object.droppedFrames !== null)
+      ? BigInt(object.droppedFrames)
+      : 0n;
+    message.active = object.active ?? false;
+    message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
 function createBaseInterfaceStatus(): InterfaceStatus {
   return {
     state: 0,
@@ -2308,6 +2864,7 @@ function createBaseInterfaceStatus(): InterfaceStatus {
     counters: undefined,
     conditions: [],
     repairs: 0n,
+    packetMirror: undefined,
   };
 }
 
@@ -2366,6 +2923,9 @@ export const InterfaceStatus: MessageFns<InterfaceStatus> = {
         throw new globalThis.Error("value provided for field message.repairs of type uint64 too large");
       }
       writer.uint32(128).uint64(message.repairs);
+    }
+    if (message.packetMirror !== undefined) {
+      PacketMirrorStatus.encode(message.packetMirror, writer.uint32(138).fork()).join();
     }
     return writer;
   },
@@ -2511,6 +3071,14 @@ export const InterfaceStatus: MessageFns<InterfaceStatus> = {
             message.repairs = reader.uint64() as bigint;
             continue;
           }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.packetMirror = PacketMirrorStatus.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2569,6 +3137,11 @@ export const InterfaceStatus: MessageFns<InterfaceStatus> = {
         ? object.conditions.map((e: any) => Condition.fromJSON(e))
         : [],
       repairs: isSet(object.repairs) ? BigInt(object.repairs) : 0n,
+      packetMirror: isSet(object.packetMirror)
+        ? PacketMirrorStatus.fromJSON(object.packetMirror)
+        : isSet(object.packet_mirror)
+        ? PacketMirrorStatus.fromJSON(object.packet_mirror)
+        : undefined,
     };
   },
 
@@ -2622,6 +3195,9 @@ export const InterfaceStatus: MessageFns<InterfaceStatus> = {
     if (message.repairs !== 0n) {
       obj.repairs = message.repairs.toString();
     }
+    if (message.packetMirror !== undefined) {
+      obj.packetMirror = PacketMirrorStatus.toJSON(message.packetMirror);
+    }
     return obj;
   },
 
@@ -2650,6 +3226,9 @@ export const InterfaceStatus: MessageFns<InterfaceStatus> = {
       : undefined;
     message.conditions = object.conditions?.map((e) => Condition.fromPartial(e)) || [];
     message.repairs = (object.repairs !== undefined && object.repairs !== null) ? BigInt(object.repairs) : 0n;
+    message.packetMirror = (object.packetMirror !== undefined && object.packetMirror !== null)
+      ? PacketMirrorStatus.fromPartial(object.packetMirror)
+      : undefined;
     return message;
   },
 };

@@ -94,6 +94,16 @@ export interface Lane {
   name: string;
   /** Its process id; 0 while it does not run. */
   pid: number;
+  /** When it started; absent while it does not run. */
+  startTime:
+    | Timestamp
+    | undefined;
+  /** How often this agent had to start it again. */
+  restarts: bigint;
+  /** Attachments that it holds: parked queues, responders. */
+  attachments: number;
+  /** Streams and captures in progress, those that wait for their client included. */
+  streams: number;
 }
 
 /** Limits of the agent. */
@@ -790,7 +800,7 @@ export const KernelFeatures: MessageFns<KernelFeatures> = {
 };
 
 function createBaseLane(): Lane {
-  return { name: "", pid: 0 };
+  return { name: "", pid: 0, startTime: undefined, restarts: 0n, attachments: 0, streams: 0 };
 }
 
 export const Lane: MessageFns<Lane> = {
@@ -800,6 +810,21 @@ export const Lane: MessageFns<Lane> = {
     }
     if (message.pid !== 0) {
       writer.uint32(16).uint32(message.pid);
+    }
+    if (message.startTime !== undefined) {
+      Timestamp.encode(message.startTime, writer.uint32(26).fork()).join();
+    }
+    if (message.restarts !== 0n) {
+      if (BigInt.asUintN(64, message.restarts) !== message.restarts) {
+        throw new globalThis.Error("value provided for field message.restarts of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.restarts);
+    }
+    if (message.attachments !== 0) {
+      writer.uint32(40).uint32(message.attachments);
+    }
+    if (message.streams !== 0) {
+      writer.uint32(48).uint32(message.streams);
     }
     return writer;
   },
@@ -833,6 +858,38 @@ export const Lane: MessageFns<Lane> = {
             message.pid = reader.uint32();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.startTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.restarts = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.attachments = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.streams = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -849,6 +906,14 @@ export const Lane: MessageFns<Lane> = {
     return {
       name: isSet(object.name) ? globalThis.String(object.name) : "",
       pid: isSet(object.pid) ? globalThis.Number(object.pid) : 0,
+      startTime: isSet(object.startTime)
+        ? fromJsonTimestamp(object.startTime)
+        : isSet(object.start_time)
+        ? fromJsonTimestamp(object.start_time)
+        : undefined,
+      restarts: isSet(object.restarts) ? BigInt(object.restarts) : 0n,
+      attachments: isSet(object.attachments) ? globalThis.Number(object.attachments) : 0,
+      streams: isSet(object.streams) ? globalThis.Number(object.streams) : 0,
     };
   },
 
@@ -860,6 +925,18 @@ export const Lane: MessageFns<Lane> = {
     if (message.pid !== 0) {
       obj.pid = Math.round(message.pid);
     }
+    if (message.startTime !== undefined) {
+      obj.startTime = fromTimestamp(message.startTime).toISOString();
+    }
+    if (message.restarts !== 0n) {
+      obj.restarts = message.restarts.toString();
+    }
+    if (message.attachments !== 0) {
+      obj.attachments = Math.round(message.attachments);
+    }
+    if (message.streams !== 0) {
+      obj.streams = Math.round(message.streams);
+    }
     return obj;
   },
 
@@ -870,6 +947,12 @@ export const Lane: MessageFns<Lane> = {
     const message = createBaseLane();
     message.name = object.name ?? "";
     message.pid = object.pid ?? 0;
+    message.startTime = (object.startTime !== undefined && object.startTime !== null)
+      ? Timestamp.fromPartial(object.startTime)
+      : undefined;
+    message.restarts = (object.restarts !== undefined && object.restarts !== null) ? BigInt(object.restarts) : 0n;
+    message.attachments = object.attachments ?? 0;
+    message.streams = object.streams ?? 0;
     return message;
   },
 };

@@ -19,6 +19,8 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { Timestamp } from "../../../google/protobuf/timestamp.ts";
+import { ResponderSpec } from "../../v1/interface.ts";
+import { CapturePacketsRequest, StreamOpen } from "../../v1/packet_service.ts";
 
 /** Request of `GetLane`. */
 export interface GetLaneRequest {
@@ -26,21 +28,19 @@ export interface GetLaneRequest {
 
 /** Request of `SetAttachments`. */
 export interface SetAttachmentsRequest {
-  /** All attachments, at most one of a kind for an interface. */
+  /** All attachments, at most one of a kind for a device. */
   attachments: Attachment[];
 }
 
-/** Something that holds queues of an interface. */
-export interface Attachment {
-  /** What is done with the queue. */
-  kind: Attachment_Kind;
-  /** Uid of the interface; with the kind it identifies the attachment. */
+/** A TUN or TAP device, and the shape that attaching must repeat. */
+export interface Device {
+  /** Uid of the interface; its mark `taplane:<uid>` must be on the device. */
   uid: string;
-  /** Kernel name of the device. */
+  /** Kernel name. */
   interface: string;
   /** Network namespace, as in `InterfaceSpec.network_namespace`. */
   networkNamespace: string;
-  /** Shape of the device, which attaching must repeat: Ethernet frames instead of IP packets. */
+  /** Ethernet frames instead of IP packets. */
   tap: boolean;
   /** The device has several queues. */
   multiQueue: boolean;
@@ -48,6 +48,22 @@ export interface Attachment {
   packetInfo: boolean;
   /** Frames carry a virtio network header. */
   vnetHeader: boolean;
+  /** How many queues to open for consuming, 1 to 256; 0 means 1. */
+  queues: number;
+}
+
+/** Something that holds queues of a device. */
+export interface Attachment {
+  /** What is done with the queue. */
+  kind: Attachment_Kind;
+  /** The device. */
+  device:
+    | Device
+    | undefined;
+  /** For `KIND_RESPONDERS`. */
+  responders: ResponderSpec[];
+  /** For `KIND_PATCH`. */
+  peer: Device | undefined;
 }
 
 /** What is done with the queue. */
@@ -56,6 +72,10 @@ export const Attachment_Kind = {
   UNSPECIFIED: 0,
   /** PARKING - Nothing: it keeps the carrier up. On a multi-queue device the queue is turned off, so that no frame goes to it. */
   PARKING: 1,
+  /** RESPONDERS - Frames go to responders. */
+  RESPONDERS: 2,
+  /** PATCH - Frames go to `peer`, and back, with offloads. Both devices need `vnet_header`. */
+  PATCH: 3,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -64,6 +84,8 @@ export type Attachment_Kind = typeof Attachment_Kind[keyof typeof Attachment_Kin
 export namespace Attachment_Kind {
   export type UNSPECIFIED = typeof Attachment_Kind.UNSPECIFIED;
   export type PARKING = typeof Attachment_Kind.PARKING;
+  export type RESPONDERS = typeof Attachment_Kind.RESPONDERS;
+  export type PATCH = typeof Attachment_Kind.PATCH;
   export type UNRECOGNIZED = typeof Attachment_Kind.UNRECOGNIZED;
 }
 
@@ -75,6 +97,12 @@ export function attachment_KindFromJSON(object: any): Attachment_Kind {
     case 1:
     case "KIND_PARKING":
       return Attachment_Kind.PARKING;
+    case 2:
+    case "KIND_RESPONDERS":
+      return Attachment_Kind.RESPONDERS;
+    case 3:
+    case "KIND_PATCH":
+      return Attachment_Kind.PATCH;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -88,6 +116,10 @@ export function attachment_KindToJSON(object: Attachment_Kind): string {
       return "KIND_UNSPECIFIED";
     case Attachment_Kind.PARKING:
       return "KIND_PARKING";
+    case Attachment_Kind.RESPONDERS:
+      return "KIND_RESPONDERS";
+    case Attachment_Kind.PATCH:
+      return "KIND_PATCH";
     case Attachment_Kind.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -106,6 +138,8 @@ export interface LaneState {
     | undefined;
   /** One entry for each declared attachment. */
   attachments: AttachmentState[];
+  /** One entry for each stream and capture. */
+  streams: StreamState[];
 }
 
 /** State of an attachment. */
@@ -118,6 +152,88 @@ export interface AttachmentState {
   attached: boolean;
   /** Why it does not. */
   reason: string;
+  /** Counts of the responders, in the order of the attachment. */
+  responders: ResponderCounts[];
+}
+
+/** What a responder has done. */
+export interface ResponderCounts {
+  /** Its id. */
+  id: string;
+  /** Frames that it was shown. */
+  received: bigint;
+  /** Frames that it answered or took. */
+  answered: bigint;
+  /** Answers that the kernel did not take. */
+  failed: bigint;
+}
+
+/** State of a stream or capture. */
+export interface StreamState {
+  /** Uid of the interface. */
+  uid: string;
+  /** It holds a queue of the device. */
+  consuming: boolean;
+  /** Its client is gone and may come back. */
+  detached: boolean;
+}
+
+/** First message on a packet connection. */
+export interface StreamSetup {
+  /** The device. */
+  device:
+    | Device
+    | undefined;
+  /** What is asked for. */
+  ask:
+    | //
+    /** A stream. */
+    { $case: "stream"; value: StreamOpen }
+    | //
+    /** A capture. */
+    { $case: "capture"; value: CapturePacketsRequest }
+    | undefined;
+}
+
+/** Last message on a packet connection that fails: an error in the words of the API. */
+export interface StreamFailure {
+  /** Name of the canonical code. */
+  code: string;
+  /** Reason of the ErrorInfo. */
+  reason: string;
+  /** For people. */
+  message: string;
+  /** Bad fields. */
+  fields: StreamFailure_Field[];
+  /** What is missing. */
+  preconditions: StreamFailure_Precondition[];
+  /** For programs. */
+  metadata: { [key: string]: string };
+  /** Waiting so long may help, milliseconds; 0: it does not. */
+  retryAfterMs: number;
+}
+
+/** A bad field. */
+export interface StreamFailure_Field {
+  /** Path in the request. */
+  field: string;
+  /** What is wrong. */
+  description: string;
+}
+
+/** What the node lacks. */
+export interface StreamFailure_Precondition {
+  /** Kind of precondition. */
+  type: string;
+  /** The thing. */
+  subject: string;
+  /** The cure. */
+  description: string;
+}
+
+export interface StreamFailure_MetadataEntry {
+  key: string;
+  value: string;
 }
 
 function createBaseGetLaneRequest(): GetLaneRequest {
@@ -243,9 +359,8 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
   },
 };
 
-function createBaseAttachment(): Attachment {
+function createBaseDevice(): Device {
   return {
-    kind: 0,
     uid: "",
     interface: "",
     networkNamespace: "",
@@ -253,7 +368,205 @@ function createBaseAttachment(): Attachment {
     multiQueue: false,
     packetInfo: false,
     vnetHeader: false,
+    queues: 0,
   };
+}
+
+export const Device: MessageFns<Device> = {
+  encode(message: Device, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.uid !== "") {
+      writer.uint32(10).string(message.uid);
+    }
+    if (message.interface !== "") {
+      writer.uint32(18).string(message.interface);
+    }
+    if (message.networkNamespace !== "") {
+      writer.uint32(26).string(message.networkNamespace);
+    }
+    if (message.tap !== false) {
+      writer.uint32(32).bool(message.tap);
+    }
+    if (message.multiQueue !== false) {
+      writer.uint32(40).bool(message.multiQueue);
+    }
+    if (message.packetInfo !== false) {
+      writer.uint32(48).bool(message.packetInfo);
+    }
+    if (message.vnetHeader !== false) {
+      writer.uint32(56).bool(message.vnetHeader);
+    }
+    if (message.queues !== 0) {
+      writer.uint32(64).uint32(message.queues);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Device {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDevice();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.uid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.interface = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.networkNamespace = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.tap = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.multiQueue = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.packetInfo = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.vnetHeader = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.queues = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Device {
+    return {
+      uid: isSet(object.uid) ? globalThis.String(object.uid) : "",
+      interface: isSet(object.interface) ? globalThis.String(object.interface) : "",
+      networkNamespace: isSet(object.networkNamespace)
+        ? globalThis.String(object.networkNamespace)
+        : isSet(object.network_namespace)
+        ? globalThis.String(object.network_namespace)
+        : "",
+      tap: isSet(object.tap) ? globalThis.Boolean(object.tap) : false,
+      multiQueue: isSet(object.multiQueue)
+        ? globalThis.Boolean(object.multiQueue)
+        : isSet(object.multi_queue)
+        ? globalThis.Boolean(object.multi_queue)
+        : false,
+      packetInfo: isSet(object.packetInfo)
+        ? globalThis.Boolean(object.packetInfo)
+        : isSet(object.packet_info)
+        ? globalThis.Boolean(object.packet_info)
+        : false,
+      vnetHeader: isSet(object.vnetHeader)
+        ? globalThis.Boolean(object.vnetHeader)
+        : isSet(object.vnet_header)
+        ? globalThis.Boolean(object.vnet_header)
+        : false,
+      queues: isSet(object.queues) ? globalThis.Number(object.queues) : 0,
+    };
+  },
+
+  toJSON(message: Device): unknown {
+    const obj: any = {};
+    if (message.uid !== "") {
+      obj.uid = message.uid;
+    }
+    if (message.interface !== "") {
+      obj.interface = message.interface;
+    }
+    if (message.networkNamespace !== "") {
+      obj.networkNamespace = message.networkNamespace;
+    }
+    if (message.tap !== false) {
+      obj.tap = message.tap;
+    }
+    if (message.multiQueue !== false) {
+      obj.multiQueue = message.multiQueue;
+    }
+    if (message.packetInfo !== false) {
+      obj.packetInfo = message.packetInfo;
+    }
+    if (message.vnetHeader !== false) {
+      obj.vnetHeader = message.vnetHeader;
+    }
+    if (message.queues !== 0) {
+      obj.queues = Math.round(message.queues);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Device>, I>>(base?: I): Device {
+    return Device.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Device>, I>>(object: I): Device {
+    const message = createBaseDevice();
+    message.uid = object.uid ?? "";
+    message.interface = object.interface ?? "";
+    message.networkNamespace = object.networkNamespace ?? "";
+    message.tap = object.tap ?? false;
+    message.multiQueue = object.multiQueue ?? false;
+    message.packetInfo = object.packetInfo ?? false;
+    message.vnetHeader = object.vnetHeader ?? false;
+    message.queues = object.queues ?? 0;
+    return message;
+  },
+};
+
+function createBaseAttachment(): Attachment {
+  return { kind: 0, device: undefined, responders: [], peer: undefined };
 }
 
 export const Attachment: MessageFns<Attachment> = {
@@ -261,26 +574,14 @@ export const Attachment: MessageFns<Attachment> = {
     if (message.kind !== 0) {
       writer.uint32(8).int32(message.kind);
     }
-    if (message.uid !== "") {
-      writer.uint32(18).string(message.uid);
+    if (message.device !== undefined) {
+      Device.encode(message.device, writer.uint32(18).fork()).join();
     }
-    if (message.interface !== "") {
-      writer.uint32(26).string(message.interface);
+    for (const v of message.responders) {
+      ResponderSpec.encode(v!, writer.uint32(26).fork()).join();
     }
-    if (message.networkNamespace !== "") {
-      writer.uint32(34).string(message.networkNamespace);
-    }
-    if (message.tap !== false) {
-      writer.uint32(40).bool(message.tap);
-    }
-    if (message.multiQueue !== false) {
-      writer.uint32(48).bool(message.multiQueue);
-    }
-    if (message.packetInfo !== false) {
-      writer.uint32(56).bool(message.packetInfo);
-    }
-    if (message.vnetHeader !== false) {
-      writer.uint32(64).bool(message.vnetHeader);
+    if (message.peer !== undefined) {
+      Device.encode(message.peer, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -311,7 +612,7 @@ export const Attachment: MessageFns<Attachment> = {
               break;
             }
 
-            message.uid = reader.string();
+            message.device = Device.decode(reader, reader.uint32());
             continue;
           }
           case 3: {
@@ -319,7 +620,7 @@ export const Attachment: MessageFns<Attachment> = {
               break;
             }
 
-            message.interface = reader.string();
+            message.responders.push(ResponderSpec.decode(reader, reader.uint32()));
             continue;
           }
           case 4: {
@@ -327,39 +628,7 @@ export const Attachment: MessageFns<Attachment> = {
               break;
             }
 
-            message.networkNamespace = reader.string();
-            continue;
-          }
-          case 5: {
-            if (tag !== 40) {
-              break;
-            }
-
-            message.tap = reader.bool();
-            continue;
-          }
-          case 6: {
-            if (tag !== 48) {
-              break;
-            }
-
-            message.multiQueue = reader.bool();
-            continue;
-          }
-          case 7: {
-            if (tag !== 56) {
-              break;
-            }
-
-            message.packetInfo = reader.bool();
-            continue;
-          }
-          case 8: {
-            if (tag !== 64) {
-              break;
-            }
-
-            message.vnetHeader = reader.bool();
+            message.peer = Device.decode(reader, reader.uint32());
             continue;
           }
         }
@@ -377,29 +646,11 @@ export const Attachment: MessageFns<Attachment> = {
   fromJSON(object: any): Attachment {
     return {
       kind: isSet(object.kind) ? attachment_KindFromJSON(object.kind) : 0,
-      uid: isSet(object.uid) ? globalThis.String(object.uid) : "",
-      interface: isSet(object.interface) ? globalThis.String(object.interface) : "",
-      networkNamespace: isSet(object.networkNamespace)
-        ? globalThis.String(object.networkNamespace)
-        : isSet(object.network_namespace)
-        ? globalThis.String(object.network_namespace)
-        : "",
-      tap: isSet(object.tap) ? globalThis.Boolean(object.tap) : false,
-      multiQueue: isSet(object.multiQueue)
-        ? globalThis.Boolean(object.multiQueue)
-        : isSet(object.multi_queue)
-        ? globalThis.Boolean(object.multi_queue)
-        : false,
-      packetInfo: isSet(object.packetInfo)
-        ? globalThis.Boolean(object.packetInfo)
-        : isSet(object.packet_info)
-        ? globalThis.Boolean(object.packet_info)
-        : false,
-      vnetHeader: isSet(object.vnetHeader)
-        ? globalThis.Boolean(object.vnetHeader)
-        : isSet(object.vnet_header)
-        ? globalThis.Boolean(object.vnet_header)
-        : false,
+      device: isSet(object.device) ? Device.fromJSON(object.device) : undefined,
+      responders: globalThis.Array.isArray(object?.responders)
+        ? object.responders.map((e: any) => ResponderSpec.fromJSON(e))
+        : [],
+      peer: isSet(object.peer) ? Device.fromJSON(object.peer) : undefined,
     };
   },
 
@@ -408,26 +659,14 @@ export const Attachment: MessageFns<Attachment> = {
     if (message.kind !== 0) {
       obj.kind = attachment_KindToJSON(message.kind);
     }
-    if (message.uid !== "") {
-      obj.uid = message.uid;
+    if (message.device !== undefined) {
+      obj.device = Device.toJSON(message.device);
     }
-    if (message.interface !== "") {
-      obj.interface = message.interface;
+    if (message.responders?.length) {
+      obj.responders = message.responders.map((e) => ResponderSpec.toJSON(e));
     }
-    if (message.networkNamespace !== "") {
-      obj.networkNamespace = message.networkNamespace;
-    }
-    if (message.tap !== false) {
-      obj.tap = message.tap;
-    }
-    if (message.multiQueue !== false) {
-      obj.multiQueue = message.multiQueue;
-    }
-    if (message.packetInfo !== false) {
-      obj.packetInfo = message.packetInfo;
-    }
-    if (message.vnetHeader !== false) {
-      obj.vnetHeader = message.vnetHeader;
+    if (message.peer !== undefined) {
+      obj.peer = Device.toJSON(message.peer);
     }
     return obj;
   },
@@ -438,19 +677,17 @@ export const Attachment: MessageFns<Attachment> = {
   fromPartial<I extends Exact<DeepPartial<Attachment>, I>>(object: I): Attachment {
     const message = createBaseAttachment();
     message.kind = object.kind ?? 0;
-    message.uid = object.uid ?? "";
-    message.interface = object.interface ?? "";
-    message.networkNamespace = object.networkNamespace ?? "";
-    message.tap = object.tap ?? false;
-    message.multiQueue = object.multiQueue ?? false;
-    message.packetInfo = object.packetInfo ?? false;
-    message.vnetHeader = object.vnetHeader ?? false;
+    message.device = (object.device !== undefined && object.device !== null)
+      ? Device.fromPartial(object.device)
+      : undefined;
+    message.responders = object.responders?.map((e) => ResponderSpec.fromPartial(e)) || [];
+    message.peer = (object.peer !== undefined && object.peer !== null) ? Device.fromPartial(object.peer) : undefined;
     return message;
   },
 };
 
 function createBaseLaneState(): LaneState {
-  return { pid: 0, version: "", startTime: undefined, attachments: [] };
+  return { pid: 0, version: "", startTime: undefined, attachments: [], streams: [] };
 }
 
 export const LaneState: MessageFns<LaneState> = {
@@ -466,6 +703,9 @@ export const LaneState: MessageFns<LaneState> = {
     }
     for (const v of message.attachments) {
       AttachmentState.encode(v!, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.streams) {
+      StreamState.encode(v!, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -515,6 +755,14 @@ export const LaneState: MessageFns<LaneState> = {
             message.attachments.push(AttachmentState.decode(reader, reader.uint32()));
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.streams.push(StreamState.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -539,6 +787,7 @@ export const LaneState: MessageFns<LaneState> = {
       attachments: globalThis.Array.isArray(object?.attachments)
         ? object.attachments.map((e: any) => AttachmentState.fromJSON(e))
         : [],
+      streams: globalThis.Array.isArray(object?.streams) ? object.streams.map((e: any) => StreamState.fromJSON(e)) : [],
     };
   },
 
@@ -556,6 +805,9 @@ export const LaneState: MessageFns<LaneState> = {
     if (message.attachments?.length) {
       obj.attachments = message.attachments.map((e) => AttachmentState.toJSON(e));
     }
+    if (message.streams?.length) {
+      obj.streams = message.streams.map((e) => StreamState.toJSON(e));
+    }
     return obj;
   },
 
@@ -570,12 +822,13 @@ export const LaneState: MessageFns<LaneState> = {
       ? Timestamp.fromPartial(object.startTime)
       : undefined;
     message.attachments = object.attachments?.map((e) => AttachmentState.fromPartial(e)) || [];
+    message.streams = object.streams?.map((e) => StreamState.fromPartial(e)) || [];
     return message;
   },
 };
 
 function createBaseAttachmentState(): AttachmentState {
-  return { uid: "", kind: 0, attached: false, reason: "" };
+  return { uid: "", kind: 0, attached: false, reason: "", responders: [] };
 }
 
 export const AttachmentState: MessageFns<AttachmentState> = {
@@ -591,6 +844,9 @@ export const AttachmentState: MessageFns<AttachmentState> = {
     }
     if (message.reason !== "") {
       writer.uint32(34).string(message.reason);
+    }
+    for (const v of message.responders) {
+      ResponderCounts.encode(v!, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -640,6 +896,14 @@ export const AttachmentState: MessageFns<AttachmentState> = {
             message.reason = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.responders.push(ResponderCounts.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -658,6 +922,9 @@ export const AttachmentState: MessageFns<AttachmentState> = {
       kind: isSet(object.kind) ? attachment_KindFromJSON(object.kind) : 0,
       attached: isSet(object.attached) ? globalThis.Boolean(object.attached) : false,
       reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      responders: globalThis.Array.isArray(object?.responders)
+        ? object.responders.map((e: any) => ResponderCounts.fromJSON(e))
+        : [],
     };
   },
 
@@ -675,6 +942,9 @@ export const AttachmentState: MessageFns<AttachmentState> = {
     if (message.reason !== "") {
       obj.reason = message.reason;
     }
+    if (message.responders?.length) {
+      obj.responders = message.responders.map((e) => ResponderCounts.toJSON(e));
+    }
     return obj;
   },
 
@@ -687,6 +957,827 @@ export const AttachmentState: MessageFns<AttachmentState> = {
     message.kind = object.kind ?? 0;
     message.attached = object.attached ?? false;
     message.reason = object.reason ?? "";
+    message.responders = object.responders?.map((e) => ResponderCounts.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseResponderCounts(): ResponderCounts {
+  return { id: "", received: 0n, answered: 0n, failed: 0n };
+}
+
+export const ResponderCounts: MessageFns<ResponderCounts> = {
+  encode(message: ResponderCounts, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.received !== 0n) {
+      if (BigInt.asUintN(64, message.received) !== message.received) {
+        throw new globalThis.Error("value provided for field message.received of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.received);
+    }
+    if (message.answered !== 0n) {
+      if (BigInt.asUintN(64, message.answered) !== message.answered) {
+        throw new globalThis.Error("value provided for field message.answered of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.answered);
+    }
+    if (message.failed !== 0n) {
+      if (BigInt.asUintN(64, message.failed) !== message.failed) {
+        throw new globalThis.Error("value provided for field message.failed of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.failed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ResponderCounts {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseResponderCounts();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.received = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.answered = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.failed = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ResponderCounts {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      received: isSet(object.received) ? BigInt(object.received) : 0n,
+      answered: isSet(object.answered) ? BigInt(object.answered) : 0n,
+      failed: isSet(object.failed) ? BigInt(object.failed) : 0n,
+    };
+  },
+
+  toJSON(message: ResponderCounts): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.received !== 0n) {
+      obj.received = message.received.toString();
+    }
+    if (message.answered !== 0n) {
+      obj.answered = message.answered.toString();
+    }
+    if (message.failed !== 0n) {
+      obj.failed = message.failed.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ResponderCounts>, I>>(base?: I): ResponderCounts {
+    return ResponderCounts.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ResponderCounts>, I>>(object: I): ResponderCounts {
+    const message = createBaseResponderCounts();
+    message.id = object.id ?? "";
+    message.received = (object.received !== undefined && object.received !== null) ? BigInt(object.received) : 0n;
+    message.answered = (object.answered !== undefined && object.answered !== null) ? BigInt(object.answered) : 0n;
+    message.failed = (object.failed !== undefined && object.failed !== null) ? BigInt(object.failed) : 0n;
+    return message;
+  },
+};
+
+function createBaseStreamState(): StreamState {
+  return { uid: "", consuming: false, detached: false };
+}
+
+export const StreamState: MessageFns<StreamState> = {
+  encode(message: StreamState, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.uid !== "") {
+      writer.uint32(10).string(message.uid);
+    }
+    if (message.consuming !== false) {
+      writer.uint32(16).bool(message.consuming);
+    }
+    if (message.detached !== false) {
+      writer.uint32(24).bool(message.detached);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StreamState {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStreamState();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.uid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.consuming = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.detached = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StreamState {
+    return {
+      uid: isSet(object.uid) ? globalThis.String(object.uid) : "",
+      consuming: isSet(object.consuming) ? globalThis.Boolean(object.consuming) : false,
+      detached: isSet(object.detached) ? globalThis.Boolean(object.detached) : false,
+    };
+  },
+
+  toJSON(message: StreamState): unknown {
+    const obj: any = {};
+    if (message.uid !== "") {
+      obj.uid = message.uid;
+    }
+    if (message.consuming !== false) {
+      obj.consuming = message.consuming;
+    }
+    if (message.detached !== false) {
+      obj.detached = message.detached;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StreamState>, I>>(base?: I): StreamState {
+    return StreamState.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StreamState>, I>>(object: I): StreamState {
+    const message = createBaseStreamState();
+    message.uid = object.uid ?? "";
+    message.consuming = object.consuming ?? false;
+    message.detached = object.detached ?? false;
+    return message;
+  },
+};
+
+function createBaseStreamSetup(): StreamSetup {
+  return { device: undefined, ask: undefined };
+}
+
+export const StreamSetup: MessageFns<StreamSetup> = {
+  encode(message: StreamSetup, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.device !== undefined) {
+      Device.encode(message.device, writer.uint32(10).fork()).join();
+    }
+    switch (message.ask?.$case) {
+      case "stream":
+        StreamOpen.encode(message.ask.value, writer.uint32(18).fork()).join();
+        break;
+      case "capture":
+        CapturePacketsRequest.encode(message.ask.value, writer.uint32(26).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StreamSetup {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStreamSetup();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.device = Device.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ask = { $case: "stream", value: StreamOpen.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.ask = { $case: "capture", value: CapturePacketsRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StreamSetup {
+    return {
+      device: isSet(object.device) ? Device.fromJSON(object.device) : undefined,
+      ask: isSet(object.stream)
+        ? { $case: "stream", value: StreamOpen.fromJSON(object.stream) }
+        : isSet(object.capture)
+        ? { $case: "capture", value: CapturePacketsRequest.fromJSON(object.capture) }
+        : undefined,
+    };
+  },
+
+  toJSON(message: StreamSetup): unknown {
+    const obj: any = {};
+    if (message.device !== undefined) {
+      obj.device = Device.toJSON(message.device);
+    }
+    if (message.ask?.$case === "stream") {
+      obj.stream = StreamOpen.toJSON(message.ask.value);
+    } else if (message.ask?.$case === "capture") {
+      obj.capture = CapturePacketsRequest.toJSON(message.ask.value);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StreamSetup>, I>>(base?: I): StreamSetup {
+    return StreamSetup.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StreamSetup>, I>>(object: I): StreamSetup {
+    const message = createBaseStreamSetup();
+    message.device = (object.device !== undefined && object.device !== null)
+      ? Device.fromPartial(object.device)
+      : undefined;
+    switch (object.ask?.$case) {
+      case "stream": {
+        if (object.ask?.value !== undefined && object.ask?.value !== null) {
+          message.ask = { $case: "stream", value: StreamOpen.fromPartial(object.ask.value) };
+        }
+        break;
+      }
+      case "capture": {
+        if (object.ask?.value !== undefined && object.ask?.value !== null) {
+          message.ask = { $case: "capture", value: CapturePacketsRequest.fromPartial(object.ask.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseStreamFailure(): StreamFailure {
+  return { code: "", reason: "", message: "", fields: [], preconditions: [], metadata: {}, retryAfterMs: 0 };
+}
+
+export const StreamFailure: MessageFns<StreamFailure> = {
+  encode(message: StreamFailure, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.code !== "") {
+      writer.uint32(10).string(message.code);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    if (message.message !== "") {
+      writer.uint32(26).string(message.message);
+    }
+    for (const v of message.fields) {
+      StreamFailure_Field.encode(v!, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.preconditions) {
+      StreamFailure_Precondition.encode(v!, writer.uint32(42).fork()).join();
+    }
+    globalThis.Object.entries(message.metadata).forEach(([key, value]: [string, string]) => {
+      StreamFailure_MetadataEntry.encode({ key: key as any, value }, writer.uint32(50).fork()).join();
+    });
+    if (message.retryAfterMs !== 0) {
+      writer.uint32(56).uint32(message.retryAfterMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StreamFailure {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStreamFailure();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.code = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.fields.push(StreamFailure_Field.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.preconditions.push(StreamFailure_Precondition.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            const entry6 = StreamFailure_MetadataEntry.decode(reader, reader.uint32());
+            if (entry6.value !== undefined) {
+              message.metadata[entry6.key] = entry6.value;
+            }
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.retryAfterMs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StreamFailure {
+    return {
+      code: isSet(object.code) ? globalThis.String(object.code) : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      message: isSet(object.message) ? globalThis.String(object.message) : "",
+      fields: globalThis.Array.isArray(object?.fields)
+        ? object.fields.map((e: any) => StreamFailure_Field.fromJSON(e))
+        : [],
+      preconditions: globalThis.Array.isArray(object?.preconditions)
+        ? object.preconditions.map((e: any) => StreamFailure_Precondition.fromJSON(e))
+        : [],
+      metadata: isObject(object.metadata)
+        ? (globalThis.Object.entries(object.metadata) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      retryAfterMs: isSet(object.retryAfterMs)
+        ? globalThis.Number(object.retryAfterMs)
+        : isSet(object.retry_after_ms)
+        ? globalThis.Number(object.retry_after_ms)
+        : 0,
+    };
+  },
+
+  toJSON(message: StreamFailure): unknown {
+    const obj: any = {};
+    if (message.code !== "") {
+      obj.code = message.code;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    if (message.fields?.length) {
+      obj.fields = message.fields.map((e) => StreamFailure_Field.toJSON(e));
+    }
+    if (message.preconditions?.length) {
+      obj.preconditions = message.preconditions.map((e) => StreamFailure_Precondition.toJSON(e));
+    }
+    if (message.metadata) {
+      const entries = globalThis.Object.entries(message.metadata) as [string, string][];
+      if (entries.length > 0) {
+        obj.metadata = {};
+        entries.forEach(([k, v]) => {
+          obj.metadata[k] = v;
+        });
+      }
+    }
+    if (message.retryAfterMs !== 0) {
+      obj.retryAfterMs = Math.round(message.retryAfterMs);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StreamFailure>, I>>(base?: I): StreamFailure {
+    return StreamFailure.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StreamFailure>, I>>(object: I): StreamFailure {
+    const message = createBaseStreamFailure();
+    message.code = object.code ?? "";
+    message.reason = object.reason ?? "";
+    message.message = object.message ?? "";
+    message.fields = object.fields?.map((e) => StreamFailure_Field.fromPartial(e)) || [];
+    message.preconditions = object.preconditions?.map((e) => StreamFailure_Precondition.fromPartial(e)) || [];
+    message.metadata = (globalThis.Object.entries(object.metadata ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.retryAfterMs = object.retryAfterMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseStreamFailure_Field(): StreamFailure_Field {
+  return { field: "", description: "" };
+}
+
+export const StreamFailure_Field: MessageFns<StreamFailure_Field> = {
+  encode(message: StreamFailure_Field, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.field !== "") {
+      writer.uint32(10).string(message.field);
+    }
+    if (message.description !== "") {
+      writer.uint32(18).string(message.description);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StreamFailure_Field {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStreamFailure_Field();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.field = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.description = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StreamFailure_Field {
+    return {
+      field: isSet(object.field) ? globalThis.String(object.field) : "",
+      description: isSet(object.description) ? globalThis.String(object.description) : "",
+    };
+  },
+
+  toJSON(message: StreamFailure_Field): unknown {
+    const obj: any = {};
+    if (message.field !== "") {
+      obj.field = message.field;
+    }
+    if (message.description !== "") {
+      obj.description = message.description;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StreamFailure_Field>, I>>(base?: I): StreamFailure_Field {
+    return StreamFailure_Field.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StreamFailure_Field>, I>>(object: I): StreamFailure_Field {
+    const message = createBaseStreamFailure_Field();
+    message.field = object.field ?? "";
+    message.description = object.description ?? "";
+    return message;
+  },
+};
+
+function createBaseStreamFailure_Precondition(): StreamFailure_Precondition {
+  return { type: "", subject: "", description: "" };
+}
+
+export const StreamFailure_Precondition: MessageFns<StreamFailure_Precondition> = {
+  encode(message: StreamFailure_Precondition, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.type !== "") {
+      writer.uint32(10).string(message.type);
+    }
+    if (message.subject !== "") {
+      writer.uint32(18).string(message.subject);
+    }
+    if (message.description !== "") {
+      writer.uint32(26).string(message.description);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StreamFailure_Precondition {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStreamFailure_Precondition();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.type = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.subject = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.description = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StreamFailure_Precondition {
+    return {
+      type: isSet(object.type) ? globalThis.String(object.type) : "",
+      subject: isSet(object.subject) ? globalThis.String(object.subject) : "",
+      description: isSet(object.description) ? globalThis.String(object.description) : "",
+    };
+  },
+
+  toJSON(message: StreamFailure_Precondition): unknown {
+    const obj: any = {};
+    if (message.type !== "") {
+      obj.type = message.type;
+    }
+    if (message.subject !== "") {
+      obj.subject = message.subject;
+    }
+    if (message.description !== "") {
+      obj.description = message.description;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StreamFailure_Precondition>, I>>(base?: I): StreamFailure_Precondition {
+    return StreamFailure_Precondition.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StreamFailure_Precondition>, I>>(object: I): StreamFailure_Precondition {
+    const message = createBaseStreamFailure_Precondition();
+    message.type = object.type ?? "";
+    message.subject = object.subject ?? "";
+    message.description = object.description ?? "";
+    return message;
+  },
+};
+
+function createBaseStreamFailure_MetadataEntry(): StreamFailure_MetadataEntry {
+  return { key: "", value: "" };
+}
+
+export const StreamFailure_MetadataEntry: MessageFns<StreamFailure_MetadataEntry> = {
+  encode(message: StreamFailure_MetadataEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StreamFailure_MetadataEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStreamFailure_MetadataEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StreamFailure_MetadataEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: StreamFailure_MetadataEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StreamFailure_MetadataEntry>, I>>(base?: I): StreamFailure_MetadataEntry {
+    return StreamFailure_MetadataEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StreamFailure_MetadataEntry>, I>>(object: I): StreamFailure_MetadataEntry {
+    const message = createBaseStreamFailure_MetadataEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
@@ -706,7 +1797,7 @@ export const LaneServiceService = {
   },
   /**
    * Declares every attachment that there should be. The lane makes the difference; the same again changes nothing. Attachments that
-   * cannot be made now are tried again by the lane.
+   * cannot be made now are tried again by the lane. Streams are not declared: they live with their connections.
    */
   setAttachments: {
     path: "/taplane.lane.v1.LaneService/SetAttachments" as const,
@@ -725,7 +1816,7 @@ export interface LaneServiceServer extends UntypedServiceImplementation {
   getLane: handleUnaryCall<GetLaneRequest, LaneState>;
   /**
    * Declares every attachment that there should be. The lane makes the difference; the same again changes nothing. Attachments that
-   * cannot be made now are tried again by the lane.
+   * cannot be made now are tried again by the lane. Streams are not declared: they live with their connections.
    */
   setAttachments: handleUnaryCall<SetAttachmentsRequest, LaneState>;
 }
@@ -749,7 +1840,7 @@ export interface LaneServiceClient extends Client {
   ): ClientUnaryCall;
   /**
    * Declares every attachment that there should be. The lane makes the difference; the same again changes nothing. Attachments that
-   * cannot be made now are tried again by the lane.
+   * cannot be made now are tried again by the lane. Streams are not declared: they live with their connections.
    */
   setAttachments(
     request: SetAttachmentsRequest,
@@ -821,6 +1912,10 @@ function fromJsonTimestamp(o: any): Timestamp {
   } else {
     return Timestamp.fromJSON(o);
   }
+}
+
+function isObject(value: any): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 function isSet(value: any): boolean {
