@@ -3,13 +3,16 @@
 // Devices are not "open": they stay, whatever becomes of the agent. Only ephemeral ones end with an orderly stop.
 
 import { connectNats } from '../flow/nats.ts';
+import { packetPublisher } from '../flow/packet-publisher.ts';
 import { type InterfaceManager, openInterfaces } from '../interface/manager.ts';
 import { HEALTH_SERVICES, startServer } from '../rpc/server.ts';
 import { ClosingStack } from './closing-stack.ts';
 import type { Config } from './config.ts';
-import { LaneSupervisor } from './lane-supervisor.ts';
+import { Lanes } from './lanes.ts';
 import type { Log } from './log.ts';
+import { packetMirrors } from './mirrors.ts';
 import { agentVersion, nodeFacts } from './node.ts';
+import { agentPackets } from './packets.ts';
 import { openStateDir } from './state-dir.ts';
 
 export interface Agent {
@@ -35,20 +38,46 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     const stateDir = openStateDir(config.stateDir);
     parts.add('state directory', async () => stateDir.release());
 
-    const lane = new LaneSupervisor(config.runtimeDir, log, () => interfaces.laneChanged());
-    parts.add('lane', async () => lane.stop());
-
-    const { stateDir: directory, limits: most, policy } = config;
-    const interfaces: InterfaceManager = await openInterfaces({ stateDir: directory, limits: most, policy, log, lane });
-    parts.add('interfaces', () => interfaces.stop());
-    await interfaces.start();
-
     const nats = connectNats({ mode: config.nats, name: `taplane/${config.node}`, stateDir: config.stateDir, log });
     parts.add('nats', () => nats.close());
 
-    const node = nodeFacts({ config, interfaces, nats, lanes: () => lane.lanes(), startupMs: () => startupMs });
+    const { runtimeDir, lanes: count } = config;
+    const lanes = new Lanes({ runtimeDir, count, log, changed: () => interfaces.laneChanged() });
+    parts.add('lanes', async () => lanes.stop());
+
+    const { cluster, node: nodeName } = config;
+    const publisher = packetPublisher(() => nats.connection());
+    const off = config.nats === 'off';
+    const mirrors = packetMirrors({ lanes, publisher, cluster, node: nodeName, off, log, changed: () => interfaces.laneChanged() });
+    parts.add('mirrors', async () => mirrors.stop());
+
+    const { stateDir: directory, limits: most, policy } = config;
+    const changed = (): void => {
+      packets.interfacesChanged();
+      mirrors.set(interfaces.mirrored());
+    };
+    const interfaces: InterfaceManager = await openInterfaces({
+      stateDir: directory,
+      limits: most,
+      policy,
+      log,
+      dataPlane: lanes,
+      mirrors,
+      changed,
+    });
+    const packets = agentPackets({
+      lanes,
+      device: (name, field) => interfaces.device(name, field),
+      isManaged: (uid) => interfaces.isManaged(uid),
+    });
+    parts.add('interfaces', () => interfaces.stop());
+    await interfaces.start();
+
+    const node = nodeFacts({ config, interfaces, nats, lanes: () => lanes.describe(), startupMs: () => startupMs });
     const limits = { maxConcurrentStreams: config.limits.streamsPerConnection, maxMessageBytes: config.limits.messageBytes };
-    const server = await startServer({ listen: config.listen, insecureLoopback: config.insecureLoopback, interfaces, node, log, limits });
+    const { listen, insecureLoopback } = config;
+    const { responders } = interfaces;
+    const server = await startServer({ listen, insecureLoopback, interfaces, responders, packets, node, log, limits });
     parts.add('server', () => server.stop(GRACE_MS));
     parts.add('watches', async () => interfaces.endWatches());
     for (const service of HEALTH_SERVICES) server.setServing(service, true);

@@ -31,7 +31,7 @@ function typed(field: string, text: string): unknown {
   if (field === 'listen') return text.split(',').map((part) => part.trim());
   if (['insecureLoopback', 'allowDefaultRoutes'].includes(field))
     return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
-  if (['interfaces', 'watchers', 'messageBytes', 'streamsPerConnection'].includes(field))
+  if (['lanes', 'interfaces', 'watchers', 'messageBytes', 'streamsPerConnection'].includes(field))
     return /^\d{1,15}$/.test(text) ? Number(text) : text;
   return text;
 }

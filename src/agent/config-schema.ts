@@ -28,6 +28,7 @@ const layer = z.strictObject({
     .optional(),
   insecureLoopback: z.boolean().optional(),
   logLevel: z.enum(['debug', 'info', 'warn', 'error']).optional(),
+  lanes: count(1, 64).optional(),
   policy: z.strictObject({ allowDefaultRoutes: z.boolean().optional() }).optional(),
   limits: z
     .strictObject({
@@ -57,6 +58,7 @@ const cures: Record<string, string> = {
   nats: 'write off, embedded, or an address such as nats://user:password@host:4222 or tls://host:4222',
   insecureLoopback: 'write true or false',
   logLevel: 'write debug, info, warn or error',
+  lanes: 'write a whole number from 1 to 64',
   policy: 'write a mapping with the key allowDefaultRoutes',
   'policy.allowDefaultRoutes': 'write true or false',
   limits: 'write a mapping of limits, such as `interfaces: 4096`',

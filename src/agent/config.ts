@@ -29,6 +29,7 @@ export interface AgentOptions {
   output?: 'json';
   insecureLoopback?: boolean;
   logLevel?: string;
+  lanes?: number;
 }
 
 export interface Config {
@@ -45,6 +46,8 @@ export interface Config {
   /** Plaintext TCP on loopback addresses is allowed. */
   insecureLoopback: boolean;
   logLevel: 'debug' | 'info' | 'warn' | 'error';
+  /** Data-plane processes. */
+  lanes: number;
   policy: { allowDefaultRoutes: boolean };
   limits: { interfaces: number; watchers: number; messageBytes: number; streamsPerConnection: number };
 }
@@ -91,6 +94,7 @@ function merge(layers: Layer[]): Config {
     nats: all.nats ?? 'off',
     insecureLoopback: all.insecureLoopback ?? false,
     logLevel: all.logLevel ?? 'info',
+    lanes: all.lanes ?? 1,
     policy: Object.assign({ allowDefaultRoutes: false }, ...layers.map((layer) => layer.policy)),
     limits: Object.assign({}, LIMITS, ...layers.map((layer) => layer.limits)),
   };

@@ -2,7 +2,8 @@
 // SIGTERM, when the agent says that nothing is left to do, and by itself when no agent speaks to it and it holds nothing.
 
 import type { LaneState } from '../gen/taplane/lane/v1/lane_service.ts';
-import { Parking } from '../lane/parking.ts';
+import { type Lane, openLane } from '../lane/lane.ts';
+import { packetSocketOf } from '../lane/place.ts';
 import { startLaneServer } from '../rpc/lane-server.ts';
 import { type Log, openLog } from './log.ts';
 import { agentVersion, timestampOf } from './node.ts';
@@ -19,39 +20,50 @@ export async function runLane({ socket }: LaneOptions): Promise<number> {
   process.umask(0o077);
   process.title = 'taplane lane';
   const log: Log = openLog('info');
-  const parking = new Parking();
-  const startTime = timestampOf(new Date(performance.timeOrigin));
-  const state = (): LaneState => ({ pid: process.pid, version: agentVersion, startTime, attachments: parking.states() });
   const { promise: ended, resolve: end } = Promise.withResolvers<string>();
+  const startTime = timestampOf(new Date(performance.timeOrigin));
   let alone: NodeJS.Timeout | undefined;
+  let lane: Lane | undefined;
   const heard = (): void => {
     clearTimeout(alone);
     alone = setTimeout(() => {
       // What it holds is what it is for, also without an agent.
-      if (parking.states().some(({ attached }) => attached)) heard();
+      if (lane?.isUsed()) heard();
       else end('nobody speaks to it');
     }, ALONE_MS);
   };
+  const state = (): LaneState => ({
+    pid: process.pid,
+    version: agentVersion,
+    startTime,
+    attachments: lane?.attachments() ?? [],
+    streams: lane?.streams() ?? [],
+  });
   const server = await startLaneServer(
     socket,
     {
       getLane: state,
-      setAttachments({ attachments }) {
+      setAttachments({ attachments, keepRunning }) {
         heard();
-        parking.set(attachments);
+        lane?.setAttachments(attachments);
         // After the answer is out.
-        if (attachments.length === 0) setTimeout(() => end('nothing left to do'), LAST_ANSWER_MS);
+        if (attachments.length === 0 && !keepRunning)
+          setTimeout(() => {
+            if (!lane?.isUsed()) end('nothing left to do');
+          }, LAST_ANSWER_MS);
         return state();
       },
     },
     log,
   );
+  // Only who holds the first socket may take the second.
+  lane = await openLane(packetSocketOf(socket), log);
   heard();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => end(signal));
   log.info({ pid: process.pid, socket }, 'lane ready');
   const reason = await ended;
   clearTimeout(alone);
-  parking.close();
+  await lane.close();
   await server.stop();
   log.info({ reason }, 'lane ends');
   return 0;

@@ -5,7 +5,7 @@ import { styleText } from 'node:util';
 import { type Command, Option } from 'commander';
 import { EXIT } from './exit-code.ts';
 import { examples } from './interface.ts';
-import { collect } from './literals.ts';
+import { collect, parseCount } from './literals.ts';
 import { print, printDocument } from './output.ts';
 import { DEFAULT_SERVER, type Settings, settingsOf } from './settings.ts';
 import { printable } from './table.ts';
@@ -23,6 +23,7 @@ export interface AgentFlags {
   output?: 'json';
   insecureLoopback?: boolean;
   logLevel?: string;
+  lanes?: number;
 }
 
 export interface DoctorFlags extends AgentFlags {
@@ -64,6 +65,7 @@ export function addAgentCommands(program: Command, agent: AgentRoom, exit: (code
     .addOption(new Option('--nats <off|embedded|url>', 'where flows and events go'))
     .option('--check-config', 'read and check the configuration, print it as YAML or with -o json, and stop')
     .option('--insecure-loopback', 'allow TCP without TLS on loopback')
+    .addOption(new Option('--lanes <number>', 'data-plane processes, 1 to 64 (default: 1)').argParser(parseCount))
     .addOption(new Option('--log-level <level>', 'least that is logged').choices(['debug', 'info', 'warn', 'error']))
     .addHelpText(
       'before',

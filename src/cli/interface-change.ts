@@ -139,7 +139,7 @@ export async function show(one: Interface, options: ChangeOptions, settings: Set
   print(planLines(one.plan));
 }
 
-function isDryRun(options: ChangeOptions): boolean {
+export function isDryRun(options: ChangeOptions): boolean {
   return options.dryRun === true || options.validateOnly === true;
 }
 

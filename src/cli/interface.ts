@@ -64,7 +64,16 @@ export function addInterfaceCommands(program: Command): void {
     ),
   )
     .addOption(
-      new Option('--clear <field...>', 'empty these').choices(['addresses', 'routes', 'neighbours', 'sysctls', 'labels', 'flow-metering']),
+      new Option('--clear <field...>', 'empty these').choices([
+        'addresses',
+        'routes',
+        'neighbours',
+        'sysctls',
+        'labels',
+        'flow-metering',
+        'responders',
+        'packet-mirror',
+      ]),
     )
     .addOption(new Option('--add-label <key=value>', 'set one label, keep the others; repeatable').argParser(collect(parsePair)))
     .addOption(new Option('--remove-label <key>', 'remove one label; repeatable').argParser(collect(String)))

@@ -1,4 +1,4 @@
-// What people type for addresses, routes, neighbours and pairs, in the JSON form of the API. Only the shape is read here;
+// What people type for addresses, routes, neighbours, responders and pairs, in the JSON form of the API. Only the shape is read here;
 // whether an address is one is for the agent to say, which names every bad field.
 
 import { InvalidArgumentError } from 'commander';
@@ -33,6 +33,26 @@ export function parseRoute(text: string): Json {
   };
 }
 
+export const RESPONDER_KINDS = ['icmp-echo', 'arp', 'nd', 'sink', 'reflect'];
+
+/** `KIND[,id=ID,address=IP|CIDR,...,mac=MAC]`; without an id the kind is the id. */
+export function parseResponder(text: string): Json {
+  const { head, options, pairs } = split(text, ['id', 'address', 'mac'], 'kind');
+  if (!RESPONDER_KINDS.includes(head))
+    throw new InvalidArgumentError(`Unknown kind ${JSON.stringify(head)}; known: ${RESPONDER_KINDS.join(', ')}.`);
+  return {
+    id: options['id'] ?? head,
+    kind: responderKind(head),
+    addresses: pairs.flatMap(([key, value]) => (key === 'address' ? [value] : [])),
+    ...(options['mac'] && { macAddress: options['mac'] }),
+  };
+}
+
+/** `icmp-echo` is `KIND_ICMP_ECHO`. */
+export function responderKind(word: string): string {
+  return `KIND_${word.toUpperCase().replaceAll('-', '_')}`;
+}
+
 /** `IP=MAC`. */
 export function parseNeighbour(text: string): Json {
   const [address, macAddress] = parsePair(text);
@@ -58,18 +78,25 @@ export function collect<Item>(parse: (text: string) => Item): (text: string, bef
   return (text, before = []) => [...before, parse(text)];
 }
 
-function split(text: string, known: string[]): { head: string; options: Record<string, string> } {
+interface Parts {
+  head: string;
+  /** Of a key that stands there twice, the last. */
+  options: Record<string, string>;
+  pairs: [string, string][];
+}
+
+function split(text: string, known: string[], what = 'prefix'): Parts {
   const [head = '', ...rest] = text.split(',');
-  if (head === '') throw new InvalidArgumentError('The prefix is missing.');
-  const options: Record<string, string> = {};
+  if (head === '') throw new InvalidArgumentError(`The ${what} is missing.`);
+  const pairs: [string, string][] = [];
   for (const part of rest) {
     const [key = '', value] = part.split(/=(.*)/s);
     if (!known.includes(key)) throw new InvalidArgumentError(`Unknown option ${JSON.stringify(key)}; known: ${known.join(', ')}.`);
     if ((key === 'onlink') !== (value === undefined) || value === '')
       throw new InvalidArgumentError(key === 'onlink' ? 'onlink takes no value.' : `${key} needs a value.`);
-    options[key] = value ?? '';
+    pairs.push([key, value ?? '']);
   }
-  return { head, options };
+  return { head, options: Object.fromEntries(pairs), pairs };
 }
 
 function scope(text: string): string {

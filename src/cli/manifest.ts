@@ -4,7 +4,16 @@
 import { readFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { parse } from 'yaml';
-import { Address, FlowMetering, Interface, InterfaceSpec, Neighbour, Route } from '../gen/taplane/v1/interface.ts';
+import {
+  Address,
+  FlowMetering,
+  Interface,
+  InterfaceSpec,
+  Neighbour,
+  PacketMirror,
+  ResponderSpec,
+  Route,
+} from '../gen/taplane/v1/interface.ts';
 import { UsageError } from './exit-code.ts';
 
 interface Shape {
@@ -19,6 +28,8 @@ const SHAPE = shape(Interface.create(), {
     routes: shape(Route.create()),
     neighbours: shape(Neighbour.create()),
     flowMetering: shape(FlowMetering.create()),
+    responders: shape(ResponderSpec.create()),
+    packetMirror: shape(PacketMirror.create()),
   }),
 });
 /** Filled in by the agent: read over, so that what was printed can be fed back. */
@@ -45,9 +56,10 @@ export async function readManifest(path: string): Promise<Interface> {
       spec?.carrier,
       spec?.drift,
       ...[...(spec?.addresses ?? []), ...(spec?.routes ?? [])].map((item) => item.scope),
+      ...(spec?.responders ?? []).map(({ kind }) => kind),
     ];
     if (strange.includes(-1))
-      return fail(path, 'an enumeration has an unknown value; they read MODE_TUN, CARRIER_KEEP, DRIFT_REPAIR, SCOPE_LINK');
+      return fail(path, 'an enumeration has an unknown value; they read MODE_TUN, CARRIER_KEEP, DRIFT_REPAIR, SCOPE_LINK, KIND_ARP');
     return message;
   } catch (error) {
     return fail(path, (error as Error).message);

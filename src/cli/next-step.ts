@@ -21,6 +21,9 @@ const BY_REASON: Record<string, string | ((failure: Failure) => string | undefin
   SYSCTL_READ_ONLY: DOCTOR,
   DEVICE_NOT_FOUND: 'see what there is: ip link',
   INTERFACE_EXISTS: ({ message }) => (message.startsWith('adopt') ? UPDATE : `choose another name, or ${UPDATE}`),
+  RESPONDER_EXISTS: 'choose another: --id; or delete it first: taplane responder delete',
+  RESPONDER_NOT_FOUND: 'see what there is: taplane responder list',
+  DEVICE_MISSING: ({ metadata }) => `see why: taplane interface get ${metadata['interface'] ?? 'NAME'} -o yaml`,
   // The message says already what else to do, and of a TUN or TAP that it may be adopted.
   NAME_TAKEN: ({ metadata }) => (['tun', 'tap'].includes(metadata['kind'] ?? '') ? undefined : 'see what has it: ip -d link'),
 };

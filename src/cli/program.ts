@@ -8,6 +8,7 @@ import { EXIT, EXIT_CODE_HELP, exitCodeOf, explain } from './exit-code.ts';
 import { addInterfaceCommands, examples } from './interface.ts';
 import { addNodeCommands } from './node.ts';
 import { acceptClosedPipe, FORMATS } from './output.ts';
+import { addResponderCommands } from './responder.ts';
 import { DEFAULT_SERVER, DEFAULT_TIMEOUT_MS, parseDuration } from './settings.ts';
 import { addVersionCommand, clientVersion } from './version.ts';
 
@@ -66,6 +67,7 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
   addInterfaceCommands(program);
   addAddressCommands(program);
   addRouteCommands(program);
+  addResponderCommands(program);
   program.commandsGroup('Node:');
   addNodeCommands(program);
   addAgentCommands(program, agent, exit);

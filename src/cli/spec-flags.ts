@@ -2,7 +2,8 @@
 // What was given becomes the JSON form of the spec plus the paths of an update mask, so that a flag not given changes nothing.
 
 import { type Command, Option } from 'commander';
-import { collect, type Json, parseAddress, parseCount, parseNeighbour, parsePair, parseRoute } from './literals.ts';
+import { UsageError } from './exit-code.ts';
+import { collect, type Json, parseAddress, parseCount, parseNeighbour, parsePair, parseResponder, parseRoute } from './literals.ts';
 
 interface SpecFlag {
   option: Option;
@@ -81,12 +82,28 @@ const SPEC_FLAGS: SpecFlag[] = [
   { option: new Option('--pi', 'frames carry the packet information header'), field: 'packetInfo' },
   { option: new Option('--vnet-hdr', 'frames carry a virtio network header'), field: 'vnetHeader' },
   { option: new Option('--one-queue', 'accepted for ip tuntap; does nothing'), field: 'oneQueue' },
+  {
+    option: new Option(
+      '--responder <kind[,...]>',
+      'icmp-echo, arp, nd, sink or reflect; also ,id=ID ,address=IP|CIDR (several) ,mac=MAC; repeatable',
+    ).argParser(collect(parseResponder)),
+    field: 'responders',
+  },
+];
+
+/** Together one field: the mirror is given as a whole, so that what it copies does not rest on what was there before. */
+const MIRROR_FLAGS = [
+  new Option('--mirror [filter]', 'copy packets to NATS, only those that match, in the language of pcap-filter(7)'),
+  new Option('--no-mirror', 'copy none'),
+  new Option('--mirror-snap-length <bytes>', 'bytes of a frame that are copied').argParser(parseCount),
+  new Option('--mirror-sampling <number>', 'copy one matching frame in this many').argParser(parseCount),
 ];
 
 /** `needsMode`: without a file there is nothing else that could say it. */
 export function addSpecFlags(command: Command, { needsMode = false } = {}): Command {
   command.optionsGroup('Interface:');
   for (const { option } of SPEC_FLAGS) command.addOption(needsMode && option.long === '--mode' ? REQUIRED_MODE : option);
+  for (const option of MIRROR_FLAGS) command.addOption(option);
   command.addOption(new Option('--label <key=value>', 'label; repeatable').argParser(collect(parsePair)));
   return command.optionsGroup('Options:');
 }
@@ -112,9 +129,23 @@ export function givenSpec(options: Record<string, unknown>): GivenSpec {
     spec['multiQueue'] = true;
     paths.add('spec.multi_queue');
   }
+  const mirror = givenMirror(options);
+  if (mirror !== undefined) {
+    spec['packetMirror'] = mirror ?? undefined;
+    paths.add('spec.packet_mirror');
+  }
   const labels = options['label'] === undefined ? undefined : asMap(options['label'] as [string, string][]);
   if (labels) paths.add('labels');
   return { spec, labels, paths: [...paths] };
+}
+
+/** Undefined when nothing was said of a mirror, null when there is to be none. */
+function givenMirror({ mirror, mirrorSnapLength, mirrorSampling }: Record<string, unknown>): Json | null | undefined {
+  if (mirror !== undefined && mirror !== false)
+    return { filter: mirror === true ? '' : mirror, snapLength: mirrorSnapLength, sampling: mirrorSampling };
+  if (mirrorSnapLength !== undefined || mirrorSampling !== undefined)
+    throw new UsageError('--mirror-snap-length and --mirror-sampling say how --mirror copies: give it too');
+  return mirror === false ? null : undefined;
 }
 
 function snake(camel: string): string {

@@ -1,7 +1,14 @@
 // Specs in canonical text, so that equal specs are equal bytes, and the keys by which the kernel tells objects apart. Call only
 // for what the rules have let through. Pure.
 
-import { type Address, type InterfaceSpec, InterfaceSpec_Carrier, InterfaceSpec_Drift, type Route } from '../gen/taplane/v1/interface.ts';
+import {
+  type Address,
+  type InterfaceSpec,
+  InterfaceSpec_Carrier,
+  InterfaceSpec_Drift,
+  type ResponderSpec,
+  type Route,
+} from '../gen/taplane/v1/interface.ts';
 import { formatIp, formatPrefix, parseIp, parsePrefix } from './inet.ts';
 
 /** The spec in canonical text, defaults filled in. Call only without violations. */
@@ -14,6 +21,7 @@ export function prepare(spec: InterfaceSpec): InterfaceSpec {
     macAddress: spec.macAddress.toLowerCase(),
     addresses: spec.addresses.map(prepareAddress),
     routes: spec.routes.map(prepareRoute),
+    responders: spec.responders.map(prepareResponder),
     neighbours: spec.neighbours.map((item) => ({ address: canonicalIp(item.address), macAddress: item.macAddress.toLowerCase() })),
     // As the kernel prints numbers: 01 or -0 would differ from what it says for ever.
     sysctls: Object.fromEntries(
@@ -34,6 +42,11 @@ export function prepareRoute(item: Route): Route {
   return { ...item, destination: canonicalPrefix(item.destination), gateway: canonicalIp(item.gateway), source: canonicalIp(item.source) };
 }
 
+/** A responder in canonical text. */
+export function prepareResponder(item: ResponderSpec): ResponderSpec {
+  return { ...item, addresses: item.addresses.map(canonicalPrefix), macAddress: item.macAddress.toLowerCase() };
+}
+
 /** What makes an address the same address: with a peer, the length of its own prefix means nothing. */
 export function addressKey(item: Address): string {
   return item.peer === '' ? canonicalPrefix(item.cidr) : `${canonicalPrefix(item.cidr).split('/')[0]} ${canonicalPrefix(item.peer)}`;
@@ -45,7 +58,7 @@ export function routeKey(item: Route): string {
   return `${destination} ${item.table || 254} ${item.metric || (destination.includes(':') ? 1024 : 0)}`;
 }
 
-function canonicalPrefix(text: string): string {
+export function canonicalPrefix(text: string): string {
   const prefix = parsePrefix(text);
   return prefix === undefined ? text : formatPrefix(prefix.bytes, prefix.prefixLength);
 }

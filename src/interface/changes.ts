@@ -33,7 +33,8 @@ import { planStep } from './step.ts';
 import type { Replay, Store } from './store.ts';
 import { applyMask } from './update-mask.ts';
 
-type Remember<A> = (answer: A) => Replay | undefined;
+/** Makes what has to be committed along with a change, so that the same request gets the same answer. */
+export type Remember<A> = (answer: A) => Replay | undefined;
 
 export interface ChangeNeeds {
   registry: Registry;
@@ -241,6 +242,11 @@ export class Changes {
       registry.tell('deleted', entry, last);
       return answer;
     });
+  }
+
+  /** An answer that changes nothing, remembered for its request id. */
+  answered<A>(answer: A, remember: Remember<A>): Promise<A> {
+    return this.#settlement.answered(answer, remember);
   }
 
   /** Removes an interface without a client: an ephemeral one when the agent ends. */

@@ -3,8 +3,17 @@
 import type { Timestamp } from '../gen/google/protobuf/timestamp.ts';
 import { type Condition, Condition_Status } from '../gen/taplane/v1/interface.ts';
 
-/** Of an interface: Ready, Drifted, Contended, CarrierKept; of the node: Ready and the rest. */
-export type ConditionType = 'Ready' | 'Drifted' | 'Contended' | 'CarrierKept' | 'StateIntact' | 'KernelWatch' | 'UnknownDevices';
+/** Of an interface: Ready, Drifted, Contended, CarrierKept, Responding, Mirroring; of the node: Ready and the rest. */
+export type ConditionType =
+  | 'Ready'
+  | 'Drifted'
+  | 'Contended'
+  | 'CarrierKept'
+  | 'Responding'
+  | 'Mirroring'
+  | 'StateIntact'
+  | 'KernelWatch'
+  | 'UnknownDevices';
 
 /** A protobuf time of milliseconds since 1970. */
 export function timestamp(ms: number): Timestamp {

@@ -21,6 +21,15 @@ import type {
   WatchInterfacesRequest,
   WatchInterfacesResponse,
 } from '../gen/taplane/v1/interface_service.ts';
+import type {
+  CreateResponderRequest,
+  DeleteResponderRequest,
+  DeleteResponderResponse,
+  GetResponderRequest,
+  ListRespondersRequest,
+  ListRespondersResponse,
+  Responder,
+} from '../gen/taplane/v1/responder_service.ts';
 
 export interface Interfaces {
   create(request: CreateInterfaceRequest): Promise<Interface>;
@@ -35,4 +44,12 @@ export interface Interfaces {
   addRoute(request: AddRouteRequest): Promise<Interface>;
   removeRoute(request: RemoveRouteRequest): Promise<Interface>;
   adopt(request: AdoptInterfaceRequest): Promise<Interface>;
+}
+
+/** The responders of interfaces, as edits of the specs of their interfaces. */
+export interface Responders {
+  create(request: CreateResponderRequest): Promise<Responder>;
+  get(request: GetResponderRequest): Promise<Responder>;
+  list(request: ListRespondersRequest): Promise<ListRespondersResponse>;
+  delete(request: DeleteResponderRequest): Promise<DeleteResponderResponse>;
 }

@@ -5,8 +5,8 @@
 
 import { randomUUID } from 'node:crypto';
 import { TaplaneError } from '../errors.ts';
-import { type Attachment, Attachment_Kind } from '../gen/taplane/lane/v1/lane_service.ts';
-import { type Condition, Interface, InterfaceSpec_Carrier, InterfaceSpec_Mode } from '../gen/taplane/v1/interface.ts';
+import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
+import { type Condition, Interface, type PacketMirror } from '../gen/taplane/v1/interface.ts';
 import {
   AddAddressRequest,
   AddRouteRequest,
@@ -21,10 +21,12 @@ import {
 } from '../gen/taplane/v1/interface_service.ts';
 import type { NetlinkCounters } from '../gen/taplane/v1/node_service.ts';
 import type { Link } from '../sys/netlink/link.ts';
+import { Attachments, type Mirrors } from './attachments.ts';
 import { Broadcast } from './broadcast.ts';
 import { Changes } from './changes.ts';
-import { Conditions, type ConditionType } from './conditions.ts';
-import type { Interfaces } from './contract.ts';
+import { Conditions } from './conditions.ts';
+import type { Interfaces, Responders } from './contract.ts';
+import { type DataPlane, deviceOf, usesDataPlane } from './data-plane.ts';
 import { MARK } from './desired.ts';
 import { addingAddress, addingRoute, removingAddress, removingRoute } from './edits.ts';
 import { Engine } from './engine.ts';
@@ -32,14 +34,17 @@ import { type Entry, Turns } from './entry.ts';
 import type { Snapshot } from './kernel.ts';
 import { Links } from './links.ts';
 import type { Log } from './log.ts';
-import { resourceName } from './name.ts';
+import { interfaceId, resourceName } from './name.ts';
 import { Namespaces } from './namespaces.ts';
+import { judgeNode } from './node-conditions.ts';
 import type { Policy } from './object-rules.ts';
 import { Once } from './once.ts';
+import { checkDevice } from './preconditions.ts';
 import { Queries } from './queries.ts';
 import { Reconciler } from './reconciler.ts';
 import { recover } from './recovery.ts';
 import { Registry } from './registry.ts';
+import { responders } from './responders.ts';
 import { Store } from './store.ts';
 
 const SCAN_MS = 30_000;
@@ -51,21 +56,31 @@ export interface InterfaceOptions {
   limits: { interfaces: number; watchers: number };
   policy: Policy;
   log: Log;
-  /** Absent where there is none: then no carrier is kept. */
-  lane?: CarrierLane;
+  /** Absent where there is none: then no carrier is kept, and no responder answers. */
+  dataPlane?: DataPlane;
+  /** Absent where nothing copies packets. */
+  mirrors?: Mirrors;
+  /** Called whenever interfaces may have come, gone or changed, once for all that happens in a turn of the event loop. */
+  changed?: () => void;
   /** Milliseconds since 1970. */
   clock?: () => number;
 }
 
-/** What keeps the carrier of interfaces: it is told all of them, and asked about each. */
-export interface CarrierLane {
-  want(attachments: Attachment[]): void;
-  held(uid: string): { held: boolean; reason: string };
-}
+export type { DataPlane } from './data-plane.ts';
 
 export interface InterfaceManager extends Interfaces {
-  /** The lane holds more or less than before. */
+  readonly responders: Responders;
+  /** The data plane, or a mirror, does more or less than before. */
   laneChanged(): void;
+  /** Whether an interface with this uid is managed. */
+  isManaged(uid: string): boolean;
+  /**
+   * The device of `interfaces/{interface}`. Throws INVALID_ARGUMENT on `field`, NOT_FOUND, or FAILED_PRECONDITION DEVICE_MISSING while
+   * the interface has none.
+   */
+  device(name: string, field?: string): Device;
+  /** The interfaces with a device whose packets are to be copied; `name` is the resource name. */
+  mirrored(): { device: Device; mirror: PacketMirror; name: string }[];
   readonly nodeUid: string;
   /** Recovers and begins to listen. */
   start(): Promise<void>;
@@ -101,25 +116,28 @@ class Manager implements InterfaceManager {
   readonly #queries: Queries;
   readonly #changes: Changes;
   readonly #conditions = new Conditions();
-  readonly #lane: CarrierLane | undefined;
-  #parkingDue = false;
-  /** What the lane was last told; nothing yet, so that it is told also that there is nothing. */
-  #parkings = '';
+  readonly #attachments: Attachments;
+  readonly responders: Responders;
   #scanTimer: NodeJS.Timeout | undefined;
   /** Devices that carried a mark at the start which no record knew. */
   #markedDevices: Link[] = [];
   #watching = false;
   #stopping = false;
 
-  constructor({ limits, policy, log, lane }: InterfaceOptions, store: Store, now: () => number) {
-    this.#lane = lane;
+  constructor({ limits, policy, log, dataPlane, mirrors, changed }: InterfaceOptions, store: Store, now: () => number) {
     this.#log = log;
     this.#now = now;
     this.#store = store;
     this.nodeUid = store.nodeUid;
     this.#once = new Once(store);
     this.#broadcast = new Broadcast(randomUUID().slice(0, 8), limits.watchers);
-    const registry = new Registry(this.#broadcast, () => this.#park());
+    const attachments = new Attachments({ dataPlane, mirrors, changed, entries: () => registry.sorted(), now });
+    this.#attachments = attachments;
+    const registry = new Registry(
+      this.#broadcast,
+      () => attachments.touch(),
+      (record) => attachments.mirror(record),
+    );
     this.#registry = registry;
     this.#links = new Links(
       (alias) => this.#resourceOf(alias),
@@ -139,10 +157,10 @@ class Manager implements InterfaceManager {
       log,
       now,
       alive: (entry) => registry.holds(entry),
-      kept: (uid) => lane?.held(uid),
+      judge: (entry) => attachments.judge(entry),
       publish: (entry, actual, steps) => registry.tell('modified', entry, actual, steps),
     });
-    this.#queries = new Queries({ registry, engine, broadcast: this.#broadcast, links: this.#links });
+    this.#queries = new Queries({ registry, engine, broadcast: this.#broadcast, links: this.#links, attachments });
     this.#changes = new Changes({
       registry,
       engine,
@@ -153,6 +171,13 @@ class Manager implements InterfaceManager {
       mostInterfaces: limits.interfaces,
       log,
       now,
+    });
+    this.responders = responders({
+      registry,
+      attachments,
+      once: this.#once,
+      changes: this.#changes,
+      closed: () => this.#open(),
     });
   }
 
@@ -172,7 +197,7 @@ class Manager implements InterfaceManager {
     this.#links.replace(links);
     this.#markedDevices = links.filter((link) => link.alias.startsWith(MARK) && this.#registry.byAlias(link.alias) === undefined);
     this.#watching = true;
-    this.#park();
+    this.#attachments.start();
     // What changed while we recovered was heard before the entries were known.
     for (const entry of entries) this.#reconciler.touch(entry);
     this.#scanTimer = setInterval(() => void this.#scan(), SCAN_MS);
@@ -180,20 +205,23 @@ class Manager implements InterfaceManager {
   }
 
   laneChanged(): void {
-    for (const entry of this.#registry.all()) if (entry.spec.carrier === InterfaceSpec_Carrier.KEEP) this.#reconciler.touch(entry);
+    for (const entry of this.#registry.all()) if (usesDataPlane(entry.record)) this.#reconciler.touch(entry);
   }
 
-  /** Tells the lane whose carrier to keep, once for all that happens in this turn of the event loop. */
-  #park(): void {
-    if (this.#lane === undefined || this.#parkingDue || !this.#watching) return;
-    this.#parkingDue = true;
-    setImmediate(() => {
-      this.#parkingDue = false;
-      if (this.#stopping) return;
-      const wanted = this.#registry.sorted().flatMap(parkingOf);
-      const text = JSON.stringify(wanted);
-      if (text !== this.#parkings) this.#lane?.want(wanted);
-      this.#parkings = text;
+  isManaged(uid: string): boolean {
+    return this.#registry.byAlias(`${MARK}${uid}`) !== undefined;
+  }
+
+  device(name: string, field = 'interface'): Device {
+    const entry = this.#registry.need(interfaceId(name, field));
+    checkDevice(this.#engine, entry);
+    return deviceOf(entry.record);
+  }
+
+  mirrored(): { device: Device; mirror: PacketMirror; name: string }[] {
+    return this.#registry.sorted().flatMap(({ index, name, record }) => {
+      const { packetMirror: mirror } = record.spec;
+      return mirror === undefined || index === 0 ? [] : [{ device: deviceOf(record), mirror, name: resourceName(name) }];
     });
   }
 
@@ -205,6 +233,7 @@ class Manager implements InterfaceManager {
     if (this.#stopping) return;
     this.#stopping = true;
     clearInterval(this.#scanTimer);
+    this.#attachments.stop();
     this.#reconciler.stop();
     await this.#turns.idle();
     for (const entry of [...this.#registry.all()]) {
@@ -268,34 +297,10 @@ class Manager implements InterfaceManager {
   watch: Interfaces['watch'] = (request, signal) => this.#queries.watch(request, signal);
 
   conditions(): Condition[] {
-    const { corruptFiles, badRecords } = this.#store.findings;
-    const intact = corruptFiles.length === 0 && badRecords.length === 0;
-    const lost = [...corruptFiles, ...badRecords.map((name) => `record of ${name}`)].join(', ');
     const amiss = [...this.#registry.all()].filter((entry) => !entry.conditions.isTrue('Ready')).map((entry) => entry.name);
     const unknown = this.#markedDevices.filter(({ alias }) => this.#registry.byAlias(alias) === undefined).map(({ name }) => name);
-    const now = this.#now();
-    const set = (type: ConditionType, holds: boolean, reason: string, message: string): unknown =>
-      this.#conditions.set(type, holds, reason, message, now);
-    if (!intact) set('Ready', false, 'StateDamaged', 'the state is not intact');
-    else if (amiss.length > 0) set('Ready', false, 'InterfacesNotReady', `not as specified: ${amiss.slice(0, 20).join(', ')}`);
-    else set('Ready', true, 'AsSpecified', '');
-    if (intact) set('StateIntact', true, 'Intact', '');
-    else {
-      const cure = 'no device was removed. Adopt or recreate the interfaces, then remove the files from the state directory';
-      set('StateIntact', false, 'Quarantined', `unreadable and put aside: ${lost}; ${cure}`);
-    }
-    set('KernelWatch', this.#watching, this.#watching ? 'Listening' : 'NotListening', '');
-    if (unknown.length === 0) this.#conditions.clear('UnknownDevices');
-    else {
-      const cure = 'make sure that no other agent manages them, then adopt them (take_over) or delete them by hand';
-      set(
-        'UnknownDevices',
-        true,
-        'ForeignMark',
-        `devices with the mark of another agent or of lost state: ${unknown.slice(0, 20).join(', ')}; ${cure}`,
-      );
-    }
-    return this.#conditions.list();
+    const facts = { findings: this.#store.findings, amiss, unknown, watching: this.#watching };
+    return judgeNode(this.#conditions, facts, this.#now());
   }
 
   netlinkCounters(): NetlinkCounters {
@@ -374,15 +379,4 @@ class Manager implements InterfaceManager {
       }
     }
   }
-}
-
-/** The attachment that keeps the carrier of an interface; none where it is not asked for or there is no device. */
-function parkingOf(entry: Entry): Attachment[] {
-  const { spec, record } = entry;
-  if (spec.carrier !== InterfaceSpec_Carrier.KEEP || entry.index === 0) return [];
-  const { mode, multiQueue, packetInfo, vnetHeader, networkNamespace } = spec;
-  const tap = mode === InterfaceSpec_Mode.TAP;
-  return [
-    { kind: Attachment_Kind.PARKING, uid: record.uid, interface: record.name, networkNamespace, tap, multiQueue, packetInfo, vnetHeader },
-  ];
 }

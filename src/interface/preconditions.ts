@@ -5,6 +5,8 @@ import type { InterfaceSpec } from '../gen/taplane/v1/interface.ts';
 import { resolveId } from '../sys/identity.ts';
 import { queueHolders } from '../sys/queue-holders.ts';
 import { addressIdentity, type Desired } from './desired.ts';
+import type { Engine } from './engine.ts';
+import type { Entry } from './entry.ts';
 import type { Kernel } from './kernel.ts';
 import type { Actual } from './plan.ts';
 import { etagOf, type Record } from './record.ts';
@@ -58,6 +60,22 @@ export function checkBridge(kernel: Kernel, desired: Desired): void {
       : `is no bridge but ${link.kind || 'a plain device'}`;
   throw new TaplaneError('FAILED_PRECONDITION', 'BRIDGE_MISSING', `bridge ${desired.controller} ${description}`, {
     preconditions: [{ type: 'BRIDGE', subject: desired.controller, description }],
+  });
+}
+
+/** FAILED_PRECONDITION while an interface has no device of its own. */
+export function checkDevice(engine: Engine, entry: Entry): void {
+  let why = 'it has no device at the moment';
+  try {
+    if (engine.find(entry) !== undefined) return;
+  } catch (error) {
+    why = `it has no device: ${error instanceof Error ? error.message : String(error)}`;
+  }
+  throw new TaplaneError('FAILED_PRECONDITION', 'DEVICE_MISSING', `interface ${entry.name}: ${why}`, {
+    preconditions: [
+      { type: 'DEVICE', subject: entry.name, description: 'see the conditions of the interface, and try again once it is there' },
+    ],
+    metadata: { interface: entry.name },
   });
 }
 

@@ -1,6 +1,5 @@
 // Reading interfaces: one, pages of many, and a stream of changes.
 
-import { invalidFields } from '../errors.ts';
 import type { Interface, QueueHolder } from '../gen/taplane/v1/interface.ts';
 import {
   type GetInterfaceRequest,
@@ -11,23 +10,23 @@ import {
   type WatchInterfacesResponse,
 } from '../gen/taplane/v1/interface_service.ts';
 import { queueHolders } from '../sys/queue-holders.ts';
+import type { Attachments } from './attachments.ts';
 import type { Broadcast, WatchEvent } from './broadcast.ts';
 import type { Engine } from './engine.ts';
 import type { Entry } from './entry.ts';
 import type { Snapshot } from './kernel.ts';
 import type { Links } from './links.ts';
 import { interfaceId, resourceName } from './name.ts';
+import { page } from './page.ts';
 import { type Actual, nothing } from './plan.ts';
 import type { Registry } from './registry.ts';
-
-const PAGE_DEFAULT = 500;
-const PAGE_MOST = 1000;
 
 export interface QueryNeeds {
   registry: Registry;
   engine: Engine;
   broadcast: Broadcast;
   links: Links;
+  attachments: Attachments;
 }
 
 export class Queries {
@@ -43,23 +42,16 @@ export class Queries {
   }
 
   list(request: ListInterfacesRequest): ListInterfacesResponse {
-    if (request.pageSize < 0) throw invalidFields([{ field: 'page_size', description: `must not be negative, got ${request.pageSize}` }]);
-    const size = request.pageSize === 0 ? PAGE_DEFAULT : Math.min(request.pageSize, PAGE_MOST);
-    const after = readToken(request.pageToken);
     const wanted = Object.entries(request.labelSelector);
     const matching = this.#needs.registry
       .sorted()
-      .filter(
-        (entry) =>
-          entry.name > after &&
-          wanted.every(([key, value]) => Object.hasOwn(entry.record.labels, key) && entry.record.labels[key] === value),
-      );
-    const page = matching.slice(0, size);
-    const shown = this.#showAll(page);
+      .filter(({ record: { labels } }) => wanted.every(([key, value]) => Object.hasOwn(labels, key) && labels[key] === value));
+    const { items, nextPageToken } = page(request, matching, ({ name }) => name);
+    const shown = this.#showAll(items);
     const holders = new Map<string, QueueHolder[]>();
     return {
       interfaces: request.view === ListInterfacesRequest_View.FULL ? shown.map((item) => this.#withHolders(item, holders)) : shown,
-      nextPageToken: matching.length > size ? Buffer.from(page.at(-1)?.name ?? '').toString('base64url') : '',
+      nextPageToken,
     };
   }
 
@@ -118,13 +110,8 @@ export class Queries {
           name,
           found.map((holder) => ({ ...holder, attachment: '' })),
         );
-    return { ...shown, status: { ...shown.status, holders: holders.get(shown.name.slice(shown.name.indexOf('/') + 1)) ?? [] } };
+    const held = holders.get(shown.name.slice(shown.name.indexOf('/') + 1)) ?? [];
+    const named = held.map((holder) => ({ ...holder, attachment: this.#needs.attachments.holding(shown.uid, holder.pid) }));
+    return { ...shown, status: { ...shown.status, holders: named } };
   }
-}
-
-function readToken(token: string): string {
-  if (token === '') return '';
-  const name = Buffer.from(token, 'base64url').toString('utf8');
-  if (Buffer.from(name).toString('base64url') === token && name.length <= 64) return name;
-  throw invalidFields([{ field: 'page_token', description: 'is not a token of this service' }]);
 }

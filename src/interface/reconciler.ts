@@ -6,7 +6,7 @@
 //
 // Another manager that fights us gets `BURST` repairs at once and one a second in the long run, told as condition Contended.
 
-import { InterfaceSpec_Carrier, InterfaceSpec_Drift } from '../gen/taplane/v1/interface.ts';
+import { InterfaceSpec_Drift } from '../gen/taplane/v1/interface.ts';
 import type { Engine, Outcome } from './engine.ts';
 import type { Entry, Turns } from './entry.ts';
 import { explain } from './failure.ts';
@@ -25,8 +25,8 @@ export interface ReconcilerNeeds {
   turns: Turns;
   log: Log;
   now: () => number;
-  /** Whether the lane keeps the carrier of the interface with this uid; undefined where there is no lane. */
-  kept(uid: string): { held: boolean; reason: string } | undefined;
+  /** Brings the conditions that tell of the data plane up to date. */
+  judge(entry: Entry): void;
   /** The entry is still managed. */
   alive(entry: Entry): boolean;
   /** Tells watchers of the state of an entry, if it is new, and of the steps that made it so. */
@@ -83,7 +83,7 @@ export class Reconciler {
   }
 
   #look(entry: Entry, snapshot?: Snapshot): void {
-    const { engine, alive, publish } = this.#needs;
+    const { engine, alive, publish, judge } = this.#needs;
     if (this.#stopped || !alive(entry)) return;
     entry.dirty = false;
     let actual: Actual = nothing;
@@ -102,6 +102,7 @@ export class Reconciler {
     } catch (error) {
       this.failed(entry, error);
     }
+    judge(entry);
     publish(entry, actual, ran);
     if (entry.conditions.isTrue('Contended')) this.#calm(entry);
   }
@@ -166,12 +167,7 @@ export class Reconciler {
     entry.failures = 0;
     entry.conditions.clear('Drifted');
     entry.conditions.set('Ready', true, 'AsSpecified', '', now());
-    if (entry.spec.carrier !== InterfaceSpec_Carrier.KEEP) {
-      entry.conditions.clear('CarrierKept');
-      return;
-    }
-    const kept = this.#needs.kept(entry.record.uid) ?? { held: false, reason: 'there is no data-plane process' };
-    entry.conditions.set('CarrierKept', kept.held, kept.held ? 'Parked' : 'NotParked', kept.reason, now());
+    this.#needs.judge(entry);
   }
 
   /** Notes that an entry cannot be made as its spec says, and tries again later. */

@@ -1,14 +1,14 @@
 // The interfaces under management, how they are shown, and who is told of them.
 
 import { TaplaneError } from '../errors.ts';
-import type { Interface } from '../gen/taplane/v1/interface.ts';
+import type { Interface, PacketMirrorStatus } from '../gen/taplane/v1/interface.ts';
 import type { Broadcast, WatchEvent } from './broadcast.ts';
 import { timestamp } from './conditions.ts';
 import { MARK } from './desired.ts';
 import type { Entry } from './entry.ts';
 import { resourceName } from './name.ts';
 import type { Actual } from './plan.ts';
-import { etagOf } from './record.ts';
+import { etagOf, type Record } from './record.ts';
 import { salient, statusOf } from './status.ts';
 import { planStep, type Step } from './step.ts';
 
@@ -18,10 +18,12 @@ export class Registry {
   readonly #byUid = new Map<string, Entry>();
   readonly #broadcast: Broadcast;
   readonly #told: () => void;
+  readonly #mirror: (record: Record) => PacketMirrorStatus | undefined;
 
-  /** `told` is called whenever something may have changed. */
-  constructor(broadcast: Broadcast, told: () => void = () => {}) {
+  /** `told` is called whenever something may have changed; `mirror` answers what the mirror of an entry has done. */
+  constructor(broadcast: Broadcast, told: () => void, mirror: (record: Record) => PacketMirrorStatus | undefined) {
     this.#told = told;
+    this.#mirror = mirror;
     this.#broadcast = broadcast;
   }
 
@@ -92,7 +94,14 @@ export class Registry {
       updateTime: timestamp(record.updateTimeMs),
       generation: BigInt(record.generation),
       spec: record.spec,
-      status: statusOf(actual, entry.conditions.isTrue('Ready'), record.generation, entry.conditions.list(), entry.repairs),
+      status: statusOf(
+        actual,
+        entry.conditions.isTrue('Ready'),
+        record.generation,
+        entry.conditions.list(),
+        entry.repairs,
+        this.#mirror(record),
+      ),
       plan: steps.map(planStep),
     };
   }

@@ -23,3 +23,19 @@ export class Report {
 
 /** Whether an enum has this value. */
 export const known = (values: Record<string, number>, value: number): boolean => value >= 0 && Object.values(values).includes(value);
+
+/** Checks each of at most `most` items, and that no two have the same key. */
+export function list<T>(items: T[], most: number, report: Report, key: (item: T) => string, check: (item: T, at: Report) => void): void {
+  if (items.length > most) {
+    report.say(`at most ${most}, got ${items.length}`);
+    return;
+  }
+  const seen = new Map<string, number>();
+  items.forEach((item, index) => {
+    const at = report.at(`[${index}]`);
+    check(item, at);
+    const first = seen.get(key(item));
+    if (first !== undefined) at.say(`is the same as number ${first}`);
+    else seen.set(key(item), index);
+  });
+}

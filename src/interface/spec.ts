@@ -5,7 +5,8 @@ import { type InterfaceSpec, InterfaceSpec_Carrier, InterfaceSpec_Drift, Interfa
 import { addressKey, canonicalIp, routeKey } from './canonical.ts';
 import { nameProblem } from './name.ts';
 import { addressRule, macRule, neighbourRule, type Policy, routeRule } from './object-rules.ts';
-import { known, Report } from './report.ts';
+import { known, list, Report } from './report.ts';
+import { mirrorRule, responderRules } from './responder-rules.ts';
 import { sysctlProblem } from './sysctls.ts';
 
 const limits = { addresses: 256, routes: 1024, neighbours: 1024, labels: 64, queues: 256, txQueueLength: 1_000_000 };
@@ -61,6 +62,8 @@ export function specProblems(spec: InterfaceSpec, policy: Policy, path = 'interf
     if (metering.activeTimeout > 86_400) report.at('flow_metering.active_timeout').say('must be 1 to 86400 seconds');
     if (metering.idleTimeout > 86_400) report.at('flow_metering.idle_timeout').say('must be 1 to 86400 seconds');
   }
+  responderRules(spec.responders, tap, report.at('responders'));
+  if (spec.packetMirror !== undefined) mirrorRule(spec.packetMirror, report.at('packet_mirror'));
   return report.violations;
 }
 
@@ -106,21 +109,6 @@ export function immutableProblems(before: InterfaceSpec, after: InterfaceSpec, p
   if (before.owner === '' && before.group !== '' && after.owner !== '') found.push({ field: `${path}.owner`, description: cure });
   if (before.group === '' && after.group !== '') found.push({ field: `${path}.group`, description: cure });
   return found;
-}
-
-function list<T>(items: T[], most: number, report: Report, key: (item: T) => string, check: (item: T, at: Report) => void): void {
-  if (items.length > most) {
-    report.say(`at most ${most}, got ${items.length}`);
-    return;
-  }
-  const seen = new Map<string, number>();
-  items.forEach((item, index) => {
-    const at = report.at(`[${index}]`);
-    check(item, at);
-    const first = seen.get(key(item));
-    if (first !== undefined) at.say(`is the same as number ${first}`);
-    else seen.set(key(item), index);
-  });
 }
 
 function identity(name: string, report: Report): void {

@@ -7,6 +7,7 @@ import {
   type InterfaceStatus,
   type InterfaceStatus_OperState,
   InterfaceStatus_State,
+  type PacketMirrorStatus,
   type Route,
   Route_Scope,
 } from '../gen/taplane/v1/interface.ts';
@@ -19,7 +20,14 @@ import type { Actual } from './plan.ts';
 const scopes: Record<number, Address_Scope> = { 0: Address_Scope.GLOBAL, 253: Address_Scope.LINK, 254: Address_Scope.HOST };
 
 /** Status of an interface; `ready` tells whether it is as its spec says. */
-export function statusOf(actual: Actual, ready: boolean, generation: number, conditions: Condition[], repairs = 0): InterfaceStatus {
+export function statusOf(
+  actual: Actual,
+  ready: boolean,
+  generation: number,
+  conditions: Condition[],
+  repairs = 0,
+  packetMirror?: PacketMirrorStatus,
+): InterfaceStatus {
   const link = actual.link;
   const counters = link?.counters;
   return {
@@ -53,6 +61,7 @@ export function statusOf(actual: Actual, ready: boolean, generation: number, con
           },
     conditions,
     repairs: BigInt(repairs),
+    packetMirror,
   };
 }
 
@@ -80,10 +89,16 @@ export function statusRoute(route: LinkRoute): Route {
   };
 }
 
-/** What of a status is worth telling watchers: all but counters and remaining lifetimes. */
+/** What of a status is worth telling watchers: all but counters, also those of a mirror, and remaining lifetimes. */
 export function salient(status: InterfaceStatus): string {
   return JSON.stringify(
-    { ...status, observedGeneration: '', counters: undefined, addresses: status.addresses.map(({ cidr, peer }) => [cidr, peer]) },
+    {
+      ...status,
+      observedGeneration: '',
+      counters: undefined,
+      packetMirror: undefined,
+      addresses: status.addresses.map(({ cidr, peer }) => [cidr, peer]),
+    },
     (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value),
   );
 }

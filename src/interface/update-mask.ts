@@ -14,7 +14,7 @@ export interface Updated {
 
 const empty = InterfaceSpec.fromPartial({});
 const fieldByPath = new Map(
-  [...Object.keys(empty), 'mtu', 'txQueueLength', 'flowMetering'].map((key) => [
+  [...Object.keys(empty), 'mtu', 'txQueueLength', 'flowMetering', 'packetMirror'].map((key) => [
     key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
     key as keyof InterfaceSpec,
   ]),

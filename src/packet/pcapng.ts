@@ -94,6 +94,10 @@ export function packetBlockBytes(captured: number): number {
   return 8 + 20 + pad(captured) + EPB_FLAGS_OPTION + END_OF_OPTIONS + TRAILER;
 }
 
+/** Bits of epb_flags that say which way a packet went. */
+export const PACKET_INBOUND = 1;
+export const PACKET_OUTBOUND = 2;
+
 /**
  * Writes the block of a packet at `at` and answers its length: `bytes[start, start + captured)` is copied. `timeNs` is since 1970.
  * The caller has made room with `packetBlockBytes`.
@@ -109,25 +113,49 @@ export function writePacket(
   originalLength: number,
   direction: PacketDirection,
 ): number {
+  const seconds = Number(timeNs / 1_000_000_000n);
+  return writePacketAt(out, at, number, seconds, Number(timeNs % 1_000_000_000n), bytes, start, captured, originalLength, directionBits[direction]);
+}
+
+/** The same without anything to allocate: the time in seconds and nanoseconds, the direction as bits of epb_flags. */
+export function writePacketAt(
+  out: Buffer,
+  at: number,
+  number: number,
+  seconds: number,
+  nanos: number,
+  bytes: Uint8Array,
+  start: number,
+  captured: number,
+  originalLength: number,
+  flags: number,
+): number {
   const total = packetBlockBytes(captured);
+  // seconds * 10^9 + nanos in two halves of 32 bits: doubles hold 53.
+  const upper = (seconds >>> 16) * 1_000_000_000;
+  const lower = (upper % 0x10000) * 0x10000 + (seconds & 0xffff) * 1_000_000_000 + nanos;
   out.writeUInt32LE(ENHANCED_PACKET, at);
   out.writeUInt32LE(total, at + 4);
   out.writeUInt32LE(number, at + 8);
-  out.writeUInt32LE(Number(BigInt.asUintN(32, timeNs >> 32n)), at + 12);
-  out.writeUInt32LE(Number(BigInt.asUintN(32, timeNs)), at + 16);
+  out.writeUInt32LE(Math.floor(upper / 0x10000) + Math.floor(lower / 0x1_0000_0000), at + 12);
+  out.writeUInt32LE(lower % 0x1_0000_0000, at + 16);
   out.writeUInt32LE(captured, at + 20);
   out.writeUInt32LE(originalLength, at + 24);
-  out.set(bytes.subarray(start, start + captured), at + EPB_HEADER);
+  copyBytes(bytes, start, captured, out, at + EPB_HEADER);
   let next = at + EPB_HEADER + captured;
   const padded = at + EPB_HEADER + pad(captured);
-  out.fill(0, next, padded);
-  next = padded;
+  while (next < padded) out[next++] = 0;
   out.writeUInt16LE(2, next);
   out.writeUInt16LE(4, next + 2);
-  out.writeUInt32LE(directionBits[direction], next + 4);
+  out.writeUInt32LE(flags, next + 4);
   out.writeUInt32LE(0, next + 8);
   out.writeUInt32LE(total, next + 12);
   return total;
+}
+
+function copyBytes(from: Uint8Array, start: number, length: number, to: Buffer, at: number): void {
+  if (Buffer.isBuffer(from)) from.copy(to, at, start, start + length);
+  else to.set(from.subarray(start, start + length), at);
 }
 
 export interface CaptureStatistics {

@@ -1,13 +1,14 @@
 // The client of an agent: typed calls as promises, streams as async iterables, errors decoded.
 //
-// `interfaces` is the same contract that the interface room fulfils inside the agent, seen through the wire. A stream ends
-// the call when its consumer stops, its signal aborts or the client closes. After `close` no socket or timer is left.
+// `interfaces` and `responders` are the same contracts that the interface room fulfils inside the agent, seen through the wire. A stream
+// ends the call when its consumer stops, its signal aborts or the client closes. After `close` no socket or timer is left.
 
 import { type CallOptions, Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import { TaplaneError } from '../errors.ts';
 import { InterfaceServiceService as interfaceMethods } from '../gen/taplane/v1/interface_service.ts';
 import { type Node, NodeServiceService as nodeMethods } from '../gen/taplane/v1/node_service.ts';
-import type { Interfaces } from '../interface/contract.ts';
+import { ResponderServiceService as responderMethods } from '../gen/taplane/v1/responder_service.ts';
+import type { Interfaces, Responders } from '../interface/contract.ts';
 import { DEFAULT_LIMITS } from './limits.ts';
 import { formatAddress, parseListenAddress } from './listen-address.ts';
 import { type DecodedStatus, decodeStatus } from './status.ts';
@@ -38,6 +39,7 @@ export class ClientError extends Error implements DecodedStatus {
 
 export interface TaplaneClient extends AsyncDisposable {
   readonly interfaces: Interfaces;
+  readonly responders: Responders;
   readonly node: { getNode(): Promise<Node> };
   close(): void;
 }
@@ -121,6 +123,12 @@ export function connect(server: string, options: { timeoutMs: number }): Taplane
       addRoute: unary(interfaceMethods.addRoute),
       removeRoute: unary(interfaceMethods.removeRoute),
       adopt: unary(interfaceMethods.adoptInterface),
+    },
+    responders: {
+      create: unary(responderMethods.createResponder),
+      get: unary(responderMethods.getResponder),
+      list: unary(responderMethods.listResponders),
+      delete: unary(responderMethods.deleteResponder),
     },
     node: { getNode: () => unary(nodeMethods.getNode)({}) },
     close,

@@ -5,7 +5,7 @@ import { type Attachment, type LaneState, LaneServiceService as methods } from '
 
 export interface LaneClient {
   /** Declares all attachments; rejects when the lane does not answer in time. */
-  setAttachments(attachments: Attachment[]): Promise<LaneState>;
+  setAttachments(attachments: Attachment[], keepRunning: boolean): Promise<LaneState>;
   close(): void;
 }
 
@@ -23,13 +23,13 @@ export function connectLane(path: string, timeoutMs: number): LaneClient {
   });
   const { path: method, requestSerialize, responseDeserialize } = methods.setAttachments;
   return {
-    setAttachments: (attachments) =>
+    setAttachments: (attachments, keepRunning) =>
       new Promise((resolve, reject) => {
         client.makeUnaryRequest(
           method,
           requestSerialize,
           responseDeserialize,
-          { attachments },
+          { attachments, keepRunning },
           new Metadata(),
           { deadline: Date.now() + timeoutMs },
           (error, state) => {

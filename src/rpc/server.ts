@@ -5,13 +5,15 @@
 
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { TaplaneError } from '../errors.ts';
-import type { Interfaces } from '../interface/contract.ts';
+import type { Interfaces, Responders } from '../interface/contract.ts';
 import { addHealth } from './health.ts';
 import { INTERFACE_SERVICE, interfaceService } from './interface-service.ts';
 import { DEFAULT_LIMITS, metadataLimit, type ServerLimits, serverOptions } from './limits.ts';
 import { formatAddress, type ListenAddress, parseListenAddress } from './listen-address.ts';
 import { NODE_SERVICE, type NodeFacts, nodeService } from './node-service.ts';
+import { PACKET_SERVICE, type Packets, packetService } from './packet-service.ts';
 import { addReflection } from './reflection.ts';
+import { RESPONDER_SERVICE, responderService } from './responder-service.ts';
 import { type ErrorLog, errorExit } from './status.ts';
 import { type ReservedSocket, reserveSocket } from './unix-socket.ts';
 
@@ -19,6 +21,8 @@ export interface ServerNeeds {
   /** `unix:PATH` or `HOST:PORT`; port 0 takes a free one. */
   listen: readonly string[];
   interfaces: Interfaces;
+  responders: Responders;
+  packets: Packets;
   node: NodeFacts;
   log: ErrorLog;
   /** What is not given is as in DEFAULT_LIMITS. */
@@ -36,7 +40,7 @@ export interface RunningServer {
 }
 
 /** Full names of the services whose health is known, the whole server first. */
-export const HEALTH_SERVICES = ['', INTERFACE_SERVICE, NODE_SERVICE] as const;
+export const HEALTH_SERVICES = ['', INTERFACE_SERVICE, RESPONDER_SERVICE, PACKET_SERVICE, NODE_SERVICE] as const;
 
 export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
   const limits = { ...DEFAULT_LIMITS, ...needs.limits };
@@ -44,7 +48,12 @@ export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
   const server = new Server({ ...serverOptions(limits), interceptors: [metadataLimit(limits.maxMetadataBytes)] });
   const exit = errorExit(needs.log);
   const handlerNeeds = { exit, maxMessageBytes: limits.maxMessageBytes, maxPendingBytes: limits.maxPendingBytes };
-  for (const { definition, handlers } of [interfaceService(needs.interfaces, handlerNeeds), nodeService(needs.node, handlerNeeds)]) {
+  for (const { definition, handlers } of [
+    interfaceService(needs.interfaces, handlerNeeds),
+    responderService(needs.responders, handlerNeeds),
+    packetService(needs.packets, handlerNeeds),
+    nodeService(needs.node, handlerNeeds),
+  ]) {
     server.addService(definition, handlers);
   }
   const health = addHealth(server, exit);

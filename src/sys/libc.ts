@@ -19,6 +19,11 @@ const cSend = libc.func('long send(int fd, const void *bytes, size_t length, int
 const cRecvfrom = libc.func('long recvfrom(int fd, void *bytes, size_t length, int flags, void *address, void *addressLength)');
 const cSetns = libc.func('int setns(int fd, int kind)');
 const cFlock = libc.func('int flock(int fd, int operation)');
+const cRead = libc.func('long read(int fd, void *bytes, size_t length)');
+const cWrite = libc.func('long write(int fd, const void *bytes, size_t length)');
+const cMmap = libc.func('void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)');
+const cMunmap = libc.func('int munmap(void *address, size_t length)');
+const cGetsockopt = libc.func('int getsockopt(int fd, int level, int name, void *value, void *length)');
 
 // asm-generic/fcntl.h, bits/socket.h, asm-generic/errno-base.h
 export const O_RDONLY = 0;
@@ -113,6 +118,48 @@ export function receive(fd: number, bytes: Uint8Array, address: Uint8Array, flag
   return checked('recv', () => cRecvfrom(fd, bytes, bytes.length, flags | MSG_TRUNC, address, length), EAGAIN);
 }
 
+/** getsockopt(2) into `value` (*borrows*). */
+export function getsockopt(fd: number, level: number, name: number, value: Uint8Array): void {
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(value.length);
+  checked(`getsockopt ${level}/${name}`, () => cGetsockopt(fd, level, name, value, length));
+}
+
+/** read(2) for hot paths: bytes read, or the negative errno. `bytes` is borrowed; nothing is thrown or allocated. */
+export function read(fd: number, bytes: Uint8Array, length: number): number {
+  const result = cRead(fd, bytes, length) as number;
+  return result >= 0 ? result : -koffi.errno();
+}
+
+/** write(2) for hot paths: bytes written, or the negative errno. `bytes` is borrowed; nothing is thrown or allocated. */
+export function write(fd: number, bytes: Uint8Array, length: number): number {
+  const result = cWrite(fd, bytes, length) as number;
+  return result >= 0 ? result : -koffi.errno();
+}
+
+/** Memory that the kernel and we share. */
+export interface SharedMemory {
+  bytes: ArrayBuffer;
+  /** After this nobody may touch `bytes`. */
+  unmap(): void;
+}
+
+const PROT_READ_WRITE = 3;
+const MAP_SHARED = 1;
+const MAP_FAILED = 2n ** 64n - 1n;
+
+/** mmap(2) of an fd from its start, shared, for reading and writing. Throws SysError. */
+export function mapShared(fd: number, length: number): SharedMemory {
+  const address = cMmap(null, length, PROT_READ_WRITE, MAP_SHARED, fd, 0) as bigint;
+  if (address === MAP_FAILED) throw new SysError('mmap', koffi.errno());
+  return { bytes: koffi.view(address, length), unmap: () => void cMunmap(address, length) };
+}
+
+/** Address of a buffer, for structures that point. The caller keeps the buffer alive for as long as the structure is in use. */
+export function addressOf(bytes: Uint8Array): bigint {
+  return BigInt(koffi.address(bytes));
+}
+
 /** setns(2) of the calling thread. */
 export function setns(fd: number, kind: number): void {
   checked('setns', () => cSetns(fd, kind));
@@ -139,4 +186,32 @@ export function pollReadable(fd: number, ready: (status: number) => void): Poll 
 export function pollError(fd: number, failed: () => void): Poll {
   const listen = koffi.node.poll as unknown as (fd: number, options: object, callback: (status: number, events: unknown) => void) => Poll;
   return listen(fd, { disconnect: true }, () => failed());
+}
+
+/** A shared library, loaded for as long as the process lives. */
+export interface Library {
+  /** Declares a function by its C prototype; addresses are bigint, `null` is NULL, a Buffer is borrowed for the call. Throws an Error when it has no such symbol. */
+  declare(prototype: string): (...values: unknown[]) => unknown;
+}
+
+/** dlopen(3) of the first of these names that loads; undefined when none does. */
+export function openLibrary(names: readonly string[]): Library | undefined {
+  for (const name of names) {
+    try {
+      const library = koffi.load(name);
+      return { declare: (prototype) => library.func(prototype) };
+    } catch {
+      // The next name may load.
+    }
+  }
+  return undefined;
+}
+
+const cMemcpy = libc.func('void *memcpy(void *to, const void *from, size_t length)');
+
+/** Copies `length` bytes of memory that is somebody else's. The caller vouches for the address. */
+export function copyMemory(address: bigint, length: number): Uint8Array {
+  const bytes = Buffer.alloc(length);
+  if (length > 0) cMemcpy(bytes, address, length);
+  return bytes;
 }

@@ -28,6 +28,9 @@ export const IFF_NO_PI = 0x1000;
 export const IFF_VNET_HDR = 0x4000;
 export const IFF_TUN_EXCL = 0x8000;
 
+/** TUN_F_CSUM, TSO4, TSO6, TSO_ECN, USO4 and USO6 of linux/if_tun.h: what a program that cuts super-frames itself can take. */
+export const TUN_OFFLOADS = 0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40;
+
 const flagNames: [number, string][] = [
   [IFF_TUN, 'IFF_TUN'],
   [IFF_TAP, 'IFF_TAP'],

@@ -42,7 +42,7 @@ export const PACKAGES: [name: RegExp, places: RegExp][] = [
   [/^yaml$/, /^src\/(agent|cli)\//],
   [/^pino$/, /^src\/agent\//],
   [/^ipaddr\.js$/, /^src\/(interface|cli)\//],
-  [/^@nats-io\//, /^src\/flow\/nats[\w-]*\.ts$/],
+  [/^@nats-io\//, /^src\/flow\/(nats|packet-publisher)[\w-]*\.ts$/],
   [/^node:sqlite$/, /^src\/(interface\/store|flow\/spool)[\w-]*\.ts$/],
 ];
 

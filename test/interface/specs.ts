@@ -1,7 +1,15 @@
 // Specs of tests: a sound one of each mode, and any sound one by fast-check. Generated text is deliberately not canonical.
 
 import fc from 'fast-check';
-import { Address, InterfaceSpec, InterfaceSpec_Mode, Route } from '../../src/gen/taplane/v1/interface.ts';
+import {
+  Address,
+  InterfaceSpec,
+  InterfaceSpec_Mode,
+  ResponderSpec,
+  ResponderSpec_Kind,
+  Route,
+} from '../../src/gen/taplane/v1/interface.ts';
+import { RESPONDER_WORDS } from '../../src/interface/responder-rules.ts';
 
 export const allowAll = { allowDefaultRoutes: true };
 export const strict = { allowDefaultRoutes: false };
@@ -20,6 +28,11 @@ export function address(cidr: string, fields: Partial<Address> = {}): Address {
 
 export function route(destination: string, fields: Partial<Route> = {}): Route {
   return Route.fromPartial({ destination, ...fields });
+}
+
+/** Its id is the word of its kind. */
+export function responder(kind: ResponderSpec_Kind, addresses: string[] = [], fields: Partial<ResponderSpec> = {}): ResponderSpec {
+  return ResponderSpec.fromPartial({ id: RESPONDER_WORDS.get(kind) ?? '', kind, addresses, ...fields });
 }
 
 export const mac = (last: number): string => `02:00:00:00:00:${last.toString(16).padStart(2, '0')}`;
@@ -70,6 +83,12 @@ export function anySpec(mode: 'tun' | 'tap'): fc.Arbitrary<InterfaceSpec> {
       owner: fc.constantFrom('', '1000'),
       controller: fc.constantFrom('', ...(mode === 'tap' ? ['br0'] : [])),
       macAddress: fc.constantFrom('', ...(mode === 'tap' ? ['02:AA:BB:CC:DD:EE'] : [])),
+      responders: fc.constantFrom<ResponderSpec[]>(
+        [],
+        [responder(ResponderSpec_Kind.ICMP_ECHO, ['10.0.0.1', 'FD00:0::/64'])],
+        ...(mode === 'tap' ? [[responder(ResponderSpec_Kind.ARP, ['10.0.0.0/24'], { macAddress: '02:AA:BB:CC:DD:EF' })]] : []),
+      ),
+      packetMirror: fc.constantFrom(undefined, { filter: 'udp port 53', snapLength: 96, sampling: 2 }),
     })
     .map((fields) => (mode === 'tap' ? tap(fields) : tun(fields)));
 }

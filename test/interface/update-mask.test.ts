@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { InterfaceSpec, InterfaceSpec_Drift, InterfaceSpec_Mode } from '../../src/gen/taplane/v1/interface.ts';
+import {
+  InterfaceSpec,
+  InterfaceSpec_Drift,
+  InterfaceSpec_Mode,
+  PacketMirror,
+  ResponderSpec_Kind,
+} from '../../src/gen/taplane/v1/interface.ts';
 import { applyMask } from '../../src/interface/update-mask.ts';
-import { address, tap, tun } from './specs.ts';
+import { address, responder, tap, tun } from './specs.ts';
 
 const before = {
   spec: tap({ up: true, mtu: 1400, owner: '1000', addresses: [address('10.0.0.1/24')], sysctls: { 'ipv4/rp_filter': '1' } }),
@@ -38,7 +44,7 @@ describe('an update', () => {
   });
 
   it('knows every field of the spec by its name in the API', () => {
-    const names = Object.keys({ ...InterfaceSpec.fromPartial({}), mtu: 0, txQueueLength: 0, flowMetering: 0 }).map((key) =>
+    const names = Object.keys({ ...InterfaceSpec.fromPartial({}), mtu: 0, txQueueLength: 0, flowMetering: 0, packetMirror: 0 }).map((key) =>
       key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
     );
     expect(names).toContain('network_namespace');
@@ -48,6 +54,26 @@ describe('an update', () => {
         names.map((name) => `spec.${name}`),
       ).violations,
     ).toEqual([]);
+  });
+
+  it('takes responders and a mirror, whose presence alone means something', () => {
+    const [sink, echo] = [responder(ResponderSpec_Kind.SINK), responder(ResponderSpec_Kind.ICMP_ECHO)];
+    const mirror = PacketMirror.create({ filter: 'udp' });
+    const full = { spec: tun({ responders: [sink], packetMirror: mirror }), labels: {} };
+    const updated = (patch: Partial<InterfaceSpec>, mask?: string[]) => {
+      const { spec, violations } = applyMask(full, { spec: InterfaceSpec.fromPartial(patch), labels: {} }, mask);
+      expect(violations).toEqual([]);
+      return [spec.responders.map(({ id }) => id), spec.packetMirror];
+    };
+    expect(updated({ up: true })).toEqual([['sink'], mirror]);
+    expect(updated({ responders: [echo] })).toEqual([['icmp-echo'], mirror]);
+    // An empty message asks for a mirror by default, which is not the same as saying nothing.
+    expect(updated({ packetMirror: PacketMirror.create() })).toEqual([['sink'], PacketMirror.create()]);
+    expect(updated({}, ['spec.packet_mirror'])).toEqual([['sink'], undefined]);
+    expect(updated({}, ['spec.responders'])).toEqual([[], mirror]);
+    expect(updated({ packetMirror: PacketMirror.create() }, ['spec.packet_mirror'])).toEqual([['sink'], PacketMirror.create()]);
+    expect(updated({ responders: [echo], packetMirror: mirror }, ['spec.up'])).toEqual([['sink'], mirror]);
+    expect(updated({}, ['spec'])).toEqual([[], undefined]);
   });
 
   it('replaces everything by *, and only alone', () => {

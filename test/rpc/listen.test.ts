@@ -10,6 +10,8 @@ import { connect } from '../../src/rpc/client.ts';
 import { parseListenAddress } from '../../src/rpc/listen-address.ts';
 import { startServer } from '../../src/rpc/server.ts';
 import { memoryInterfaces, memoryNode } from './memory-interfaces.ts';
+import { noPackets } from './memory-packets.ts';
+import { memoryResponders } from './memory-responders.ts';
 
 let directory = '';
 beforeEach(async () => {
@@ -18,7 +20,15 @@ beforeEach(async () => {
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
 const start = (listen: string[], insecureLoopback = false) =>
-  startServer({ listen, interfaces: memoryInterfaces(), node: memoryNode(), log: { error() {} }, insecureLoopback });
+  startServer({
+    listen,
+    interfaces: memoryInterfaces(),
+    packets: noPackets,
+    responders: memoryResponders(),
+    node: memoryNode(),
+    log: { error() {} },
+    insecureLoopback,
+  });
 const refusal = async (listen: string[], insecureLoopback = false): Promise<TaplaneError> => {
   try {
     await (await start(listen, insecureLoopback)).stop(0);

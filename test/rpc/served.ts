@@ -6,12 +6,15 @@ import { join } from 'node:path';
 import { connect, type TaplaneClient } from '../../src/rpc/client.ts';
 import { type RunningServer, type ServerNeeds, startServer } from '../../src/rpc/server.ts';
 import { type MemoryInterfaces, memoryInterfaces, memoryNode } from './memory-interfaces.ts';
+import { noPackets } from './memory-packets.ts';
+import { type MemoryResponders, memoryResponders } from './memory-responders.ts';
 
 export interface Served extends AsyncDisposable {
   directory: string;
   path: string;
   address: string;
   interfaces: MemoryInterfaces;
+  responders: MemoryResponders;
   server: RunningServer;
   client: TaplaneClient;
   logged: { fields: Record<string, unknown>; message: string }[];
@@ -21,9 +24,18 @@ export async function served(overrides: Partial<ServerNeeds> = {}): Promise<Serv
   const directory = await mkdtemp(join(tmpdir(), 'taplane-rpc-'));
   const path = join(directory, 'agent.sock');
   const interfaces = memoryInterfaces();
+  const responders = memoryResponders();
   const logged: Served['logged'] = [];
   const log = { error: (fields: object, message: string) => void logged.push({ fields: { ...fields }, message }) };
-  const server = await startServer({ listen: [`unix:${path}`], interfaces, node: memoryNode(), log, ...overrides });
+  const server = await startServer({
+    listen: [`unix:${path}`],
+    interfaces,
+    responders,
+    packets: noPackets,
+    node: memoryNode(),
+    log,
+    ...overrides,
+  });
   const address = `unix:${path}`;
   const client = connect(address, { timeoutMs: 5000 });
   return {
@@ -31,6 +43,7 @@ export async function served(overrides: Partial<ServerNeeds> = {}): Promise<Serv
     path,
     address,
     interfaces,
+    responders,
     server,
     client,
     logged,

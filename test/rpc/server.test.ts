@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { TaplaneError } from '../../src/errors.ts';
 import { Interface } from '../../src/gen/taplane/v1/interface.ts';
 import { CreateInterfaceRequest, InterfaceServiceService, WatchInterfacesRequest } from '../../src/gen/taplane/v1/interface_service.ts';
+import { CreateResponderRequest, ResponderServiceService } from '../../src/gen/taplane/v1/responder_service.ts';
 import { ClientError, connect } from '../../src/rpc/client.ts';
 import { decodeStatus } from '../../src/rpc/status.ts';
 import { eventually, served } from './served.ts';
@@ -48,6 +49,19 @@ describe('calls', () => {
     expect((await agent.client.node.getNode()).name).toBe('node-a');
   });
 
+  test('of responders too', async () => {
+    await using agent = await served();
+    const { responders } = agent.client;
+    const create = CreateResponderRequest.create({ parent: 'interfaces/tun0', responder: { spec: { kind: 1 } } });
+    const name = 'interfaces/tun0/responders/icmp-echo';
+    expect(await responders.create(create)).toMatchObject({ name, spec: { id: 'icmp-echo', kind: 1 }, status: { received: 7n } });
+    expect(await caught(responders.create(create))).toMatchObject({ code: 'ALREADY_EXISTS', reason: 'RESPONDER_EXISTS' });
+    expect((await responders.get({ name })).name).toBe(name);
+    expect((await responders.list({ parent: 'interfaces/-', pageSize: 0, pageToken: '' })).responders).toHaveLength(1);
+    expect(await responders.delete({ name, requestId: '', validateOnly: false, allowMissing: false })).toEqual({});
+    expect(await caught(responders.get({ name }))).toMatchObject({ code: 'NOT_FOUND', reason: 'RESPONDER_NOT_FOUND' });
+  });
+
   test('errors arrive with reason and every field', async () => {
     await using agent = await served();
     const error = await caught(
@@ -71,7 +85,7 @@ describe('calls', () => {
 
   test('bytes that are no protobuf are INVALID_ARGUMENT, for every method, and nothing falls over', async () => {
     await using agent = await served();
-    const methods = [...Object.values(InterfaceServiceService).map((method) => method.path)];
+    const methods = [...Object.values(InterfaceServiceService), ...Object.values(ResponderServiceService)].map((method) => method.path);
     for (const path of methods) {
       const error = await raw(agent.address, path, Buffer.from([0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]));
       expect(error && decodeStatus(error), path).toMatchObject({ code: 'INVALID_ARGUMENT', reason: 'MALFORMED_REQUEST' });

@@ -37,6 +37,7 @@ describe('health', () => {
     expect(await check('')).toBe('SERVING');
     expect(await check('taplane.v1.NodeService')).toBe('SERVING');
     expect(await check('taplane.v1.InterfaceService')).toBe('NOT_SERVING');
+    expect(await check('taplane.v1.ResponderService')).toBe('NOT_SERVING');
     expect(await check('nobody')).toBe(5);
     const seen: string[] = [];
     const watch = health['watch']?.({ service: '' }) as unknown as NodeJS.EventEmitter & { cancel(): void };
@@ -73,7 +74,13 @@ describe.each(['v1', 'v1alpha'])('reflection %s', (version) => {
     stream.write({ fileContainingSymbol: 'no.such.Thing' });
     await eventually(() => answers.length === 3);
     const services = answers[0]?.listServicesResponse?.service.map((service) => service.name);
-    expect(services?.sort()).toEqual(['grpc.health.v1.Health', 'taplane.v1.InterfaceService', 'taplane.v1.NodeService']);
+    expect(services?.sort()).toEqual([
+      'grpc.health.v1.Health',
+      'taplane.v1.InterfaceService',
+      'taplane.v1.NodeService',
+      'taplane.v1.PacketService',
+      'taplane.v1.ResponderService',
+    ]);
     const files = answers[1]?.fileDescriptorResponse?.fileDescriptorProto.map(String);
     for (const file of [
       'taplane/v1/interface_service.proto',

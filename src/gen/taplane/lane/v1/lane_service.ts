@@ -30,6 +30,8 @@ export interface GetLaneRequest {
 export interface SetAttachmentsRequest {
   /** All attachments, at most one of a kind for a device. */
   attachments: Attachment[];
+  /** Stay also without attachments: streams may come. */
+  keepRunning: boolean;
 }
 
 /** A TUN or TAP device, and the shape that attaching must repeat. */
@@ -289,13 +291,16 @@ export const GetLaneRequest: MessageFns<GetLaneRequest> = {
 };
 
 function createBaseSetAttachmentsRequest(): SetAttachmentsRequest {
-  return { attachments: [] };
+  return { attachments: [], keepRunning: false };
 }
 
 export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
   encode(message: SetAttachmentsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.attachments) {
       Attachment.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.keepRunning !== false) {
+      writer.uint32(16).bool(message.keepRunning);
     }
     return writer;
   },
@@ -321,6 +326,14 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
             message.attachments.push(Attachment.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.keepRunning = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -338,6 +351,11 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
       attachments: globalThis.Array.isArray(object?.attachments)
         ? object.attachments.map((e: any) => Attachment.fromJSON(e))
         : [],
+      keepRunning: isSet(object.keepRunning)
+        ? globalThis.Boolean(object.keepRunning)
+        : isSet(object.keep_running)
+        ? globalThis.Boolean(object.keep_running)
+        : false,
     };
   },
 
@@ -345,6 +363,9 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
     const obj: any = {};
     if (message.attachments?.length) {
       obj.attachments = message.attachments.map((e) => Attachment.toJSON(e));
+    }
+    if (message.keepRunning !== false) {
+      obj.keepRunning = message.keepRunning;
     }
     return obj;
   },
@@ -355,6 +376,7 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
   fromPartial<I extends Exact<DeepPartial<SetAttachmentsRequest>, I>>(object: I): SetAttachmentsRequest {
     const message = createBaseSetAttachmentsRequest();
     message.attachments = object.attachments?.map((e) => Attachment.fromPartial(e)) || [];
+    message.keepRunning = object.keepRunning ?? false;
     return message;
   },
 };

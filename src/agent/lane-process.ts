@@ -1,0 +1,239 @@
+// Keeps one lane running for as long as something is attached or streams use it, and tells it what. A lane that runs already, left by an
+// agent before us, is taken over as it is. A lane that dies is started again at once, and with back-off when it dies before it has answered.
+//
+//   not needed --want, use--> asking --answer--> settled --(every HEARTBEAT_MS, or want)--> asking
+//                               '--no answer--> start a process, ask again soon
+
+import { spawn } from 'node:child_process';
+import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { TaplaneError } from '../errors.ts';
+import type { Attachment, LaneState } from '../gen/taplane/lane/v1/lane_service.ts';
+import type { Lane } from '../gen/taplane/v1/node_service.ts';
+import { packetSocketOf } from '../lane/place.ts';
+import { connectLane, type LaneClient } from '../rpc/lane-client.ts';
+import type { Log } from './log.ts';
+
+const HEARTBEAT_MS = 500;
+const ASK_AGAIN_MS = 25;
+const ANSWER_MS = 2000;
+/** A lane that does not answer so often in a row hangs, and is killed. */
+const SILENCES_MOST = 2;
+const FAREWELLS = 20;
+const RESTART_MS = 50;
+const BACKOFF_MOST_MS = 5000;
+/** How long a lane stays that has nothing to do: the next stream finds it running. */
+const LINGER_MS = 10_000;
+
+export class LaneProcess {
+  readonly name: string;
+  readonly packetSocket: string;
+  readonly #socket: string;
+  readonly #logFile: string;
+  readonly #log: Log;
+  readonly #changed: () => void;
+  #client: LaneClient | undefined;
+  #wanted: Attachment[] = [];
+  #users = 0;
+  #lingerUntil = 0;
+  #state: LaneState | undefined;
+  #waiting: (() => void)[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #asking = false;
+  #askAgain = false;
+  #stopped = false;
+  #running = false;
+  #startedAt = 0;
+  #starts = 0;
+  #failures = 0;
+  #silences = 0;
+  #farewells = 0;
+
+  /** `changed` is called whenever what the lane holds has changed. */
+  constructor(runtimeDir: string, name: string, log: Log, changed: () => void) {
+    this.name = name;
+    this.#socket = join(runtimeDir, `${name}.sock`);
+    this.packetSocket = packetSocketOf(this.#socket);
+    this.#logFile = join(runtimeDir, `${name}.log`);
+    this.#log = log;
+    this.#changed = changed;
+  }
+
+  /** What the lane last said; undefined while it says nothing. */
+  get state(): LaneState | undefined {
+    return this.#state;
+  }
+
+  /** Declares all attachments. */
+  want(attachments: Attachment[]): void {
+    // Nothing to say and nobody to say it to. A socket that is there may be that of a lane which an agent before us left behind.
+    if (attachments.length === 0 && this.#wanted.length === 0 && this.#state === undefined && !existsSync(this.#socket)) return;
+    this.#wanted = attachments;
+    this.#farewells = FAREWELLS;
+    this.#schedule(0);
+  }
+
+  /** Keeps the lane running until the answer is called. */
+  use(): () => void {
+    this.#users++;
+    if (this.#state === undefined) this.#schedule(0);
+    let used = true;
+    return () => {
+      if (!used) return;
+      used = false;
+      this.#users--;
+      this.#lingerUntil = performance.now() + LINGER_MS;
+      this.#farewells = FAREWELLS;
+    };
+  }
+
+  /** Resolves once the lane answers; rejects with UNAVAILABLE when it does not in time. */
+  async ready(timeoutMs: number): Promise<void> {
+    if (this.#state !== undefined) return;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#waiting.push(resolve);
+    const timer = setTimeout(() => {
+      this.#waiting = this.#waiting.filter((other) => other !== resolve);
+      const message = `${this.name}: the data-plane process does not answer within ${timeoutMs} ms; its log is ${this.#logFile}`;
+      reject(new TaplaneError('UNAVAILABLE', 'LANE_UNAVAILABLE', message, { retryAfterMs: 1000 }));
+    }, timeoutMs);
+    await promise.finally(() => clearTimeout(timer));
+  }
+
+  /** For GetNode; undefined for a lane that is neither there nor needed. */
+  describe(): Lane | undefined {
+    const state = this.#state;
+    if (state === undefined && !this.#needed) return undefined;
+    return {
+      name: this.name,
+      pid: state?.pid ?? 0,
+      startTime: state?.startTime,
+      restarts: BigInt(Math.max(0, this.#starts - 1)),
+      attachments: state?.attachments.length ?? 0,
+      streams: state?.streams.length ?? 0,
+    };
+  }
+
+  /** The lane stays, with what it holds; the next agent takes it over. */
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    this.#client?.close();
+  }
+
+  get #needed(): boolean {
+    return this.#wanted.length > 0 || this.#users > 0 || performance.now() < this.#lingerUntil;
+  }
+
+  #schedule(delayMs: number): void {
+    if (this.#stopped) return;
+    if (this.#asking) {
+      this.#askAgain ||= delayMs === 0;
+      return;
+    }
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => void this.#ask(), delayMs);
+    this.#timer.unref();
+  }
+
+  async #ask(): Promise<void> {
+    this.#asking = true;
+    const wanted = this.#wanted;
+    const needed = this.#needed;
+    let next = HEARTBEAT_MS;
+    try {
+      this.#client ??= connectLane(this.#socket, ANSWER_MS);
+      this.#note(await this.#client.setAttachments(wanted, needed));
+      this.#failures = 0;
+      this.#silences = 0;
+      if (!needed) this.#note(undefined);
+    } catch (error) {
+      this.#endIfSilent(error);
+      this.#note(undefined);
+      // A channel that has failed waits before it dials again: a new one does not.
+      this.#client?.close();
+      this.#client = undefined;
+      if (needed) this.#start();
+      next = ASK_AGAIN_MS;
+      // A lane that cannot be told that nothing is left is told again, but not for ever: there may be none.
+      if (!needed && this.#farewells-- > 0) this.#askAgain = true;
+    }
+    this.#asking = false;
+    const soon = this.#askAgain;
+    this.#askAgain = false;
+    if (needed || soon) this.#schedule(soon && next !== ASK_AGAIN_MS ? 0 : next);
+  }
+
+  /** A lane that is there and does not answer cannot be helped otherwise: its place is taken by a new one. */
+  #endIfSilent(error: unknown): void {
+    const pid = this.#state?.pid;
+    if ((error as { code?: number }).code !== DEADLINE_EXCEEDED || pid === undefined || ++this.#silences < SILENCES_MOST) return;
+    this.#silences = 0;
+    this.#log.warn({ lane: this.name, pid }, 'lane does not answer; ending it');
+    try {
+      process.kill(pid, 'SIGKILL');
+    } catch {
+      // It has ended by itself.
+    }
+  }
+
+  #note(state: LaneState | undefined): void {
+    const before = holdings(this.#state);
+    if (state === undefined && this.#silences > 0) return;
+    this.#state = state;
+    if (state !== undefined) for (const resolve of this.#waiting.splice(0)) resolve();
+    if (holdings(state) !== before) this.#changed();
+  }
+
+  #start(): void {
+    const now = performance.now();
+    if (this.#running || now < this.#startedAt + this.#pause()) return;
+    this.#failures++;
+    this.#startedAt = now;
+    try {
+      this.#spawn();
+    } catch (error) {
+      this.#log.error({ lane: this.name, err: String(error) }, 'lane not started');
+    }
+  }
+
+  #spawn(): void {
+    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
+    const main = fileURLToPath(new URL(`../main.${extension}`, import.meta.url));
+    mkdirSync(dirname(this.#socket), { recursive: true, mode: 0o750 });
+    const log = openSync(this.#logFile, 'a', 0o600);
+    // A session of its own, so that a Ctrl-C meant for the agent does not reach it; no pipe to us, so that it does not feel our end.
+    const child = spawn(process.execPath, [...process.execArgv, main, 'lane', '--socket', this.#socket], {
+      detached: true,
+      stdio: ['ignore', 'ignore', log],
+    });
+    closeSync(log);
+    this.#running = true;
+    this.#starts++;
+    const gone = (why: string): void => {
+      this.#running = false;
+      if (this.#needed && !this.#stopped) this.#log.warn({ lane: this.name, why }, 'lane is gone');
+      this.#schedule(0);
+    };
+    child.once('error', (error) => gone(error.message));
+    child.once('exit', (code, signal) => gone(String(code ?? signal)));
+    child.unref();
+    this.#log.info({ lane: this.name, pid: child.pid }, 'lane started');
+  }
+
+  /** Milliseconds that must lie between two starts. */
+  #pause(): number {
+    return Math.min(BACKOFF_MOST_MS, RESTART_MS * 2 ** this.#failures);
+  }
+}
+
+/** grpc status */
+const DEADLINE_EXCEEDED = 4;
+
+/** What of a lane's state the interfaces are told of: all but counts. */
+function holdings(state: LaneState | undefined): string {
+  if (state === undefined) return '';
+  const { pid, attachments, streams } = state;
+  return JSON.stringify([pid, attachments.map(({ uid, kind, attached, reason }) => [uid, kind, attached, reason]), streams]);
+}

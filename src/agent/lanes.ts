@@ -1,0 +1,108 @@
+// The data plane of a node: its lanes, which interface is on which, and what they hold. An interface stays on its lane for as long as the
+// number of lanes stays, since the lane follows from the uid. Lanes beyond the number, left by an agent with more, are told to end.
+
+import { readdirSync } from 'node:fs';
+import type { Attachment, Attachment_Kind, AttachmentState, StreamSetup } from '../gen/taplane/lane/v1/lane_service.ts';
+import { Attachment_Kind as Kind } from '../gen/taplane/lane/v1/lane_service.ts';
+import type { Lane } from '../gen/taplane/v1/node_service.ts';
+import type { DataPlane } from '../interface/data-plane.ts';
+import { type LanePipe, openPipe, type PipeEvents } from '../lane/client.ts';
+import { LaneProcess } from './lane-process.ts';
+import type { Log } from './log.ts';
+
+const READY_MS = 8000;
+const SOCKET = /^lane-(\d+)\.sock$/;
+
+export interface LanesOptions {
+  runtimeDir: string;
+  /** How many, at least 1. */
+  count: number;
+  log: Log;
+  /** Called whenever what the lanes hold has changed. */
+  changed: () => void;
+}
+
+export class Lanes implements DataPlane {
+  readonly #lanes: LaneProcess[];
+  readonly #surplus: LaneProcess[];
+
+  constructor({ runtimeDir, count, log, changed }: LanesOptions) {
+    this.#lanes = Array.from({ length: count }, (_, number) => new LaneProcess(runtimeDir, `lane-${number}`, log, changed));
+    this.#surplus = numbersIn(runtimeDir)
+      .filter((number) => number >= count)
+      .map((number) => new LaneProcess(runtimeDir, `lane-${number}`, log, () => {}));
+  }
+
+  want(attachments: Attachment[]): void {
+    const byLane = new Map<LaneProcess, Attachment[]>(this.#lanes.map((lane) => [lane, []]));
+    for (const attachment of attachments) byLane.get(this.#laneOf(attachment.device?.uid ?? ''))?.push(attachment);
+    for (const [lane, own] of byLane) lane.want(own);
+    for (const lane of this.#surplus) lane.want([]);
+  }
+
+  attachment(uid: string, kind: Attachment_Kind): AttachmentState | undefined {
+    return this.#laneOf(uid).state?.attachments.find((state) => state.uid === uid && state.kind === kind);
+  }
+
+  holding(uid: string): { pid: number; what: string } | undefined {
+    const state = this.#laneOf(uid).state;
+    if (state === undefined) return undefined;
+    const kinds = state.attachments.filter((attachment) => attachment.uid === uid && attachment.attached).map(({ kind }) => WORDS[kind]);
+    if (state.streams.some((stream) => stream.uid === uid && stream.consuming)) kinds.unshift('stream');
+    const what = kinds.find((word) => word !== undefined);
+    return what === undefined ? undefined : { pid: state.pid, what };
+  }
+
+  /** Opens a stream or capture on the lane of its interface, which is started when it does not run. Rejects with TaplaneError. */
+  async open(setup: StreamSetup, events: PipeEvents): Promise<LanePipe> {
+    const lane = this.#laneOf(setup.device?.uid ?? '');
+    const release = lane.use();
+    try {
+      await lane.ready(READY_MS);
+      return openPipe(lane.packetSocket, setup, {
+        ...events,
+        end: () => {
+          release();
+          events.end();
+        },
+        failed: (error) => {
+          release();
+          events.failed(error);
+        },
+        destroyed: release,
+      });
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /** For GetNode: those that run or should. */
+  describe(): Lane[] {
+    return this.#lanes.flatMap((lane) => lane.describe() ?? []);
+  }
+
+  /** The lanes stay, with what they hold; the next agent takes them over. */
+  stop(): void {
+    for (const lane of [...this.#lanes, ...this.#surplus]) lane.stop();
+  }
+
+  #laneOf(uid: string): LaneProcess {
+    const number = Number.parseInt(uid.slice(0, 8), 16) || 0;
+    return this.#lanes[number % this.#lanes.length] as LaneProcess;
+  }
+}
+
+/** What a lane holds a queue for, as `QueueHolder.attachment` says it. */
+const WORDS: Record<number, string> = { [Kind.RESPONDERS]: 'responder', [Kind.PATCH]: 'link', [Kind.PARKING]: 'parking' };
+
+function numbersIn(runtimeDir: string): number[] {
+  try {
+    return readdirSync(runtimeDir).flatMap((name) => {
+      const number = SOCKET.exec(name)?.[1];
+      return number === undefined ? [] : [Number(number)];
+    });
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,108 @@
+// Keeps the data plane told of what interfaces want of it, and brings what it says into their conditions.
+//
+// Told as a whole, once for all that happens in a turn of the event loop, and only when it differs from what was told before.
+
+import { type Attachment, Attachment_Kind, type AttachmentState } from '../gen/taplane/lane/v1/lane_service.ts';
+import { InterfaceSpec_Carrier, type PacketMirrorStatus } from '../gen/taplane/v1/interface.ts';
+import type { ConditionType } from './conditions.ts';
+import { attachmentsOf, type DataPlane } from './data-plane.ts';
+import type { Entry } from './entry.ts';
+import type { Record } from './record.ts';
+
+/** What copies packets to NATS. */
+export interface Mirrors {
+  /** What the mirror of an interface has done; undefined while there is none. */
+  status(uid: string): PacketMirrorStatus | undefined;
+}
+
+export interface AttachmentNeeds {
+  /** Absent where there is none: then nothing is attached. */
+  dataPlane: DataPlane | undefined;
+  mirrors: Mirrors | undefined;
+  /** Interfaces may have come, gone or changed; called once a turn of the event loop. */
+  changed: (() => void) | undefined;
+  /** All interfaces, in a stable order. */
+  entries(): Iterable<Entry>;
+  now(): number;
+}
+
+const NO_DATA_PLANE = 'there is no data-plane process';
+const NOT_HEARD = 'the data-plane process has not answered yet';
+
+export class Attachments {
+  readonly #needs: AttachmentNeeds;
+  /** What was last told; nothing yet, so that it is told also that there is nothing. */
+  #told = '';
+  #due: NodeJS.Immediate | undefined;
+  #open = false;
+
+  constructor(needs: AttachmentNeeds) {
+    this.#needs = needs;
+  }
+
+  /** From here on everything is known, and told. */
+  start(): void {
+    this.#open = true;
+    this.touch();
+  }
+
+  /** Something may have changed. */
+  touch(): void {
+    if (!this.#open) return;
+    this.#due ??= setImmediate(() => {
+      this.#due = undefined;
+      this.#tell();
+      this.#needs.changed?.();
+    });
+  }
+
+  /** Nothing more is told: what is attached stays. */
+  stop(): void {
+    this.#open = false;
+    clearImmediate(this.#due);
+    this.#due = undefined;
+  }
+
+  /** What the data plane says; with why not where it does not say that it is attached. */
+  state(uid: string, kind: Attachment_Kind): AttachmentState {
+    const { dataPlane } = this.#needs;
+    const reason = dataPlane === undefined ? NO_DATA_PLANE : NOT_HEARD;
+    return dataPlane?.attachment(uid, kind) ?? { uid, kind, attached: false, reason, responders: [] };
+  }
+
+  /** The words for what the data plane does with the queues that the process `pid` holds; '' when it is another's. */
+  holding(uid: string, pid: number): string {
+    const held = this.#needs.dataPlane?.holding(uid);
+    return held?.pid === pid ? held.what : '';
+  }
+
+  /** What the mirror of an interface has done; undefined where none is asked for. */
+  mirror({ uid, spec }: Record): PacketMirrorStatus | undefined {
+    return spec.packetMirror === undefined ? undefined : this.#needs.mirrors?.status(uid);
+  }
+
+  /** Brings the conditions of an entry up to date. */
+  judge(entry: Entry): void {
+    const { spec, record } = entry;
+    const parked = spec.carrier === InterfaceSpec_Carrier.KEEP ? this.state(record.uid, Attachment_Kind.PARKING) : undefined;
+    this.#set(entry, 'CarrierKept', parked && { holds: parked.attached, reason: parked.reason }, 'Parked', 'NotParked');
+    const responding = spec.responders.length > 0 ? this.state(record.uid, Attachment_Kind.RESPONDERS) : undefined;
+    this.#set(entry, 'Responding', responding && { holds: responding.attached, reason: responding.reason }, 'Attached', 'NotAttached');
+    const { active = false, reason = 'nothing copies its packets yet' } = this.mirror(record) ?? {};
+    this.#set(entry, 'Mirroring', spec.packetMirror && { holds: active, reason }, 'Copying', 'NotCopying');
+  }
+
+  #set(entry: Entry, type: ConditionType, found: { holds: boolean; reason: string } | undefined, well: string, amiss: string): void {
+    if (found === undefined) entry.conditions.clear(type);
+    else entry.conditions.set(type, found.holds, found.holds ? well : amiss, found.reason, this.#needs.now());
+  }
+
+  #tell(): void {
+    const wanted: Attachment[] = [];
+    // Without a device there is nothing to attach to.
+    for (const { index, record } of this.#needs.entries()) if (index !== 0) wanted.push(...attachmentsOf(record));
+    const text = JSON.stringify(wanted);
+    if (text !== this.#told) this.#needs.dataPlane?.want(wanted);
+    this.#told = text;
+  }
+}

@@ -1,0 +1,320 @@
+// Where the queues of one device meet those who use them. Attaches as long as somebody holds it, and lets go with the last.
+//
+//   nobody <--hold/release--> parked (carrier only) <--consume/release--> reading
+//                                |  '--(device gone, or held by others)--> waiting: tried again every RETRY_MS
+//
+// Between parked and reading the same queue is used, so that the carrier never changes. On a multi-queue device a parked queue is turned off
+// and every frame goes to the queues of others; of a single-queue device it is the only one. What came while nobody read is thrown away
+// before the first consumer gets something. Reads are bounded in each turn of the event loop.
+
+import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
+import { InjectRejection_Reason as Rejected } from '../gen/taplane/v1/packet.ts';
+import * as libc from '../sys/libc.ts';
+import { attachMarked } from '../sys/marked-tun.ts';
+import { SysError } from '../sys/sys-error.ts';
+import { attachedFlags, IFF_ATTACH_QUEUE, IFF_DETACH_QUEUE, setOffload, setQueue, TUN_OFFLOADS } from '../sys/tun.ts';
+import type { FrameClock } from './batch.ts';
+import { frameClock, monotonicOffsetNs, setNow } from './clock.ts';
+import type { Consumer } from './consumer.ts';
+import { markedDevice } from './device.ts';
+import { FrameWriter } from './frame-writer.ts';
+import { Intake } from './intake.ts';
+
+const RETRY_MS = 250;
+/** Frames read from a queue before others get their turn. */
+const ROUND = 64;
+const READ_BYTES = 65_536 + 64;
+const STALE_MOST = 8192;
+const PI_BYTES = 4;
+const VNET_BYTES = 10;
+const EAGAIN = -11;
+const EINTR = -4;
+
+interface Queue {
+  fd: number;
+  /** Held here: a collected handle would stop telling. */
+  poll: libc.Poll | undefined;
+}
+
+export interface PortConsumer extends Consumer {
+  /** Wants frames as the kernel gives them: each behind its virtio header, super-frames whole. */
+  readonly superFrames?: boolean;
+  /** Frames were lost because their header did not fit. */
+  lose?(reason: 'malformed', count: number): void;
+}
+
+export class Port {
+  readonly device: Device;
+  readonly clock: FrameClock = frameClock();
+  readonly #queueCount: number;
+  readonly #changed: () => void;
+  readonly #intake: Intake;
+  readonly #writer: FrameWriter;
+  readonly #buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+  readonly #headerBytes: number;
+  #queues: Queue[] = [];
+  #reading = false;
+  #parked = false;
+  #injectors = 0;
+  #consumers: PortConsumer[] = [];
+  /** Those of them that want whole frames, and those that want super-frames. */
+  #plain: PortConsumer[] = [];
+  #super: PortConsumer[] = [];
+  #retry: NodeJS.Timeout | undefined;
+  #clockTimer: NodeJS.Timeout | undefined;
+  #offload = 0;
+  reason = '';
+
+  /** `changed` is called when the port has attached by itself, or lost its device. */
+  constructor(device: Device, queueCount: number, changed: () => void) {
+    this.device = device;
+    this.#queueCount = device.multiQueue ? Math.max(1, queueCount) : 1;
+    this.#changed = changed;
+    this.#headerBytes = (device.packetInfo ? PI_BYTES : 0) + (device.vnetHeader ? VNET_BYTES : 0);
+    this.#intake = new Intake(device.tap, (bytes, start, length) => {
+      for (const consumer of this.#plain) consumer.take(bytes, start, length);
+    });
+    this.#writer = new FrameWriter(device, () => this.#queues[0]?.fd ?? -1);
+  }
+
+  get attached(): boolean {
+    return this.#queues.length > 0;
+  }
+
+  /** Nobody holds it. */
+  get idle(): boolean {
+    return !this.#parked && this.#injectors === 0 && this.#consumers.length === 0;
+  }
+
+  park(on: boolean): void {
+    this.#parked = on;
+    this.#settle();
+  }
+
+  /** Holds the queue for sending only. Throws SysError when it cannot be had now. */
+  addInjector(): void {
+    this.#injectors++;
+    this.#settleOrThrow(() => this.removeInjector());
+  }
+
+  removeInjector(): void {
+    this.#injectors--;
+    this.#settle();
+  }
+
+  /** Offers every frame to `consumer` from now on. Throws SysError when the queue cannot be had now, unless `patient`. */
+  addConsumer(consumer: PortConsumer, patient = false): void {
+    // What was read in this turn was not for it.
+    this.#setConsumers([...this.#consumers, consumer]);
+    if (patient) this.#settle();
+    else this.#settleOrThrow(() => this.removeConsumer(consumer));
+  }
+
+  removeConsumer(consumer: PortConsumer): void {
+    this.#setConsumers(this.#consumers.filter((other) => other !== consumer));
+    this.#settle();
+  }
+
+  /** Sends a whole frame into the device, see `WriteFrame`. */
+  write = (bytes: Buffer, start: number, length: number): Rejected => this.#writer.write(bytes, start, length);
+
+  /** Sends a frame that has its virtio header before it. */
+  writeSuper = (bytes: Buffer, start: number, length: number): Rejected => this.#writer.writeSuper(bytes, start, length);
+
+  /** Looks whether the device that is held is still there, and tries again what could not be had. */
+  check(): void {
+    const [first] = this.#queues;
+    if (first !== undefined && !isAttached(first.fd)) this.#lost();
+    this.#settle();
+  }
+
+  close(): void {
+    clearTimeout(this.#retry);
+    clearInterval(this.#clockTimer);
+    this.#setConsumers([]);
+    this.#parked = false;
+    this.#injectors = 0;
+    this.#release();
+  }
+
+  #setConsumers(consumers: PortConsumer[]): void {
+    this.#consumers = consumers;
+    this.#plain = consumers.filter(({ superFrames }) => superFrames !== true);
+    this.#super = consumers.filter(({ superFrames }) => superFrames === true);
+  }
+
+  #settleOrThrow(undo: () => void): void {
+    const error = this.#settle();
+    if (error === undefined) return;
+    undo();
+    throw error;
+  }
+
+  /** Brings the queues to what those who hold the port need. */
+  #settle(): SysError | undefined {
+    if (this.idle) {
+      clearTimeout(this.#retry);
+      this.#retry = undefined;
+      this.#release();
+      return undefined;
+    }
+    const error = this.#attach();
+    if (error !== undefined) {
+      this.reason = error.message;
+      this.#again();
+      return error;
+    }
+    this.reason = '';
+    return undefined;
+  }
+
+  #attach(): SysError | undefined {
+    const active = this.#injectors > 0 || this.#consumers.length > 0;
+    const { multiQueue } = this.device;
+    try {
+      if (!this.attached) {
+        const fds = attachMarked(markedDevice(this.device), active ? this.#queueCount : multiQueue ? 'off' : 1);
+        this.#queues = fds.map((fd) => ({ fd, poll: undefined }));
+        this.#offload = 0;
+        this.#reading = false;
+        if (active || !multiQueue) for (const queue of this.#queues) this.#watch(queue, active);
+        else for (const queue of this.#queues) this.#watch(queue, false);
+        this.#reading = active;
+      } else if (active !== this.#reading) this.#turn(active);
+      const offload = this.#super.length > 0 ? TUN_OFFLOADS : 0;
+      if (offload !== this.#offload && this.#queues[0] !== undefined) {
+        setOffload(this.#queues[0].fd, offload);
+        this.#offload = offload;
+      }
+      this.#tick();
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.#release();
+      return error;
+    }
+  }
+
+  /** From parked to reading or back, on the same first queue. */
+  #turn(active: boolean): void {
+    const [first, ...others] = this.#queues;
+    if (first === undefined) return;
+    if (active) {
+      if (this.device.multiQueue) {
+        setQueue(first.fd, IFF_ATTACH_QUEUE);
+        if (this.#queueCount > 1)
+          for (const fd of attachMarked(markedDevice(this.device), this.#queueCount - 1)) this.#queues.push({ fd, poll: undefined });
+      }
+      this.#throwAway(first.fd);
+    } else {
+      for (const queue of others) closeQueue(queue);
+      this.#queues = [first];
+      if (this.device.multiQueue) setQueue(first.fd, IFF_DETACH_QUEUE);
+    }
+    for (const queue of this.#queues) this.#watch(queue, active);
+    this.#reading = active;
+  }
+
+  #watch(queue: Queue, active: boolean): void {
+    queue.poll?.close();
+    queue.poll = active
+      ? libc.pollReadable(queue.fd, (status) => this.#ready(queue, status))
+      : libc.pollError(queue.fd, () => this.#lost());
+  }
+
+  #throwAway(fd: number): void {
+    for (let count = 0; count < STALE_MOST && libc.read(fd, this.#buffer, READ_BYTES) > 0; ) count++;
+  }
+
+  #ready(queue: Queue, status: number): void {
+    if (queue.fd < 0) return;
+    setNow(this.clock);
+    for (let count = 0; count < ROUND; count++) {
+      const length = libc.read(queue.fd, this.#buffer, READ_BYTES);
+      if (length >= 0) this.#take(length);
+      else if (length === EINTR) continue;
+      else if (length === EAGAIN && status >= 0) break;
+      else {
+        this.#flush();
+        if (!isAttached(queue.fd)) this.#lost();
+        // libuv has stopped polling after an error that was not the end of the device.
+        else if (status < 0) this.#watch(queue, true);
+        return;
+      }
+      // A consumer may have let go of the port.
+      if (queue.fd < 0) return;
+    }
+    this.#flush();
+  }
+
+  #take(length: number): void {
+    const start = this.#headerBytes;
+    const frame = length - start;
+    if (frame <= 0) return;
+    for (const consumer of this.#super) consumer.take(this.#buffer, start - VNET_BYTES, frame + VNET_BYTES);
+    if (this.#plain.length === 0) return;
+    if (!this.device.vnetHeader) {
+      for (const consumer of this.#plain) consumer.take(this.#buffer, start, frame);
+      return;
+    }
+    if (!this.#intake.withHeader(this.#buffer, start, frame)) for (const consumer of this.#plain) consumer.lose?.('malformed', 1);
+  }
+
+  #flush(): void {
+    for (const consumer of this.#consumers) consumer.flush();
+  }
+
+  /** The device is gone; another with the same mark may come. */
+  #lost(): void {
+    if (!this.attached) return;
+    this.#release();
+    this.reason = 'the device is gone';
+    this.#again();
+    this.#changed();
+  }
+
+  #again(): void {
+    if (this.#retry !== undefined || this.idle) return;
+    this.#retry = setTimeout(() => {
+      this.#retry = undefined;
+      if (this.#settle() === undefined) this.#changed();
+    }, RETRY_MS);
+    this.#retry.unref();
+  }
+
+  #release(): void {
+    for (const queue of this.#queues) closeQueue(queue);
+    this.#queues = [];
+    this.#reading = false;
+    clearInterval(this.#clockTimer);
+    this.#clockTimer = undefined;
+  }
+
+  /** Follows the wall clock, should somebody set it. */
+  #tick(): void {
+    if (this.#clockTimer !== undefined || !this.#reading) return;
+    this.clock.monotonicOffsetNs = monotonicOffsetNs();
+    this.#clockTimer = setInterval(() => {
+      this.clock.monotonicOffsetNs = monotonicOffsetNs();
+    }, 1000);
+    this.#clockTimer.unref();
+  }
+}
+
+function closeQueue(queue: Queue): void {
+  // libuv wants the handle closed before the fd.
+  queue.poll?.close();
+  queue.poll = undefined;
+  if (queue.fd >= 0) libc.close(queue.fd);
+  queue.fd = -1;
+}
+
+/** An fd outlives its device, and is then of no use. */
+function isAttached(fd: number): boolean {
+  try {
+    attachedFlags(fd);
+    return true;
+  } catch {
+    return false;
+  }
+}

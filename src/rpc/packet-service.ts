@@ -1,0 +1,142 @@
+// PacketService on the wire. Batches come encoded from the data plane and go out as they are; requests go in as they came. Nothing waits
+// without a bound: a client that does not read holds up its own stream alone, a device that is slow its own client alone.
+
+import type { ServerDuplexStream, ServerWritableStream, ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { invalidFields } from '../errors.ts';
+import type { StreamSetup } from '../gen/taplane/lane/v1/lane_service.ts';
+import { CapturePacketsRequest, PacketServiceService as service, StreamPacketsRequest } from '../gen/taplane/v1/packet_service.ts';
+import type { LanePipe, PipeEvents } from '../lane/client.ts';
+import { type HandlerNeeds, malformed, rawMethod } from './handlers.ts';
+
+export const PACKET_SERVICE = 'taplane.v1.PacketService';
+
+type Ask = NonNullable<StreamSetup['ask']>;
+
+/** What the service needs of the agent. */
+export interface Packets {
+  /** Opens a stream or capture in the data plane. Rejects with TaplaneError; later failures come as events. */
+  open(ask: Ask, events: PipeEvents): Promise<LanePipe>;
+}
+
+type Call = ServerDuplexStream<Buffer, Buffer> | ServerWritableStream<Buffer, Buffer>;
+
+export function packetService(packets: Packets, needs: HandlerNeeds): { definition: ServiceDefinition; handlers: UntypedServiceImplementation } {
+  return {
+    definition: Object.fromEntries(Object.entries(service).map(([name, method]) => [name, rawMethod(method)])),
+    handlers: {
+      streamPackets: (call: ServerDuplexStream<Buffer, Buffer>) => streamPackets(call, packets, needs),
+      capturePackets: (call: ServerWritableStream<Buffer, Buffer>) => capturePackets(call, packets, needs),
+    },
+  };
+}
+
+function capturePackets(call: ServerWritableStream<Buffer, Buffer>, packets: Packets, needs: HandlerNeeds): void {
+  const { path } = service.capturePackets;
+  const { fail, events, opened } = answering(call, path, needs);
+  try {
+    const value = decode(CapturePacketsRequest.decode, call.request, path);
+    opened(packets.open({ $case: 'capture', value }, events));
+  } catch (error) {
+    fail(error);
+  }
+}
+
+function streamPackets(call: ServerDuplexStream<Buffer, Buffer>, packets: Packets, needs: HandlerNeeds): void {
+  const { path } = service.streamPackets;
+  let pipe: LanePipe | undefined;
+  let begun = false;
+  let halfClosed = false;
+  const { fail, events, opened } = answering(call, path, needs, () => call.resume());
+  const begin = (bytes: Buffer): void => {
+    begun = true;
+    const { open } = decode(StreamPacketsRequest.decode, bytes, path);
+    if (open === undefined) throw invalidFields([{ field: 'open', description: 'must be given in the first request' }]);
+    // Until the stream is there, what follows stays where it is bounded.
+    call.pause();
+    const opening = packets.open({ $case: 'stream', value: open }, events).then((found) => {
+      pipe = found;
+      pipe.send(bytes);
+      if (halfClosed) pipe.end();
+      call.resume();
+      return found;
+    });
+    opened(opening);
+  };
+  call.on('data', (bytes: Buffer) => {
+    try {
+      if (!begun) begin(bytes);
+      else if (pipe !== undefined && !pipe.send(bytes)) call.pause();
+    } catch (error) {
+      fail(error);
+    }
+  });
+  call.on('end', () => {
+    halfClosed = true;
+    if (!begun) fail(invalidFields([{ field: 'open', description: 'must be given in the first request' }]));
+    else pipe?.end();
+  });
+}
+
+/** The way back: batches to the client, bounded, and the one end of the call. */
+function answering(call: Call, path: string, needs: HandlerNeeds, room: () => void = () => {}) {
+  let pipe: LanePipe | undefined;
+  let over = false;
+  let pendingBytes = 0;
+  let paused = false;
+  const fail = (error: unknown): void => {
+    if (over) return;
+    over = true;
+    pipe?.destroy();
+    call.emit('error', needs.exit(error, path));
+  };
+  call.on('cancelled', () => {
+    over = true;
+    // Without a word: a client that lost its connection may come back for its stream.
+    pipe?.destroy();
+  });
+  // A half-closed or reset call may also fail below us.
+  call.on('error', () => {
+    over = true;
+    pipe?.destroy();
+  });
+  const sent = (length: number, release: () => void) => (): void => {
+    release();
+    pendingBytes -= length;
+    if (!paused || pendingBytes > needs.maxPendingBytes / 2) return;
+    paused = false;
+    pipe?.resume();
+  };
+  const events: PipeEvents = {
+    batch(bytes, release) {
+      if (over) return release();
+      pendingBytes += bytes.length;
+      call.write(bytes, sent(bytes.length, release));
+      if (paused || pendingBytes <= needs.maxPendingBytes) return;
+      paused = true;
+      pipe?.pause();
+    },
+    end() {
+      if (over) return;
+      over = true;
+      call.end();
+    },
+    failed: fail,
+    room,
+  };
+  const opened = (opening: Promise<LanePipe>): void => {
+    opening.then((found) => {
+      pipe = found;
+      if (over) found.destroy();
+      else if (paused) found.pause();
+    }, fail);
+  };
+  return { fail, events, opened };
+}
+
+function decode<Message>(read: (bytes: Buffer) => Message, bytes: Buffer, path: string): Message {
+  try {
+    return read(bytes);
+  } catch (cause) {
+    throw malformed(path, cause);
+  }
+}

@@ -1,0 +1,175 @@
+// A tap on a device: an AF_PACKET socket with a TPACKET_V3 ring (packet(7); Documentation/networking/packet_mmap.rst). The kernel fills
+// blocks and hands them over; `drain` walks them without a copy and hands them back. It never stands in the way of packets: what finds no
+// room is counted by the kernel.
+//
+//   | block header | packet: tpacket3_hdr 48, sockaddr_ll 20, (virtio header 10), frame | packet | ...
+
+import * as libc from './libc.ts';
+import { SysError } from './sys-error.ts';
+
+const AF_PACKET = 17;
+const SOL_PACKET = 263;
+const PACKET_RX_RING = 5;
+const PACKET_STATISTICS = 6;
+const PACKET_VERSION = 10;
+const PACKET_VNET_HDR = 15;
+const TPACKET_V3 = 2;
+const ETH_P_ALL_BE = 0x0300;
+const SOL_SOCKET = 1;
+const SO_ERROR = 4;
+const PACKET_OUTGOING = 4;
+const TP_STATUS_USER = 1;
+const TP_STATUS_VLAN_VALID = 1 << 4;
+const TP_STATUS_VLAN_TPID_VALID = 1 << 6;
+const ETH_P_8021Q = 0x8100;
+
+/** A frame of 64 KiB, its headers and a super-frame's must fit into a block. */
+const BLOCK_BYTES = 256 * 1024;
+const RETIRE_MS = 4;
+
+// struct tpacket_block_desc
+const BLOCK_STATUS = 8;
+const BLOCK_PACKETS = 12;
+const BLOCK_FIRST = 16;
+// struct tpacket3_hdr
+const NEXT = 0;
+const SECONDS = 4;
+const NANOS = 8;
+const CAPTURED = 12;
+const LENGTH = 16;
+const STATUS = 20;
+const MAC = 24;
+const VLAN_TCI = 32;
+const VLAN_TPID = 36;
+const LINK_TYPE_OF_PACKET = 48 + 10;
+
+/** A frame of the ring, reused from call to call. */
+export interface RingFrame {
+  seconds: number;
+  nanos: number;
+  /** The node sent it; else it received it. */
+  outgoing: boolean;
+  /** The frame is `bytes[start, start + captured)`; the 10 bytes of its virtio header stand right before it. */
+  start: number;
+  captured: number;
+  /** Length before the kernel cut it. */
+  length: number;
+  /** The VLAN tag that the kernel took off, or 0 for none. */
+  vlanTpid: number;
+  vlanTci: number;
+}
+
+export class PacketRing {
+  /** All blocks. What `drain` tells of is valid only during its callback (*borrows*). */
+  readonly bytes: Buffer;
+  readonly #fd: number;
+  readonly #memory: libc.SharedMemory;
+  readonly #words: Int32Array;
+  readonly #blocks: number;
+  #block = 0;
+  #poll: libc.Poll | undefined;
+  #closed = false;
+  readonly #frame: RingFrame = { seconds: 0, nanos: 0, outgoing: false, start: 0, captured: 0, length: 0, vlanTpid: 0, vlanTci: 0 };
+
+  /** Taps the device with this index in the current network namespace. `ringBytes` is rounded down to blocks of 256 KiB, at least 2. Throws SysError. */
+  constructor(index: number, ringBytes: number) {
+    this.#blocks = Math.max(2, Math.floor(ringBytes / BLOCK_BYTES));
+    // Without a protocol nothing comes until the ring is there and the socket is bound to the one device.
+    this.#fd = libc.socket(AF_PACKET, libc.SOCK_RAW | libc.SOCK_NONBLOCK, 0);
+    let memory: libc.SharedMemory | undefined;
+    try {
+      libc.setsockoptInt(this.#fd, SOL_PACKET, PACKET_VERSION, TPACKET_V3);
+      libc.setsockoptInt(this.#fd, SOL_PACKET, PACKET_VNET_HDR, 1);
+      const request = Buffer.alloc(28);
+      const frameBytes = 2048;
+      const fields = [BLOCK_BYTES, this.#blocks, frameBytes, (BLOCK_BYTES / frameBytes) * this.#blocks, RETIRE_MS, 0, 0];
+      fields.forEach((value, at) => request.writeUInt32LE(value, at * 4));
+      libc.setsockopt(this.#fd, SOL_PACKET, PACKET_RX_RING, request);
+      memory = libc.mapShared(this.#fd, BLOCK_BYTES * this.#blocks);
+      // struct sockaddr_ll
+      const address = Buffer.alloc(20);
+      address.writeUInt16LE(AF_PACKET, 0);
+      address.writeUInt16LE(ETH_P_ALL_BE, 2);
+      address.writeInt32LE(index, 4);
+      libc.bind(this.#fd, address);
+    } catch (error) {
+      memory?.unmap();
+      libc.close(this.#fd);
+      throw error;
+    }
+    this.#memory = memory;
+    this.bytes = Buffer.from(memory.bytes);
+    this.#words = new Int32Array(memory.bytes);
+  }
+
+  /** Calls `ready` whenever blocks wait or the socket is in error; `drain` tells which. */
+  listen(ready: () => void): void {
+    this.#poll = libc.pollReadable(this.#fd, (status) => {
+      // libuv has stopped: the error is the socket's, and is told by `problem`.
+      if (status < 0) this.#poll?.close();
+      ready();
+    });
+  }
+
+  /** The errno name that waits on the socket, such as ENETDOWN when the device went down or away; undefined for none. Clears it. */
+  problem(): string | undefined {
+    const value = Buffer.alloc(4);
+    libc.getsockopt(this.#fd, SOL_SOCKET, SO_ERROR, value);
+    const errno = value.readInt32LE(0);
+    return errno === 0 ? undefined : new SysError('tap', errno).code;
+  }
+
+  /** Tells of the frames of at most `most` blocks, in order; answers whether more blocks wait. */
+  drain(most: number, take: (frame: RingFrame) => void): boolean {
+    for (let count = 0; count < most && !this.#closed; count++) {
+      const at = this.#block * BLOCK_BYTES;
+      if ((Atomics.load(this.#words, (at + BLOCK_STATUS) >> 2) & TP_STATUS_USER) === 0) return false;
+      this.#walk(at, take);
+      if (this.#closed) return false;
+      Atomics.store(this.#words, (at + BLOCK_STATUS) >> 2, 0);
+      this.#block = (this.#block + 1) % this.#blocks;
+    }
+    return !this.#closed && (Atomics.load(this.#words, (this.#block * BLOCK_BYTES + BLOCK_STATUS) >> 2) & TP_STATUS_USER) !== 0;
+  }
+
+  /** Frames that the kernel dropped for want of room since the last call. */
+  takeDrops(): number {
+    const statistics = Buffer.alloc(12);
+    libc.getsockopt(this.#fd, SOL_PACKET, PACKET_STATISTICS, statistics);
+    return statistics.readUInt32LE(4);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    // libuv wants the handle closed before the fd.
+    this.#poll?.close();
+    libc.close(this.#fd);
+    this.#memory.unmap();
+  }
+
+  #walk(block: number, take: (frame: RingFrame) => void): void {
+    const words = this.#words;
+    const packets = words[(block + BLOCK_PACKETS) >> 2] as number;
+    let at = block + (words[(block + BLOCK_FIRST) >> 2] as number);
+    const frame = this.#frame;
+    for (let packet = 0; packet < packets && !this.#closed; packet++) {
+      const status = words[(at + STATUS) >> 2] as number;
+      frame.seconds = (words[(at + SECONDS) >> 2] as number) >>> 0;
+      frame.nanos = (words[(at + NANOS) >> 2] as number) >>> 0;
+      frame.captured = words[(at + CAPTURED) >> 2] as number;
+      frame.length = words[(at + LENGTH) >> 2] as number;
+      frame.start = at + ((words[(at + MAC) >> 2] as number) & 0xffff);
+      frame.outgoing = this.bytes[at + LINK_TYPE_OF_PACKET] === PACKET_OUTGOING;
+      if ((status & TP_STATUS_VLAN_VALID) === 0) frame.vlanTpid = 0;
+      else {
+        frame.vlanTpid =
+          (status & TP_STATUS_VLAN_TPID_VALID) === 0 ? ETH_P_8021Q : (words[(at + VLAN_TPID) >> 2] as number) & 0xffff;
+        frame.vlanTci = (words[(at + VLAN_TCI) >> 2] as number) & 0xffff;
+      }
+      const next = words[(at + NEXT) >> 2] as number;
+      take(frame);
+      at += next;
+    }
+  }
+}
