@@ -11,6 +11,8 @@ import { Framer, KIND_END, KIND_FAILURE, KIND_REQUEST, KIND_SETUP, message } fro
 import type { PacketStream } from './packet-stream.ts';
 import type { Streams } from './streams.ts';
 
+const LAST_WORD_MS = 5000;
+
 /** What the server needs of a logger; pino fits. */
 export interface LaneLog {
   info(fields: object, message: string): void;
@@ -61,7 +63,10 @@ function serve(socket: Socket, streams: Streams, log: LaneLog): void {
     if (over) return;
     over = true;
     if (stream !== undefined) streams.end(stream);
-    socket.end(last, () => socket.destroy());
+    // Not destroyed at once: what the agent still writes must not keep it from reading the last word.
+    socket.end(last);
+    socket.resume();
+    socket.setTimeout(LAST_WORD_MS, () => socket.destroy());
   };
   const fail = (error: unknown): void => {
     const known = error instanceof TaplaneError;
@@ -100,7 +105,7 @@ function serve(socket: Socket, streams: Streams, log: LaneLog): void {
     }
   });
   const lost = (): void => {
-    if (over) return;
+    if (over) return void socket.destroy();
     over = true;
     if (stream !== undefined) streams.lost(stream);
     socket.destroy();

@@ -1,0 +1,56 @@
+// The data-plane processes of an agent under test, which outlive it on purpose: a test has to end them itself.
+
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import type { Agent } from './agent.ts';
+import type { KernelEvent } from './ip-monitor.ts';
+
+/** Process ids of the lanes that an agent knows of and that run. */
+export async function lanesOf(agent: Agent): Promise<number[]> {
+  const client = agent.client();
+  try {
+    return (await client.node.getNode()).lanes.map(({ pid }) => pid).filter((pid) => pid > 1);
+  } finally {
+    client.close();
+  }
+}
+
+/** Ends every lane of an agent, whether the agent still runs or not: they are told by the directory that they serve in. */
+export async function stopLanes(agent: Agent): Promise<void> {
+  // An agent would start them again.
+  await agent.kill9();
+  for (const pid of lanesIn(agent.runtimeDir)) {
+    process.kill(pid, 'SIGKILL');
+    while (existsSync(`/proc/${pid}`) && !isZombie(pid)) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** Process ids of lanes whose socket is in a directory. */
+export function lanesIn(runtimeDir: string): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => pid > 1 && isLaneIn(pid, runtimeDir));
+}
+
+function isLaneIn(pid: number, runtimeDir: string): boolean {
+  try {
+    // Its title is its own, but its log goes to the directory.
+    return readlinkSync(`/proc/${pid}/fd/2`).startsWith(`${runtimeDir}/lane-`);
+  } catch {
+    return false;
+  }
+}
+
+function isZombie(pid: number): boolean {
+  try {
+    return /^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return true;
+  }
+}
+
+/** Notifications of a device that say that its carrier was gone. */
+export function lostCarrier(events: readonly KernelEvent[], device: string): string[] {
+  return events
+    .filter((event) => event.kind === 'link' && event.device === device && !event.text.includes('LOWER_UP'))
+    .map(({ text }) => text);
+}
