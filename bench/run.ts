@@ -2,13 +2,16 @@
 // network namespaces of its own. `npm run bench -- NAME` runs one.
 
 import { interfacesBench } from './interfaces.ts';
+import { lanePatchBench } from './lane-patch.ts';
+import { laneStreamBench } from './lane-stream.ts';
 import { netlinkBench } from './netlink.ts';
+import { slowSubscriberBench } from './slow-subscriber.ts';
 import { soakBench } from './soak.ts';
 import { startBench } from './start.ts';
 
-const benches: Record<string, () => Promise<string[]>> = { netlink: netlinkBench, start: startBench, interfaces: interfacesBench };
+const benches: Record<string, () => Promise<string[]>> = { netlink: netlinkBench, start: startBench, interfaces: interfacesBench, 'lane-patch': lanePatchBench, 'lane-stream': laneStreamBench };
 /** Only when asked for by name. */
-const long: Record<string, () => Promise<string[]>> = { soak: soakBench };
+const long: Record<string, () => Promise<string[]>> = { soak: soakBench, 'slow-subscriber': slowSubscriberBench };
 const wanted = process.argv.slice(2);
 
 for (const [name, run] of Object.entries({ ...benches, ...long })) {

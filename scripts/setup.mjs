@@ -14,8 +14,10 @@ const BIN = join(ROOT, 'node_modules', '.bin');
 const FOR_START = ['iproute2', 'nats-server'];
 /** Independent witnesses (ip, ping, strace, tcpdump), foreign makers of devices (openvpn) and foreign clients (Python). */
 const FOR_TEST = [
+  'iperf3',
   'iproute2',
   'iputils-ping',
+  'libpcap0.8',
   'nats-server',
   'openvpn',
   'procps',

@@ -35,10 +35,30 @@ export function message(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
+/** For what may be more than its reader takes at once: resolves when it has gone out, or nobody reads it any more. */
+export function printed(data: string | Uint8Array): Promise<void> {
+  return new Promise((resolve) => {
+    process.stdout.write(data, () => resolve());
+  });
+}
+
+const leave = (): void => process.exit(0);
+let whenClosed = leave;
+
 /** A reader that has seen enough, such as `head`, is no failure. */
 export function acceptClosedPipe(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0);
-    throw error;
+    if (error.code !== 'EPIPE') throw error;
+    whenClosed();
   });
+}
+
+/** For a command that has to tidy up first: calls `then` instead of ending the process, until it is disposed of. */
+export function atClosedPipe(then: () => void): Disposable {
+  whenClosed = then;
+  return {
+    [Symbol.dispose]() {
+      whenClosed = leave;
+    },
+  };
 }

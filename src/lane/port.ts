@@ -181,7 +181,8 @@ export class Port {
         else for (const queue of this.#queues) this.#watch(queue, false);
         this.#reading = active;
       } else if (active !== this.#reading) this.#turn(active);
-      const offload = this.#super.length > 0 ? TUN_OFFLOADS : 0;
+      // One super-frame that is cut here costs less than its pieces read one by one.
+      const offload = this.device.vnetHeader && this.#consumers.length > 0 ? TUN_OFFLOADS : 0;
       if (offload !== this.#offload && this.#queues[0] !== undefined) {
         setOffload(this.#queues[0].fd, offload);
         this.#offload = offload;

@@ -114,7 +114,18 @@ export function writePacket(
   direction: PacketDirection,
 ): number {
   const seconds = Number(timeNs / 1_000_000_000n);
-  return writePacketAt(out, at, number, seconds, Number(timeNs % 1_000_000_000n), bytes, start, captured, originalLength, directionBits[direction]);
+  return writePacketAt(
+    out,
+    at,
+    number,
+    seconds,
+    Number(timeNs % 1_000_000_000n),
+    bytes,
+    start,
+    captured,
+    originalLength,
+    directionBits[direction],
+  );
 }
 
 /** The same without anything to allocate: the time in seconds and nanoseconds, the direction as bits of epb_flags. */

@@ -7,11 +7,15 @@ import { type CallOptions, Client, credentials, Metadata, type ServiceError } fr
 import { TaplaneError } from '../errors.ts';
 import { InterfaceServiceService as interfaceMethods } from '../gen/taplane/v1/interface_service.ts';
 import { type Node, NodeServiceService as nodeMethods } from '../gen/taplane/v1/node_service.ts';
+import { PacketServiceService as packetMethods } from '../gen/taplane/v1/packet_service.ts';
 import { ResponderServiceService as responderMethods } from '../gen/taplane/v1/responder_service.ts';
 import type { Interfaces, Responders } from '../interface/contract.ts';
 import { DEFAULT_LIMITS } from './limits.ts';
 import { formatAddress, parseListenAddress } from './listen-address.ts';
+import { openStream, type PacketClient } from './packet-client.ts';
 import { type DecodedStatus, decodeStatus } from './status.ts';
+
+export type { PacketClient, PacketStream } from './packet-client.ts';
 
 /** An answer that is not OK, or no answer. */
 export class ClientError extends Error implements DecodedStatus {
@@ -40,6 +44,7 @@ export class ClientError extends Error implements DecodedStatus {
 export interface TaplaneClient extends AsyncDisposable {
   readonly interfaces: Interfaces;
   readonly responders: Responders;
+  readonly packets: PacketClient;
   readonly node: { getNode(): Promise<Node> };
   close(): void;
 }
@@ -129,6 +134,10 @@ export function connect(server: string, options: { timeoutMs: number }): Taplane
       get: unary(responderMethods.getResponder),
       list: unary(responderMethods.listResponders),
       delete: unary(responderMethods.deleteResponder),
+    },
+    packets: {
+      capture: stream(packetMethods.capturePackets),
+      stream: (open) => openStream({ client, closed: closed.signal, failed }, open),
     },
     node: { getNode: () => unary(nodeMethods.getNode)({}) },
     close,

@@ -41,7 +41,7 @@ export const PACKAGES: [name: RegExp, places: RegExp][] = [
   [/^zod$/, /^src\/agent\//],
   [/^yaml$/, /^src\/(agent|cli)\//],
   [/^pino$/, /^src\/agent\//],
-  [/^ipaddr\.js$/, /^src\/(interface|cli)\//],
+  [/^ipaddr\.js$/, /^src\/(interface|cli|lane)\//],
   [/^@nats-io\//, /^src\/flow\/(nats|packet-publisher)[\w-]*\.ts$/],
   [/^node:sqlite$/, /^src\/(interface\/store|flow\/spool)[\w-]*\.ts$/],
 ];

@@ -3,11 +3,15 @@
 
 import { Client, type ClientDuplexStream, type ClientReadableStream, credentials, type ServiceError } from '@grpc/grpc-js';
 import type { InjectTotals, PacketBatch, StreamOpened, StreamTotals } from '../../src/gen/taplane/v1/packet.ts';
-import { CapturePacketsRequest, StreamPacketsRequest, PacketServiceService as methods } from '../../src/gen/taplane/v1/packet_service.ts';
+import { CapturePacketsRequest, PacketServiceService as methods, type StreamOpen, StreamPacketsRequest } from '../../src/gen/taplane/v1/packet_service.ts';
 import { decodeStatus } from '../../src/rpc/status.ts';
 
-export type OpenPartial = NonNullable<Parameters<typeof StreamPacketsRequest.fromPartial>[0]['open']>;
-export type CapturePartial = Parameters<typeof CapturePacketsRequest.fromPartial>[0];
+interface Span {
+  seconds?: bigint;
+  nanos?: number;
+}
+export type OpenPartial = Partial<Omit<StreamOpen, 'resumeTimeout'>> & { resumeTimeout?: Span };
+export type CapturePartial = Partial<Omit<CapturePacketsRequest, 'duration'>> & { duration?: Span };
 
 type Call = ClientDuplexStream<StreamPacketsRequest, PacketBatch> | ClientReadableStream<PacketBatch>;
 
@@ -69,7 +73,7 @@ export class PacketClient implements Disposable {
       (grpc) => {
         const { path, requestSerialize, responseDeserialize } = methods.streamPackets;
         const call = grpc.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
-        call.write(StreamPacketsRequest.fromPartial({ open: { ...open, ...resume } }));
+        call.write(StreamPacketsRequest.fromPartial({ open: { ...open, ...resume } as object }));
         return call;
       },
       keep,
@@ -83,7 +87,7 @@ export class PacketClient implements Disposable {
       server,
       (grpc) => {
         const { path, requestSerialize, responseDeserialize } = methods.capturePackets;
-        return grpc.makeServerStreamRequest(path, requestSerialize, responseDeserialize, CapturePacketsRequest.fromPartial(request));
+        return grpc.makeServerStreamRequest(path, requestSerialize, responseDeserialize, CapturePacketsRequest.fromPartial(request as object));
       },
       keep,
     );
@@ -158,9 +162,9 @@ export class PacketClient implements Disposable {
     this.#client.close();
   }
 
-  #write(request: Parameters<typeof StreamPacketsRequest.fromPartial>[0]): Promise<void> {
+  #write(request: Partial<StreamPacketsRequest>): Promise<void> {
     const call = this.#call as ClientDuplexStream<StreamPacketsRequest, PacketBatch>;
-    if (call.write(StreamPacketsRequest.fromPartial(request))) return Promise.resolve();
+    if (call.write(StreamPacketsRequest.fromPartial(request as object))) return Promise.resolve();
     return Promise.race([
       new Promise<void>((resolve) => call.once('drain', () => resolve())),
       new Promise<void>((resolve) => call.once('close', () => resolve())),

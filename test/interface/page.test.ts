@@ -23,6 +23,7 @@ describe('pages', () => {
           const given = page({ pageSize, pageToken }, sorted, self);
           expect(given.items.length).toBeLessThanOrEqual(pageSize);
           seen.push(...given.items);
+          expect(seen.length).toBeLessThanOrEqual(sorted.length);
           pageToken = given.nextPageToken;
         } while (pageToken !== '');
         expect(seen).toEqual(sorted);

@@ -4,8 +4,9 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Condition_Status, ResponderSpec_Kind } from '../../src/gen/taplane/v1/interface.ts';
+import { Condition_Status, InterfaceSpec_Drift, ResponderSpec_Kind } from '../../src/gen/taplane/v1/interface.ts';
 import { WatchInterfacesRequest, type WatchInterfacesResponse } from '../../src/gen/taplane/v1/interface_service.ts';
+import { CapturePacketsRequest } from '../../src/gen/taplane/v1/packet_service.ts';
 import { CreateResponderRequest, DeleteResponderRequest } from '../../src/gen/taplane/v1/responder_service.ts';
 import * as truth from '../harness/truth.ts';
 import { type Managed, manage, reasonOf, TAP, TUN, until } from './managed.ts';
@@ -57,6 +58,18 @@ describe('a responder', () => {
     expect(await managed.condition('r1', 'Responding')).toBeDefined();
     await managed.update('r1', {}, ['spec.responders']);
     expect(await managed.condition('r1', 'Responding')).toBeUndefined();
+  });
+
+  it('holds the queue of its device, by the name of what it is, and lets it go', async () => {
+    await managed.create('r5', { mode: TUN, up: true, responders: [{ id: 'sink', kind: SINK, addresses: [] }] });
+    await until(async () => (await managed.condition('r5', 'Responding'))?.reason === 'Attached', 'the responder');
+    const { lanes } = await managed.agent.client().node.getNode();
+    const { status } = await managed.get('r5');
+    expect(status?.carrier).toBe(true);
+    expect(status?.holders).toMatchObject([{ pid: lanes[0]?.pid, queues: 1, attachment: 'responder' }]);
+    expect((await api().get({ name: 'interfaces/r5/responders/sink' })).status?.attached).toBe(true);
+    await api().delete(deletion('r5 sink'));
+    await until(async () => (await managed.get('r5')).status?.carrier === false, 'the end of the carrier');
   });
 
   it('has one effect for a request id, also over kill -9', async () => {
@@ -116,4 +129,25 @@ describe('a packet mirror', () => {
     expect((await managed.get('m0')).spec?.packetMirror).toBeUndefined();
     expect(await managed.condition('m0', 'Mirroring')).toBeUndefined();
   });
+});
+
+it('an interface without a device, of another name or of none is told apart where its packets are asked for', async () => {
+  const refusal = async (name: string): Promise<object> => {
+    const abort = AbortSignal.timeout(5000);
+    try {
+      for await (const _ of managed.agent.client().packets.capture(CapturePacketsRequest.fromPartial({ interface: name }), abort)) break;
+    } catch (error) {
+      return error as object;
+    }
+    return {};
+  };
+  await managed.create('d0', { mode: TUN, drift: InterfaceSpec_Drift.REPORT });
+  managed.ns.ip('link del d0');
+  expect(await refusal('interfaces/d0')).toMatchObject({
+    code: 'FAILED_PRECONDITION',
+    reason: 'DEVICE_MISSING',
+    preconditions: [{ type: 'DEVICE', subject: 'd0' }],
+  });
+  expect(await refusal('interfaces/nope')).toMatchObject({ code: 'NOT_FOUND', reason: 'INTERFACE_NOT_FOUND' });
+  expect(await refusal('d0')).toMatchObject({ code: 'INVALID_ARGUMENT', fields: [{ field: 'interface' }] });
 });

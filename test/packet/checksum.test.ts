@@ -24,6 +24,16 @@ it('equals slow arithmetic for any bytes, whole or in parts at even places', () 
   );
 });
 
+it('equals slow arithmetic wherever the bytes lie in memory', () => {
+  const memory = new Uint8Array(4096).map((_, index) => (index * 7919) >>> 3);
+  for (const buffer of [memory, new Uint8Array(memory), new Uint8Array(memory)])
+    for (let offset = 0; offset < 9; offset++)
+      for (const length of [63, 64, 65, 66, 67, 68, 127, 1400, 1401, 1402, 1403, 2047]) {
+        const bytes = buffer.subarray(offset, offset + 2100);
+        for (const start of [0, 1, 2, 3]) expect(finish(sumBytes(bytes, start, length))).toBe(slowChecksum(bytes.subarray(start, start + length)));
+      }
+});
+
 it('folds the largest sums', () => {
   expect(fold(sumBytes(new Uint8Array(1 << 20).fill(0xff), 0, 1 << 20))).toBe(0xffff);
   expect(fold(2 ** 48 + 5)).toBe(6);

@@ -482,8 +482,8 @@ export interface ResponderSpec {
   /** What it answers. Required. */
   kind: ResponderSpec_Kind;
   /**
-   * Addresses or prefixes that it answers for, at most 256. Required for `KIND_ARP` (IPv4) and `KIND_ND` (IPv6); refused for
-   * `KIND_SINK`; else empty means all.
+   * Addresses, or prefixes without host bits, that it answers for, at most 256; kept as prefixes. Required for `KIND_ARP` (IPv4) and
+   * `KIND_ND` (IPv6); refused for `KIND_SINK`; else empty means all.
    */
   addresses: string[];
   /** MAC address that `KIND_ARP` and `KIND_ND` give. Empty: one that follows from the uid of the interface. */
@@ -571,7 +571,10 @@ export function responderSpec_KindToJSON(object: ResponderSpec_Kind): string {
  * cannot take is dropped and counted.
  */
 export interface PacketMirror {
-  /** Only frames that match, see `StreamOpen.filter`. */
+  /**
+   * Only frames that match, see `StreamOpen.filter`: at most 2048 bytes of printable ASCII. Whether it compiles is told by the condition
+   * `Mirroring`.
+   */
   filter: string;
   /** Bytes of a frame that are copied, 1 to 65549. 0: 128. */
   snapLength: number;
@@ -821,7 +824,10 @@ export interface InterfaceCounters {
 
 /** An aspect of the state of a resource. */
 export interface Condition {
-  /** What the condition is about: `Ready`, `Drifted`, `Contended`, ... */
+  /**
+   * What the condition is about. Of an interface: `Ready`, `Drifted`, `Contended`, `CarrierKept` (with `CARRIER_KEEP`), `Responding`
+   * (with responders), `Mirroring` (with a packet mirror).
+   */
   type: string;
   /** Whether it holds. */
   status: Condition_Status;

@@ -50,9 +50,12 @@ export interface ResponderStatus {
 export interface CreateResponderRequest {
   /** `interfaces/{interface}`. Required. */
   parent: string;
-  /** Id of the responder, unique in the interface: 1 to 63 lower-case letters, digits and `-`, a letter first. Empty: the kind. */
+  /**
+   * Id of the responder, unique in the interface: 1 to 63 lower-case letters, digits and `-`, a letter first. Empty: `responder.spec.id`,
+   * and where that is empty too the kind: `icmp-echo`, `arp`, `nd`, `sink` or `reflect`.
+   */
   responderId: string;
-  /** The responder; only `spec` is read. Required. */
+  /** The responder; only `spec` is read. Its `id` is empty or the same as `responder_id`. Required. */
   responder:
     | Responder
     | undefined;
@@ -94,7 +97,7 @@ export interface DeleteResponderRequest {
   requestId: string;
   /** Run every check, but change nothing. */
   validateOnly: boolean;
-  /** Answer OK when there is no such responder. */
+  /** Answer OK when there is no such responder, also for want of its interface. */
   allowMissing: boolean;
 }
 
@@ -950,7 +953,7 @@ export const DeleteResponderResponse: MessageFns<DeleteResponderResponse> = {
  */
 export type ResponderServiceService = typeof ResponderServiceService;
 export const ResponderServiceService = {
-  /** Adds a responder. Errors: ALREADY_EXISTS when the interface has one with this id. */
+  /** Adds a responder. Errors: ALREADY_EXISTS (`RESPONDER_EXISTS`) when the interface has one with this id. */
   createResponder: {
     path: "/taplane.v1.ResponderService/CreateResponder" as const,
     requestStream: false as const,
@@ -961,7 +964,7 @@ export const ResponderServiceService = {
     responseSerialize: (value: Responder): Buffer => Buffer.from(Responder.encode(value).finish()),
     responseDeserialize: (value: Buffer): Responder => Responder.decode(value),
   },
-  /** Reads a responder. Errors: NOT_FOUND. */
+  /** Reads a responder. Errors: NOT_FOUND (`INTERFACE_NOT_FOUND`, `RESPONDER_NOT_FOUND`). */
   getResponder: {
     path: "/taplane.v1.ResponderService/GetResponder" as const,
     requestStream: false as const,
@@ -998,9 +1001,9 @@ export const ResponderServiceService = {
 } as const;
 
 export interface ResponderServiceServer extends UntypedServiceImplementation {
-  /** Adds a responder. Errors: ALREADY_EXISTS when the interface has one with this id. */
+  /** Adds a responder. Errors: ALREADY_EXISTS (`RESPONDER_EXISTS`) when the interface has one with this id. */
   createResponder: handleUnaryCall<CreateResponderRequest, Responder>;
-  /** Reads a responder. Errors: NOT_FOUND. */
+  /** Reads a responder. Errors: NOT_FOUND (`INTERFACE_NOT_FOUND`, `RESPONDER_NOT_FOUND`). */
   getResponder: handleUnaryCall<GetResponderRequest, Responder>;
   /** Lists responders by interface and id. */
   listResponders: handleUnaryCall<ListRespondersRequest, ListRespondersResponse>;
@@ -1009,7 +1012,7 @@ export interface ResponderServiceServer extends UntypedServiceImplementation {
 }
 
 export interface ResponderServiceClient extends Client {
-  /** Adds a responder. Errors: ALREADY_EXISTS when the interface has one with this id. */
+  /** Adds a responder. Errors: ALREADY_EXISTS (`RESPONDER_EXISTS`) when the interface has one with this id. */
   createResponder(
     request: CreateResponderRequest,
     callback: (error: ServiceError | null, response: Responder) => void,
@@ -1025,7 +1028,7 @@ export interface ResponderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Responder) => void,
   ): ClientUnaryCall;
-  /** Reads a responder. Errors: NOT_FOUND. */
+  /** Reads a responder. Errors: NOT_FOUND (`INTERFACE_NOT_FOUND`, `RESPONDER_NOT_FOUND`). */
   getResponder(
     request: GetResponderRequest,
     callback: (error: ServiceError | null, response: Responder) => void,
