@@ -43,7 +43,15 @@ if (process.argv[2] === 'serve') {
   const [, , , path = '', size = '16384'] = process.argv;
   const message = Buffer.alloc(Number(size), 0x5a);
   const server = new Server();
-  const method = { path: PATH, requestStream: false, responseStream: true, requestSerialize: same, requestDeserialize: same, responseSerialize: same, responseDeserialize: same };
+  const method = {
+    path: PATH,
+    requestStream: false,
+    responseStream: true,
+    requestSerialize: same,
+    requestDeserialize: same,
+    responseSerialize: same,
+    responseDeserialize: same,
+  };
   server.addService(
     { stream: method },
     {

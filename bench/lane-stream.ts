@@ -3,8 +3,8 @@
 
 import { join } from 'node:path';
 import { Client, credentials } from '@grpc/grpc-js';
-import { PacketServiceService as methods, StreamPacketsRequest } from '../src/gen/taplane/v1/packet_service.ts';
 import { PacketBatch } from '../src/gen/taplane/v1/packet.ts';
+import { PacketServiceService as methods, StreamPacketsRequest } from '../src/gen/taplane/v1/packet_service.ts';
 import { creation, TUN } from '../test/e2e/specs.ts';
 import { type Agent, startAgent } from '../test/harness/agent.ts';
 import { stopLanes } from '../test/harness/lanes.ts';
@@ -75,7 +75,19 @@ async function delivered(ns: Namespace, agent: Agent, device: string, to: string
       return totals;
     };
     while (last === undefined) await new Promise((resolve) => setTimeout(resolve, 5));
-    const sender = new Child(['ip', 'netns', 'exec', ns.name, process.execPath, join(BENCH, 'udp-flood.ts'), to, '4', String(payload), String(rate), String(gso)]);
+    const sender = new Child([
+      'ip',
+      'netns',
+      'exec',
+      ns.name,
+      process.execPath,
+      join(BENCH, 'udp-flood.ts'),
+      to,
+      '4',
+      String(payload),
+      String(rate),
+      String(gso),
+    ]);
     let before = 0;
     setTimeout(() => {
       before = framesNow();
@@ -93,7 +105,14 @@ async function delivered(ns: Namespace, agent: Agent, device: string, to: string
 
 async function ceiling(agent: Agent, size: number): Promise<Counted> {
   const path = join(agent.folder, 'ceiling.sock');
-  await using server = new Child([process.execPath, '--max-semi-space-size=4', join(BENCH, 'grpc-ceiling.ts'), 'serve', path, String(size)]);
+  await using server = new Child([
+    process.execPath,
+    '--max-semi-space-size=4',
+    join(BENCH, 'grpc-ceiling.ts'),
+    'serve',
+    path,
+    String(size),
+  ]);
   await server.until((child) => child.stdout.includes('ready'), 'the server');
   const { call, close } = openCeiling(path);
   try {

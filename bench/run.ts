@@ -9,7 +9,13 @@ import { slowSubscriberBench } from './slow-subscriber.ts';
 import { soakBench } from './soak.ts';
 import { startBench } from './start.ts';
 
-const benches: Record<string, () => Promise<string[]>> = { netlink: netlinkBench, start: startBench, interfaces: interfacesBench, 'lane-patch': lanePatchBench, 'lane-stream': laneStreamBench };
+const benches: Record<string, () => Promise<string[]>> = {
+  netlink: netlinkBench,
+  start: startBench,
+  interfaces: interfacesBench,
+  'lane-patch': lanePatchBench,
+  'lane-stream': laneStreamBench,
+};
 /** Only when asked for by name. */
 const long: Record<string, () => Promise<string[]>> = { soak: soakBench, 'slow-subscriber': slowSubscriberBench };
 const wanted = process.argv.slice(2);

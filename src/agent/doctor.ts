@@ -8,6 +8,7 @@ import { type Check, fail, pass } from './doctor/check.ts';
 import { judgeMtu, nameClash, readDevices } from './doctor/devices.ts';
 import { judgeDirectory, readDirectory } from './doctor/directories.ts';
 import { judgeKernel, readKernel } from './doctor/kernel.ts';
+import { judgeLibraries, readLibraries } from './doctor/libraries.ts';
 import { judgePlatform, readPlatform } from './doctor/platform.ts';
 import { inContainer, judgePrivileges, readPrivileges } from './doctor/privileges.ts';
 import { dial, judgeAgent, judgeNats } from './doctor/services.ts';
@@ -44,6 +45,7 @@ export async function diagnose(options: DoctorOptions = {}): Promise<Check[]> {
     ...judgeTun(readTun(container)),
     ...judgePrivileges(readPrivileges(container)),
     ...judgeKernel(readKernel(container)),
+    ...judgeLibraries(readLibraries()),
     ...judgeMtu(readDevices()),
     ...told(judgeDirectory('state-dir', '--state-dir', readDirectory(config.stateDir), true, uid)),
     ...told(judgeDirectory('runtime-dir', '--runtime-dir', readDirectory(config.runtimeDir), false, uid)),

@@ -157,7 +157,11 @@ class Mirror {
       return;
     }
     this.#dropped += batch.frames.length;
-    const why = { 'no-connection': 'NATS is not connected', 'no-room': 'NATS is too slow', 'too-large': 'NATS does not take messages of this size' };
+    const why = {
+      'no-connection': 'NATS is not connected',
+      'no-room': 'NATS is too slow',
+      'too-large': 'NATS does not take messages of this size',
+    };
     this.#say(refusal !== 'no-connection', why[refusal]);
   }
 

@@ -30,7 +30,9 @@ export function addPacketFlags(command: Command): Command {
     .addOption(new Option('--snap-length <bytes>', 'bytes of a packet that are kept (default: all)').argParser(parseCount))
     .addOption(new Option('--sampling <n>', 'one matching packet in n (default: all)').argParser(parseCount))
     .addOption(new Option('--direction <direction>', 'seen from the node (default: both)').choices(Object.keys(DIRECTIONS)))
-    .addOption(new Option('--queue <bytes>', 'what may wait for this client before the oldest is dropped (default: 4M)').argParser(parseBytes))
+    .addOption(
+      new Option('--queue <bytes>', 'what may wait for this client before the oldest is dropped (default: 4M)').argParser(parseBytes),
+    )
     .addOption(new Option('--count <n>', 'end after so many packets').argParser(parseCount));
 }
 
@@ -46,6 +48,8 @@ export function captureRequest(name: string, format: Format, options: PacketOpti
     format,
     maxFrames: BigInt(count),
     maxBytes: BigInt(bytes),
-    ...(duration !== undefined && { duration: { seconds: BigInt(Math.floor(duration / 1000)), nanos: Math.round((duration % 1000) * 1e6) } }),
+    ...(duration !== undefined && {
+      duration: { seconds: BigInt(Math.floor(duration / 1000)), nanos: Math.round((duration % 1000) * 1e6) },
+    }),
   });
 }

@@ -38,7 +38,9 @@ export function sum(counts: readonly { count: bigint }[]): bigint {
 
 /** `too-short` and such, with how many. */
 export function rejections({ rejected }: Pick<InjectTotals, 'rejected'>): { reason: string; count: bigint }[] {
-  return rejected.filter(({ count }) => count > 0n).map(({ reason, count }) => ({ reason: human(injectRejection_ReasonToJSON(reason), 'REASON'), count }));
+  return rejected
+    .filter(({ count }) => count > 0n)
+    .map(({ reason, count }) => ({ reason: human(injectRejection_ReasonToJSON(reason), 'REASON'), count }));
 }
 
 export function packets(count: bigint | number): string {

@@ -54,7 +54,11 @@ export async function replay(name: string, path: string, options: ReplayOptions,
     const { totals } = injection;
     const passedMs = performance.now() - startMs;
     if (settings.output === 'json' || settings.output === 'yaml')
-      await printDocument(settings.output, { ...(InjectTotals.toJSON(totals) as object), skipped: player.skipped, seconds: passedMs / 1000 });
+      await printDocument(settings.output, {
+        ...(InjectTotals.toJSON(totals) as object),
+        skipped: player.skipped,
+        seconds: passedMs / 1000,
+      });
     else tell(totals, player, passedMs);
     return sum(totals.rejected) === 0n;
   });
@@ -105,7 +109,7 @@ class Player {
   }
 
   async #round(source: ReplaySource, pace: Pace, startMs: number): Promise<void> {
-    for await (const piece of source.packets()) {
+    for await (const piece of source.packets(this.#interrupted.signal)) {
       for (const packet of piece) {
         if (this.#interrupted.signal.aborted) return;
         this.#check(packet);

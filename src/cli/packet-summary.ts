@@ -21,7 +21,16 @@ export interface PacketSummary {
 
 const ETHERNET = 1;
 const TCP_FLAGS = ['FIN', 'SYN', 'RST', 'PSH', 'ACK', 'URG', 'ECE', 'CWR'];
-const PROTOCOLS: Record<number, string> = { 2: 'IGMP', 4: 'IPIP', 41: 'IPv6-in-IP', 47: 'GRE', 50: 'ESP', 51: 'AH', 89: 'OSPF', 132: 'SCTP' };
+const PROTOCOLS: Record<number, string> = {
+  2: 'IGMP',
+  4: 'IPIP',
+  41: 'IPv6-in-IP',
+  47: 'GRE',
+  50: 'ESP',
+  51: 'AH',
+  89: 'OSPF',
+  132: 'SCTP',
+};
 const EXTENSIONS = [0, 43, 60];
 const FRAGMENT = 44;
 const ICMP: Record<number, string> = { 0: 'echo reply', 3: 'unreachable', 5: 'redirect', 8: 'echo request', 11: 'time exceeded' };
@@ -57,7 +66,8 @@ function ethernet(bytes: Buffer): PacketSummary {
   const type = bytes.readUInt16BE(at);
   const inner = bytes.subarray(at + 2);
   const here = (found: PacketSummary): PacketSummary => ({ ...found, ...vlan });
-  if (type === 0x0800 || type === 0x86dd) return here(ip(inner, { ...frame, protocol: type === 0x0800 ? 'IPv4' : 'IPv6', info: 'cut short' }));
+  if (type === 0x0800 || type === 0x86dd)
+    return here(ip(inner, { ...frame, protocol: type === 0x0800 ? 'IPv4' : 'IPv6', info: 'cut short' }));
   if (type === 0x0806) return here({ ...frame, protocol: 'ARP', info: arp(inner) });
   if (type < 1536) return here({ ...frame, protocol: '802.3', info: '' });
   return here({ ...frame, protocol: `0x${type.toString(16).padStart(4, '0')}`, info: '' });
@@ -128,7 +138,13 @@ function tcp(bytes: Buffer, length: number, between: { source: string; destinati
   const flags = TCP_FLAGS.filter((_, index) => bits & (1 << index));
   const payload = Math.max(0, length - ((bytes[12] as number) >> 4) * 4);
   const acknowledged = bits & 0x10 ? `ack ${bytes.readUInt32BE(8)}` : '';
-  const info = words(`[${flags.join(',')}]`, `seq ${bytes.readUInt32BE(4)}`, acknowledged, `win ${bytes.readUInt16BE(14)}`, `len ${payload}`);
+  const info = words(
+    `[${flags.join(',')}]`,
+    `seq ${bytes.readUInt32BE(4)}`,
+    acknowledged,
+    `win ${bytes.readUInt16BE(14)}`,
+    `len ${payload}`,
+  );
   return { ...between, protocol: 'TCP', ...ports(bytes), flags, info };
 }
 

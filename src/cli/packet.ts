@@ -36,7 +36,11 @@ export function addPacketCommands(program: Command, exit: (code: number) => void
     .option('--own-queue', 'a queue of its own: only the flows that the kernel steers to it, for nobody else')
     .addHelpText(
       'before',
-      examples('taplane packet stream tun0', 'taplane packet stream tun0 --filter "udp port 53" -o wide', 'taplane packet stream tap0 -o json'),
+      examples(
+        'taplane packet stream tun0',
+        'taplane packet stream tun0 --filter "udp port 53" -o wide',
+        'taplane packet stream tap0 -o json',
+      ),
     )
     .action(async (name: string, options: StreamOptions, command: Command) =>
       (await import('./packet-stream.ts')).stream(name, options, settingsOf(command)),

@@ -3,11 +3,14 @@
 import { Command, CommanderError, Option } from 'commander';
 import { addAddressCommands, addRouteCommands } from './address.ts';
 import { type AgentRoom, addAgentCommands } from './agent.ts';
+import { addCaptureCommand } from './capture.ts';
 import { addCompletionCommand, complete } from './completion.ts';
 import { EXIT, EXIT_CODE_HELP, exitCodeOf, explain } from './exit-code.ts';
+import { addExtcapCommand } from './extcap.ts';
 import { addInterfaceCommands, examples } from './interface.ts';
 import { addNodeCommands } from './node.ts';
 import { acceptClosedPipe, FORMATS } from './output.ts';
+import { addPacketCommands } from './packet.ts';
 import { addResponderCommands } from './responder.ts';
 import { DEFAULT_SERVER, DEFAULT_TIMEOUT_MS, parseDuration } from './settings.ts';
 import { addVersionCommand, clientVersion } from './version.ts';
@@ -43,6 +46,7 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
         'taplane interface create tun0 --mode tun --up --address 10.0.0.1/24',
         'taplane interface list -o wide',
         'taplane interface plan tun0 --mtu 1400',
+        'taplane capture tun0 -w tun0.pcapng',
         'taplane doctor',
       ),
     )
@@ -68,6 +72,10 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
   addAddressCommands(program);
   addRouteCommands(program);
   addResponderCommands(program);
+  program.commandsGroup('Packets:');
+  addCaptureCommand(program);
+  addPacketCommands(program, exit);
+  addExtcapCommand(program);
   program.commandsGroup('Node:');
   addNodeCommands(program);
   addAgentCommands(program, agent, exit);

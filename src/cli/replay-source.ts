@@ -27,10 +27,13 @@ export class ReplaySource {
     return new ReplaySource(path, found.isFile() ? found.size : undefined);
   }
 
-  /** Reads it once, from the start. What is yielded came from one piece and may be kept. Throws UsageError for what is no capture. */
-  async *packets(): AsyncGenerator<CapturedPacket[]> {
+  /** Reads it once, from the start, until the signal. Throws UsageError for what is no capture. */
+  async *packets(signal: AbortSignal): AsyncGenerator<CapturedPacket[]> {
     const reader = new CaptureReader();
     const input = this.#path === '-' ? process.stdin : createReadStream(this.#path);
+    // A pipe in which nothing comes must not hold up the end.
+    const stop = () => input.destroy();
+    signal.addEventListener('abort', stop, { once: true });
     try {
       for await (const chunk of input as AsyncIterable<Buffer>) {
         this.bytesRead += chunk.length;
@@ -38,7 +41,9 @@ export class ReplaySource {
       }
       reader.end();
     } catch (error) {
-      fail(this.#path, (error as Error).message);
+      if (!signal.aborted) fail(this.#path, (error as Error).message);
+    } finally {
+      signal.removeEventListener('abort', stop);
     }
   }
 }

@@ -8,7 +8,8 @@ const UNITS = ['', 'K', 'M', 'G', 'T'];
 export function parseBytes(text: string): number {
   const match = /^(\d{1,15})([KMGT]?)(?:i?B)?$/i.exec(text);
   const bytes = Number(match?.[1]) * 1024 ** UNITS.indexOf((match?.[2] ?? '').toUpperCase());
-  if (!(bytes >= 0 && bytes <= Number.MAX_SAFE_INTEGER)) throw new InvalidArgumentError('Expected a number of bytes such as 1500, 64K or 10M.');
+  if (!(bytes >= 0 && bytes <= Number.MAX_SAFE_INTEGER))
+    throw new InvalidArgumentError('Expected a number of bytes such as 1500, 64K or 10M.');
   return bytes;
 }
 

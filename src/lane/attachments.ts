@@ -1,7 +1,8 @@
 // The attachments that the agent has declared: parked queues, responders, patches. Declared as a whole: `set` takes what is new, lets go
 // what is no more, and leaves the rest alone. What cannot be had now is tried again by itself.
 
-import { type Attachment, Attachment_Kind as Kind, type AttachmentState } from '../gen/taplane/lane/v1/lane_service.ts';
+import { type Attachment, type AttachmentState, type Device, Attachment_Kind as Kind } from '../gen/taplane/lane/v1/lane_service.ts';
+import type { ResponderSpec } from '../gen/taplane/v1/interface.ts';
 import { deviceKey } from './device.ts';
 import type { Devices } from './devices.ts';
 import { Patch } from './patch.ts';
@@ -11,8 +12,8 @@ import { Responder } from './responder.ts';
 interface Held {
   attachment: Attachment;
   state(): Pick<AttachmentState, 'attached' | 'reason' | 'responders'>;
-  /** Looks whether the device is still there. */
-  check(): void;
+  /** It is declared again, maybe with other responders. Looks whether the device is still there. */
+  again(attachment: Attachment): void;
   release(): void;
 }
 
@@ -34,7 +35,7 @@ export class Attachments {
     const gone = [...this.#held].filter(([key]) => !keep.has(key));
     for (const [key, attachment] of keep) {
       const known = this.#held.get(key);
-      if (known !== undefined) known.check();
+      if (known !== undefined) known.again(attachment);
       else {
         const held = this.#hold(attachment);
         if (held !== undefined) this.#held.set(key, held);
@@ -65,42 +66,71 @@ export class Attachments {
     if (kind === Kind.PARKING) {
       const port = this.#devices.port(device);
       port.park(true);
-      return this.#onPort(attachment, port, [], () => port.park(false));
+      return {
+        attachment,
+        state: () => ({ attached: port.attached, reason: port.reason, responders: [] }),
+        again: (declared) => this.#look(declared, port),
+        release: () => {
+          port.park(false);
+          this.#devices.drop(port);
+        },
+      };
     }
-    if (kind === Kind.RESPONDERS) {
-      const port = this.#devices.port(device);
-      const responders = attachment.responders.map((spec) => new Responder(spec, { ethernet: device.tap, uid: device.uid, write: port.write }));
-      for (const responder of responders) port.addConsumer(responder, true);
-      return this.#onPort(attachment, port, responders, () => {
-        for (const responder of responders) port.removeConsumer(responder);
-      });
-    }
+    if (kind === Kind.RESPONDERS) return this.#respond(attachment, device);
     if (kind === Kind.PATCH && peer !== undefined) {
       const patch = new Patch(device, peer);
       return {
         attachment,
         state: () => ({ attached: patch.attached, reason: patch.reason, responders: [] }),
-        check: () => {},
+        again: () => {},
         release: () => patch.close(),
       };
     }
     return undefined;
   }
 
-  #onPort(attachment: Attachment, port: Port, responders: Responder[], release: () => void): Held {
+  /** Responders that stay as they are keep their counts when others come and go. */
+  #respond(attachment: Attachment, device: Device): Held {
+    const port = this.#devices.port(device);
+    let running = new Map<string, Responder>();
+    const run = (specs: readonly ResponderSpec[]): void => {
+      const before = running;
+      running = new Map(
+        specs.map((spec) => [JSON.stringify(spec), before.get(JSON.stringify(spec)) ?? this.#responder(spec, device, port)]),
+      );
+      for (const [key, responder] of running) if (!before.has(key)) port.addConsumer(responder, true);
+      for (const [key, responder] of before) if (!running.has(key)) port.removeConsumer(responder);
+    };
+    run(attachment.responders);
     return {
       attachment,
-      state: () => ({ attached: port.attached, reason: port.reason, responders: responders.map((responder) => responder.counts()) }),
-      check: () => port.check(),
+      state: () => ({
+        attached: port.attached,
+        reason: port.reason,
+        responders: [...running.values()].map((responder) => responder.counts()),
+      }),
+      again: (declared) => {
+        run(declared.responders);
+        this.#look(declared, port);
+      },
       release: () => {
-        release();
+        run([]);
         this.#devices.drop(port);
       },
     };
   }
+
+  #look({ device }: Attachment, port: Port): void {
+    port.resize(device?.queues ?? 1);
+    port.check();
+  }
+
+  #responder(spec: ResponderSpec, { tap, uid }: Device, { write }: Port): Responder {
+    return new Responder(spec, { ethernet: tap, uid, write });
+  }
 }
 
-/** Another device, or other responders, is another attachment. */
-function identity({ kind, device, responders, peer }: Attachment): string {
-  return JSON.stringify([kind, device === undefined ? '' : deviceKey(device), responders, peer === undefined ? '' : deviceKey(peer)]);
+/** Another device is another attachment. */
+function identity({ kind, device, peer }: Attachment): string {
+  return JSON.stringify([kind, device === undefined ? '' : deviceKey(device), peer === undefined ? '' : deviceKey(peer)]);
 }

@@ -5,7 +5,7 @@
 //
 // The trailer is written when the batch is sent; fields of a protobuf message may stand in any order.
 
-import { packetBlockBytes, PACKET_INBOUND, PACKET_OUTBOUND, writePacketAt } from '../packet/pcapng.ts';
+import { PACKET_INBOUND, PACKET_OUTBOUND, packetBlockBytes, writePacketAt } from '../packet/pcapng.ts';
 import { varintBytes, writeVarint, writeVarint4 } from '../packet/varint.ts';
 import { HEAD_BYTES } from './framing.ts';
 

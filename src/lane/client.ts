@@ -101,9 +101,14 @@ export function openPipe(path: string, setup: StreamSetup, events: PipeEvents): 
 }
 
 function gone(why: string): TaplaneError {
-  return new TaplaneError('UNAVAILABLE', 'LANE_UNAVAILABLE', `the data-plane process of the interface is not there: ${why}; it is being started again`, {
-    retryAfterMs: 250,
-  });
+  return new TaplaneError(
+    'UNAVAILABLE',
+    'LANE_UNAVAILABLE',
+    `the data-plane process of the interface is not there: ${why}; it is being started again`,
+    {
+      retryAfterMs: 250,
+    },
+  );
 }
 
 /** Puts messages together in buffers that come back. */

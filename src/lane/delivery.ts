@@ -9,7 +9,7 @@
 
 import { PacketBatch, type StreamOpened } from '../gen/taplane/v1/packet.ts';
 import type { InjectAccount } from './account.ts';
-import { Batch, TRAILER_MOST } from './batch.ts';
+import { type Batch, TRAILER_MOST } from './batch.ts';
 import { HEAD_BYTES, KIND_BATCH, message, writeHead } from './framing.ts';
 import { SentLog } from './sent-log.ts';
 import type { Subscription } from './subscription.ts';

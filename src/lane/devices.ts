@@ -19,6 +19,7 @@ export class Devices {
   port(device: Device): Port {
     const key = deviceKey(device);
     const port = this.#ports.get(key) ?? new Port(device, device.queues, this.#changed);
+    port.resize(device.queues);
     this.#ports.set(key, port);
     return port;
   }

@@ -20,12 +20,19 @@ export function explain(error: unknown, verb: string, device: Device, filterFiel
   }
   if (error instanceof LibpcapMissing) {
     const description = 'install libpcap (Debian: libpcap0.8) on the node, or leave the filter out';
-    return new TaplaneError('FAILED_PRECONDITION', 'LIBPCAP_MISSING', `${verb}: a filter needs libpcap, which is not there; ${description}`, {
-      preconditions: [{ type: 'LIBRARY', subject: 'libpcap', description }],
-    });
+    return new TaplaneError(
+      'FAILED_PRECONDITION',
+      'LIBPCAP_MISSING',
+      `${verb}: a filter needs libpcap, which is not there; ${description}`,
+      {
+        preconditions: [{ type: 'LIBRARY', subject: 'libpcap', description }],
+      },
+    );
   }
   if (!(error instanceof SysError)) {
-    return new TaplaneError('INTERNAL', 'INTERNAL', `${verb}: ${error instanceof Error ? error.message : 'unexpected failure'}`, { cause: error });
+    return new TaplaneError('INTERNAL', 'INTERNAL', `${verb}: ${error instanceof Error ? error.message : 'unexpected failure'}`, {
+      cause: error,
+    });
   }
   const { code, reason, hint, precondition } = meaning(error, device);
   return new TaplaneError(code, reason, `${verb}: ${error.message}; ${hint}`, {
@@ -59,7 +66,11 @@ function meaning(error: SysError, device: Device): Meaning {
     case 'ENODEV':
     case 'ENXIO':
     case 'ENOENT':
-      return { code: 'FAILED_PRECONDITION', reason: 'DEVICE_MISSING', hint: 'its device is not there now; see the conditions of the interface' };
+      return {
+        code: 'FAILED_PRECONDITION',
+        reason: 'DEVICE_MISSING',
+        hint: 'its device is not there now; see the conditions of the interface',
+      };
     case 'EPERM':
     case 'EACCES': {
       const subject = error.call === 'socket' ? 'CAP_NET_RAW' : error.call === 'setns' ? 'CAP_SYS_ADMIN' : 'CAP_NET_ADMIN';
@@ -76,7 +87,11 @@ function meaning(error: SysError, device: Device): Meaning {
     case 'ENOMEM':
     case 'ENOSPC':
     case 'E2BIG':
-      return { code: 'RESOURCE_EXHAUSTED', reason: 'KERNEL_LIMIT', hint: 'the kernel or the process is at a limit; see ulimit -n and memory' };
+      return {
+        code: 'RESOURCE_EXHAUSTED',
+        reason: 'KERNEL_LIMIT',
+        hint: 'the kernel or the process is at a limit; see ulimit -n and memory',
+      };
     case 'EINVAL':
       return { code: 'FAILED_PRECONDITION', reason: 'DEVICE_DIFFERS', hint: 'the device has another shape than its spec says' };
     default:

@@ -78,11 +78,7 @@ export class FrameWriter {
   /** struct tun_pi: flags, then the protocol in network order. */
   #packetInfo(bytes: Buffer, start: number): void {
     const out = this.#buffer;
-    const protocol = this.#device.tap
-      ? bytes.readUInt16BE(start + 12)
-      : (bytes[start] as number) >> 4 === 4
-        ? ETH_P_IP
-        : ETH_P_IPV6;
+    const protocol = this.#device.tap ? bytes.readUInt16BE(start + 12) : (bytes[start] as number) >> 4 === 4 ? ETH_P_IP : ETH_P_IPV6;
     out.writeUInt16LE(0, 0);
     out.writeUInt16BE(protocol, 2);
   }

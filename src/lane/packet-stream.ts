@@ -14,7 +14,7 @@ import { InjectAccount } from './account.ts';
 import { Delivery, type Outlet } from './delivery.ts';
 import { RequestReader } from './request-reader.ts';
 import type { StreamPlan } from './stream-rules.ts';
-import { Subscription } from './subscription.ts';
+import type { Subscription } from './subscription.ts';
 
 /** Frames sent into a device before others get their turn. */
 const ROUND = 128;
@@ -156,7 +156,9 @@ export class PacketStream {
       }
       this.#work = undefined;
       if (outcome === 'bad') {
-        this.onBad(new TaplaneError('INVALID_ARGUMENT', 'MALFORMED_REQUEST', 'read request of StreamPackets: not a valid protobuf message'));
+        this.onBad(
+          new TaplaneError('INVALID_ARGUMENT', 'MALFORMED_REQUEST', 'read request of StreamPackets: not a valid protobuf message'),
+        );
         return;
       }
       if (work.injectId > this.#inject.lastId) {
@@ -189,7 +191,9 @@ export class PacketStream {
     const { interface: name, tap } = this.#source;
     const { filter, snapLength } = this.plan;
     const description = { name, linkType: tap ? LINKTYPE_ETHERNET : LINKTYPE_RAW, snapLength, ...(filter === '' ? {} : { filter }) };
-    this.subscription.queue.addPiece(Buffer.concat([sectionHeader({ os: 'Linux', application: 'taplane' }), interfaceDescription(description)]));
+    this.subscription.queue.addPiece(
+      Buffer.concat([sectionHeader({ os: 'Linux', application: 'taplane' }), interfaceDescription(description)]),
+    );
   }
 
   #endFile(): void {

@@ -51,7 +51,11 @@ export class Patch {
     const [a, b] = this.#devices;
     try {
       if (!a.vnetHeader || !b.vnetHeader || a.packetInfo || b.packetInfo || a.tap !== b.tap)
-        throw new SysError(`join ${a.interface} and ${b.interface}`, 22, 'both must be TUN or both TAP, with vnet_header and without packet_info');
+        throw new SysError(
+          `join ${a.interface} and ${b.interface}`,
+          22,
+          'both must be TUN or both TAP, with vnet_header and without packet_info',
+        );
       for (const device of this.#devices)
         for (const fd of attachMarked(markedDevice(device), 1, TUN_OFFLOADS)) this.#ends.push({ fd, poll: undefined });
       const [one, two] = this.#ends as [End, End];

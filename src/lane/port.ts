@@ -8,7 +8,7 @@
 // before the first consumer gets something. Reads are bounded in each turn of the event loop.
 
 import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
-import { InjectRejection_Reason as Rejected } from '../gen/taplane/v1/packet.ts';
+import type { InjectRejection_Reason as Rejected } from '../gen/taplane/v1/packet.ts';
 import * as libc from '../sys/libc.ts';
 import { attachMarked } from '../sys/marked-tun.ts';
 import { SysError } from '../sys/sys-error.ts';
@@ -46,7 +46,7 @@ export interface PortConsumer extends Consumer {
 export class Port {
   readonly device: Device;
   readonly clock: FrameClock = frameClock();
-  readonly #queueCount: number;
+  #queueCount: number;
   readonly #changed: () => void;
   readonly #intake: Intake;
   readonly #writer: FrameWriter;
@@ -75,6 +75,13 @@ export class Port {
       for (const consumer of this.#plain) consumer.take(bytes, start, length);
     });
     this.#writer = new FrameWriter(device, () => this.#queues[0]?.fd ?? -1);
+  }
+
+  /** Reads from so many queues from now on; only a multi-queue device has more than one. */
+  resize(queueCount: number): void {
+    if (!this.device.multiQueue || Math.max(1, queueCount) === this.#queueCount) return;
+    this.#queueCount = Math.max(1, queueCount);
+    if (this.#reading) this.#settle();
   }
 
   get attached(): boolean {
@@ -177,10 +184,10 @@ export class Port {
         this.#queues = fds.map((fd) => ({ fd, poll: undefined }));
         this.#offload = 0;
         this.#reading = false;
-        if (active || !multiQueue) for (const queue of this.#queues) this.#watch(queue, active);
-        else for (const queue of this.#queues) this.#watch(queue, false);
+        for (const queue of this.#queues) this.#watch(queue, active);
         this.#reading = active;
       } else if (active !== this.#reading) this.#turn(active);
+      else if (active && this.#queues.length !== this.#queueCount) this.#fitQueues();
       // One super-frame that is cut here costs less than its pieces read one by one.
       const offload = this.device.vnetHeader && this.#consumers.length > 0 ? TUN_OFFLOADS : 0;
       if (offload !== this.#offload && this.#queues[0] !== undefined) {
@@ -203,8 +210,7 @@ export class Port {
     if (active) {
       if (this.device.multiQueue) {
         setQueue(first.fd, IFF_ATTACH_QUEUE);
-        if (this.#queueCount > 1)
-          for (const fd of attachMarked(markedDevice(this.device), this.#queueCount - 1)) this.#queues.push({ fd, poll: undefined });
+        this.#fitQueues();
       }
       this.#throwAway(first.fd);
     } else {
@@ -212,8 +218,18 @@ export class Port {
       this.#queues = [first];
       if (this.device.multiQueue) setQueue(first.fd, IFF_DETACH_QUEUE);
     }
-    for (const queue of this.#queues) this.#watch(queue, active);
+    this.#watch(first, active);
     this.#reading = active;
+  }
+
+  /** Opens or closes queues beside the first. */
+  #fitQueues(): void {
+    for (const queue of this.#queues.splice(this.#queueCount)) closeQueue(queue);
+    const missing = this.#queueCount - this.#queues.length;
+    if (missing === 0) return;
+    const queues = attachMarked(markedDevice(this.device), missing, this.#offload).map((fd): Queue => ({ fd, poll: undefined }));
+    for (const queue of queues) this.#watch(queue, true);
+    this.#queues.push(...queues);
   }
 
   #watch(queue: Queue, active: boolean): void {

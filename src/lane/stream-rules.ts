@@ -4,7 +4,12 @@ import { type FieldViolation, invalidFields } from '../errors.ts';
 import type { Duration } from '../gen/google/protobuf/duration.ts';
 import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
 import { Direction } from '../gen/taplane/v1/packet.ts';
-import { type CapturePacketsRequest, CapturePacketsRequest_Format, type StreamOpen, StreamOpen_Mode } from '../gen/taplane/v1/packet_service.ts';
+import {
+  type CapturePacketsRequest,
+  CapturePacketsRequest_Format,
+  type StreamOpen,
+  StreamOpen_Mode,
+} from '../gen/taplane/v1/packet_service.ts';
 import type { BatchFormat } from './batch.ts';
 
 const SNAP_MOST = 65_549;
@@ -137,7 +142,8 @@ class Rules {
   duration(field: string, value: Duration | undefined, mostSeconds: number): number | undefined {
     if (value === undefined) return undefined;
     const milliseconds = Number(value.seconds) * 1000 + value.nanos / 1e6;
-    if (!(milliseconds > 0 && milliseconds <= mostSeconds * 1000)) this.say(field, `must be more than 0 and at most ${mostSeconds} seconds`);
+    if (!(milliseconds > 0 && milliseconds <= mostSeconds * 1000))
+      this.say(field, `must be more than 0 and at most ${mostSeconds} seconds`);
     return milliseconds;
   }
 

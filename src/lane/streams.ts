@@ -65,7 +65,10 @@ export class Streams {
     const waiting = this.#streams.get(stream);
     if (waiting === undefined) return;
     stream.delivery.detach();
-    if (stream.plan.resumeTimeoutMs === 0) return this.end(stream);
+    if (stream.plan.resumeTimeoutMs === 0) {
+      this.end(stream);
+      return;
+    }
     clearTimeout(waiting.timer);
     waiting.displace = () => {};
     waiting.timer = setTimeout(() => this.end(stream), stream.plan.resumeTimeoutMs);
@@ -94,9 +97,14 @@ export class Streams {
     const [stream, waiting] = found;
     const { delivery } = stream;
     if (!delivery.canResume(plan.resumeSequence)) {
-      throw new TaplaneError('OUT_OF_RANGE', 'RESUME_SEQUENCE_UNKNOWN', `resume stream of ${device.interface}: number ${plan.resumeSequence} was not sent, or too long ago`, {
-        fields: [{ field: 'open.resume_sequence', description: 'must be one past the last frame that was received, or 0' }],
-      });
+      throw new TaplaneError(
+        'OUT_OF_RANGE',
+        'RESUME_SEQUENCE_UNKNOWN',
+        `resume stream of ${device.interface}: number ${plan.resumeSequence} was not sent, or too long ago`,
+        {
+          fields: [{ field: 'open.resume_sequence', description: 'must be one past the last frame that was received, or 0' }],
+        },
+      );
     }
     clearTimeout(waiting.timer);
     waiting.timer = undefined;
@@ -115,10 +123,15 @@ export class Streams {
     for (const { plan: other } of this.#streams.keys()) bytes += other.queueBytes + other.windowBytes;
     if (this.#streams.size < STREAMS_MOST && bytes <= MEMORY_MOST) return;
     const what = this.#streams.size >= STREAMS_MOST ? `${STREAMS_MOST} streams` : `${MEMORY_MOST} bytes for streams`;
-    throw new TaplaneError('RESOURCE_EXHAUSTED', 'TOO_MANY_STREAMS', `open stream: the limit of ${what} in a data-plane process is reached`, {
-      metadata: { subject: 'streams', limit: String(this.#streams.size >= STREAMS_MOST ? STREAMS_MOST : MEMORY_MOST) },
-      retryAfterMs: 1000,
-    });
+    throw new TaplaneError(
+      'RESOURCE_EXHAUSTED',
+      'TOO_MANY_STREAMS',
+      `open stream: the limit of ${what} in a data-plane process is reached`,
+      {
+        metadata: { subject: 'streams', limit: String(this.#streams.size >= STREAMS_MOST ? STREAMS_MOST : MEMORY_MOST) },
+        retryAfterMs: 1000,
+      },
+    );
   }
 
   #compile(plan: StreamPlan, device: Device, field: string): BpfProgram {

@@ -72,8 +72,11 @@ export class Subscription implements Consumer {
       return;
     }
     const kept = Math.min(captured, snapLength);
-    // Not one of those that were asked for.
-    if (this.#bytes + kept > maxBytes) return this.#limit();
+    if (this.#bytes + kept > maxBytes) {
+      // Not one of those that were asked for.
+      this.#limit();
+      return;
+    }
     // A full batch is sealed with the account as it is before this frame.
     this.queue.makeRoom(kept);
     account.offered++;

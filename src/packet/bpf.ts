@@ -110,11 +110,10 @@ function checkScratch(program: BpfProgram): void {
     if ((code === (LD | MEM) || code === (LDX | MEM)) && (stored & word) === 0) {
       throw new BadProgram(`load filter: instruction ${at}: loads scratch word ${constants[at]} that nothing has stored`);
     }
-    if ((code & 7) === JMP) {
-      for (const before of [taken[at] as number, passed[at] as number]) storedAt[before + 1] = (storedAt[before + 1] as number) & stored;
-    }
-    // What follows a jump or a return is reached only by jumps.
-    if ((code & 7) === JMP || (code & 7) === RET) stored = 0xffff;
+    if ((code & 7) !== JMP) continue;
+    for (const before of [taken[at] as number, passed[at] as number]) storedAt[before + 1] = (storedAt[before + 1] as number) & stored;
+    // What follows a jump is reached only by jumps. The kernel does not say so of what follows a return; nor does this.
+    stored = 0xffff;
   }
 }
 

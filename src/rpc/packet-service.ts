@@ -4,7 +4,7 @@
 import type { ServerDuplexStream, ServerWritableStream, ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { invalidFields } from '../errors.ts';
 import type { StreamSetup } from '../gen/taplane/lane/v1/lane_service.ts';
-import { CapturePacketsRequest, PacketServiceService as service, StreamPacketsRequest } from '../gen/taplane/v1/packet_service.ts';
+import { CapturePacketsRequest, StreamPacketsRequest, PacketServiceService as service } from '../gen/taplane/v1/packet_service.ts';
 import type { LanePipe, PipeEvents } from '../lane/client.ts';
 import { type HandlerNeeds, malformed, rawMethod } from './handlers.ts';
 
@@ -20,7 +20,10 @@ export interface Packets {
 
 type Call = ServerDuplexStream<Buffer, Buffer> | ServerWritableStream<Buffer, Buffer>;
 
-export function packetService(packets: Packets, needs: HandlerNeeds): { definition: ServiceDefinition; handlers: UntypedServiceImplementation } {
+export function packetService(
+  packets: Packets,
+  needs: HandlerNeeds,
+): { definition: ServiceDefinition; handlers: UntypedServiceImplementation } {
   return {
     definition: Object.fromEntries(Object.entries(service).map(([name, method]) => [name, rawMethod(method)])),
     handlers: {

@@ -1,11 +1,11 @@
 // Attaching to a device that must be a certain one. TUNSETIFF goes by name and makes a device where there is none, so the mark of
 // ownership is looked at before and after: what came under the name meanwhile is let go again.
 
+import * as libc from './libc.ts';
 import { Namespace, namespacePath } from './namespace.ts';
 import { getLink, type Link, readLink } from './netlink/link.ts';
 import { Netlink } from './netlink/socket.ts';
 import { SysError } from './sys-error.ts';
-import * as libc from './libc.ts';
 import { attachTun, IFF_DETACH_QUEUE, setOffload, setQueue, setVnetHeaderSize, type TunShape } from './tun.ts';
 
 const ENODEV = 19;

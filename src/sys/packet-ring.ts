@@ -83,7 +83,7 @@ export class PacketRing {
       const request = Buffer.alloc(28);
       const frameBytes = 2048;
       const fields = [BLOCK_BYTES, this.#blocks, frameBytes, (BLOCK_BYTES / frameBytes) * this.#blocks, RETIRE_MS, 0, 0];
-      fields.forEach((value, at) => request.writeUInt32LE(value, at * 4));
+      for (const [at, value] of fields.entries()) request.writeUInt32LE(value, at * 4);
       libc.setsockopt(this.#fd, SOL_PACKET, PACKET_RX_RING, request);
       memory = libc.mapShared(this.#fd, BLOCK_BYTES * this.#blocks);
       // struct sockaddr_ll
@@ -163,8 +163,7 @@ export class PacketRing {
       frame.outgoing = this.bytes[at + LINK_TYPE_OF_PACKET] === PACKET_OUTGOING;
       if ((status & TP_STATUS_VLAN_VALID) === 0) frame.vlanTpid = 0;
       else {
-        frame.vlanTpid =
-          (status & TP_STATUS_VLAN_TPID_VALID) === 0 ? ETH_P_8021Q : (words[(at + VLAN_TPID) >> 2] as number) & 0xffff;
+        frame.vlanTpid = (status & TP_STATUS_VLAN_TPID_VALID) === 0 ? ETH_P_8021Q : (words[(at + VLAN_TPID) >> 2] as number) & 0xffff;
         frame.vlanTci = (words[(at + VLAN_TCI) >> 2] as number) & 0xffff;
       }
       const next = words[(at + NEXT) >> 2] as number;

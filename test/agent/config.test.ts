@@ -35,6 +35,7 @@ describe('layers', () => {
       nats: 'off',
       insecureLoopback: false,
       logLevel: 'info',
+      lanes: 1,
       policy: { allowDefaultRoutes: false },
       limits: { interfaces: 4096, watchers: 256, messageBytes: 4194304, streamsPerConnection: 100 },
     });
@@ -111,7 +112,7 @@ describe('refusals', () => {
   /etc/taplane.yaml:5:1: logLevel: expected one of "debug"|"info"|"warn"|"error"
     write debug, info, warn or error
   /etc/taplane.yaml:6:1: extra: is not a known key
-    known here: listen, stateDir, runtimeDir, node, cluster, nats, insecureLoopback, logLevel, policy, limits
+    known here: listen, stateDir, runtimeDir, node, cluster, nats, insecureLoopback, logLevel, lanes, policy, limits
   environment: TAPLANE_STATE_DIR: is not an absolute path
     write an absolute path, such as /var/lib/taplane
   environment: TAPLANE_LIMITS_WATCHERS: expected number, received string

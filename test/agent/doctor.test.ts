@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import { deviceNames, judgeMtu, judgeName } from '../../src/agent/doctor/devices.ts';
 import { judgeDirectory } from '../../src/agent/doctor/directories.ts';
 import { judgeKernel, sysfsIsForeign } from '../../src/agent/doctor/kernel.ts';
+import { judgeLibraries } from '../../src/agent/doctor/libraries.ts';
 import { judgePlatform, softOpenFiles } from '../../src/agent/doctor/platform.ts';
 import { judgePrivileges } from '../../src/agent/doctor/privileges.ts';
 import { judgeAgent, judgeNats } from '../../src/agent/doctor/services.ts';
@@ -42,6 +43,7 @@ test('a sound machine passes everything, and a pass needs no cure', () => {
     ...judgeTun(soundTun),
     ...judgePrivileges(rights),
     ...judgeKernel(soundKernel),
+    ...judgeLibraries({ libpcap: 'libpcap version 1.10.3' }),
     ...judgeMtu({ devices: [device, { ...device, kind: 'loopback', mtu: 1000 }], ipv6: true, foreignSysfs: false }),
     ...directory({}),
     judgeAgent('unix:/x', ''),
@@ -56,6 +58,7 @@ const bad: [string, Check[], Check['status'], RegExp, RegExp][] = [
   ['old Node', judgePlatform({ ...soundPlatform, node: '24.16.9' }), 'fail', /24\.16\.9/, /24\.17\.0/],
   ['Node 20', judgePlatform({ ...soundPlatform, node: '20.20.2' }), 'fail', /20\.20/, /node_modules/],
   ['clock', judgePlatform({ ...soundPlatform, nowMs: 0 }), 'fail', /1970/, /timedatectl/],
+  ['no libpcap', judgeLibraries({ libpcap: undefined }), 'warn', /filter are refused/, /libpcap0\.8/],
   ['open files', judgePlatform({ ...soundPlatform, openFiles: 1024 }), 'warn', /1024/, /LimitNOFILE/],
   [
     'no device, no module',

@@ -159,7 +159,11 @@ it('ends with UNAVAILABLE when its lane dies, and can be opened again at once', 
 it('outlives its device: the agent makes it anew, and the stream goes on with it', async () => {
   await withStream({}, async (agent, ns) => {
     using client = await PacketClient.stream(agent.server, { interface: IFACE, filter: 'udp port 9' }).ready();
-    using watcher = await PacketClient.stream(agent.server, { interface: IFACE, mode: StreamOpen_Mode.OBSERVE, filter: 'udp port 9' }).ready();
+    using watcher = await PacketClient.stream(agent.server, {
+      interface: IFACE,
+      mode: StreamOpen_Mode.OBSERVE,
+      filter: 'udp port 9',
+    }).ready();
     for (let round = 0; round < 5; round++) {
       const before = link(ns, 's0')?.ifindex;
       ns.ip('link del s0');
@@ -168,9 +172,11 @@ it('outlives its device: the agent makes it anew, and the stream goes on with it
       const wanted = client.received + 1;
       const watched = watcher.received + 1;
       // The kernel takes up to a second to put the queueing discipline in place after the carrier came.
-      await expect
-        .poll(async () => (await sendNumbered(ns, 1, 1000), client.received >= wanted && watcher.received >= watched), { timeout: 15_000, interval: 100 })
-        .toBe(true);
+      const bothSee = async (): Promise<boolean> => {
+        await sendNumbered(ns, 1, 1000);
+        return client.received >= wanted && watcher.received >= watched;
+      };
+      await expect.poll(bothSee, { timeout: 15_000, interval: 100 }).toBe(true);
     }
     expect([...client.problems, ...watcher.problems]).toEqual([]);
   });
@@ -217,7 +223,8 @@ it('leaves nothing behind: no stream, no file descriptor, no memory, over 200 op
     };
     const modes = [StreamOpen_Mode.CONSUME, StreamOpen_Mode.OBSERVE, StreamOpen_Mode.INJECT];
     const all = async (rounds: number): Promise<void> => {
-      for (let round = 0; round < rounds; round++) for (const mode of modes) for (const how of ['end', 'cancel'] as const) await open(mode, how);
+      for (let round = 0; round < rounds; round++)
+        for (const mode of modes) for (const how of ['end', 'cancel'] as const) await open(mode, how);
     };
     const idle = async (): Promise<number> => (await agent.client().node.getNode()).lanes[0]?.streams ?? -1;
     await all(3);

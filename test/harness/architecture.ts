@@ -18,7 +18,7 @@ export interface Import {
 /** What each room may import of the others: a room, or one file of it without its ending; `?` after it: only lazily. */
 export const ROOMS: Record<string, string[]> = {
   main: ['cli', 'agent?', 'lane?'],
-  cli: ['gen', 'rpc/client', 'rpc/status'],
+  cli: ['gen', 'rpc/client', 'rpc/status', 'packet/pcapng', 'packet/capture-reader'],
   agent: ['rpc', 'interface', 'link', 'flow', 'lane', 'packet', 'sys', 'gen', 'errors'],
   rpc: ['gen', 'interface', 'link', 'flow', 'lane/client', 'errors'],
   interface: ['gen', 'sys', 'errors'],

@@ -3,7 +3,12 @@
 
 import { Client, type ClientDuplexStream, type ClientReadableStream, credentials, type ServiceError } from '@grpc/grpc-js';
 import type { InjectTotals, PacketBatch, StreamOpened, StreamTotals } from '../../src/gen/taplane/v1/packet.ts';
-import { CapturePacketsRequest, PacketServiceService as methods, type StreamOpen, StreamPacketsRequest } from '../../src/gen/taplane/v1/packet_service.ts';
+import {
+  CapturePacketsRequest,
+  PacketServiceService as methods,
+  type StreamOpen,
+  StreamPacketsRequest,
+} from '../../src/gen/taplane/v1/packet_service.ts';
 import { decodeStatus } from '../../src/rpc/status.ts';
 
 interface Span {
@@ -87,7 +92,12 @@ export class PacketClient implements Disposable {
       server,
       (grpc) => {
         const { path, requestSerialize, responseDeserialize } = methods.capturePackets;
-        return grpc.makeServerStreamRequest(path, requestSerialize, responseDeserialize, CapturePacketsRequest.fromPartial(request as object));
+        return grpc.makeServerStreamRequest(
+          path,
+          requestSerialize,
+          responseDeserialize,
+          CapturePacketsRequest.fromPartial(request as object),
+        );
       },
       keep,
     );

@@ -39,7 +39,9 @@ export async function slowSubscriber(seconds: number, perSecond: number): Promis
   await using agent = await startAgent({ namespace: ns });
   try {
     const responders = [{ id: 'echo', kind: ResponderSpec_Kind.ICMP_ECHO, addresses: [], macAddress: '' }];
-    await agent.client().interfaces.create(creation('w0', { mode: TUN, up: true, txQueueLength: 10_000, responders, addresses: [{ cidr: '10.93.0.1/24' }] }));
+    await agent
+      .client()
+      .interfaces.create(creation('w0', { mode: TUN, up: true, txQueueLength: 10_000, responders, addresses: [{ cidr: '10.93.0.1/24' }] }));
     const open = { interface: IFACE, filter: 'udp' };
     using reader = await PacketClient.stream(agent.server, open, { keep: false }).ready();
     using stalled = await PacketClient.stream(agent.server, open, { keep: false }).ready();
@@ -64,7 +66,10 @@ export async function slowSubscriber(seconds: number, perSecond: number): Promis
     stalled.resume();
     stalled.end();
     reader.end();
-    await Promise.all([stalled.until(() => stalled.ended, 'the end of the stalled', 60_000), reader.until(() => reader.ended, 'the end of the reader')]);
+    await Promise.all([
+      stalled.until(() => stalled.ended, 'the end of the stalled', 60_000),
+      reader.until(() => reader.ended, 'the end of the reader'),
+    ]);
     return {
       perSecond: sent.perSecond,
       grownBytes: Math.max(...samples) - memoryBefore,
@@ -99,7 +104,9 @@ async function expectPing(ns: Namespace): Promise<void> {
 
 async function ping(ns: Namespace, seconds: number): Promise<{ times: number[]; lost: number }> {
   const count = seconds * 50;
-  const { stdout } = await ns.exec(['ping', '-n', '-i', '0.02', '-c', String(count), '-W', '2', '10.93.0.7'], { timeoutMs: (seconds + 30) * 1000 });
+  const { stdout } = await ns.exec(['ping', '-n', '-i', '0.02', '-c', String(count), '-W', '2', '10.93.0.7'], {
+    timeoutMs: (seconds + 30) * 1000,
+  });
   const times = [...stdout.matchAll(/time=([\d.]+) ms/g)].map((match) => Number(match[1]));
   return { times, lost: count - times.length };
 }

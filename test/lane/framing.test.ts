@@ -1,13 +1,18 @@
 // Messages come out as they went in, however the socket cuts them.
 
 import { expect, it } from 'vitest';
+import { StreamPacketsRequest } from '../../src/gen/taplane/v1/packet_service.ts';
 import { BadFraming, Framer, KIND_BATCH, KIND_END, KIND_REQUEST, message } from '../../src/lane/framing.ts';
 import { RequestReader } from '../../src/lane/request-reader.ts';
-import { StreamPacketsRequest } from '../../src/gen/taplane/v1/packet_service.ts';
 import { random, seed } from '../harness/random.ts';
 
 it('puts messages together from pieces of every size', () => {
-  const wanted = [message(KIND_REQUEST, Buffer.from('first')), message(KIND_END), message(KIND_BATCH, Buffer.alloc(300, 7)), message(KIND_END)];
+  const wanted = [
+    message(KIND_REQUEST, Buffer.from('first')),
+    message(KIND_END),
+    message(KIND_BATCH, Buffer.alloc(300, 7)),
+    message(KIND_END),
+  ];
   const whole = Buffer.concat(wanted);
   for (let size = 1; size <= whole.length; size++) {
     const got: string[] = [];

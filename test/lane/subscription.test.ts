@@ -13,9 +13,7 @@ import { random, seed } from '../harness/random.ts';
 
 const clock = { seconds: 1_700_000_000, nanos: 0, monotonicOffsetNs: 0n };
 /** Accepts frames whose first byte is above 63: ldb [0]; jgt #63; ret -1; ret 0. */
-const filter = loadBpf(
-  Buffer.from('3000000000000000 250000013f000000 06000000ffffffff 0600000000000000'.replaceAll(' ', ''), 'hex'),
-);
+const filter = loadBpf(Buffer.from('3000000000000000 250000013f000000 06000000ffffffff 0600000000000000'.replaceAll(' ', ''), 'hex'));
 const usual: SubscriptionOptions = {
   format: 'frames',
   direction: 0,
@@ -84,7 +82,15 @@ class Client implements Outlet {
 function setUp(options: Partial<SubscriptionOptions> = {}, windowBytes = 0) {
   const subscription = new Subscription({ ...usual, ...options }, clock);
   const delivery = new Delivery(subscription, new InjectAccount(), windowBytes);
-  const opened = { resumeToken: '', linkType: 101, snapLength: 0, queueBytes: 0, maxBatchBytes: 0, resumed: false, nextSequence: 1n } as const;
+  const opened = {
+    resumeToken: '',
+    linkType: 101,
+    snapLength: 0,
+    queueBytes: 0,
+    maxBatchBytes: 0,
+    resumed: false,
+    nextSequence: 1n,
+  } as const;
   return { subscription, delivery, opened };
 }
 

