@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { deviceNames } from '../src/agent/doctor/devices.ts';
 import { diagnose } from '../src/agent/doctor.ts';
 import { executable } from '../src/flow/nats-binary.ts';
-import { Interface, InterfaceSpec_Mode } from '../src/gen/taplane/v1/interface.ts';
+import { Interface, InterfaceSpec_Mode, ResponderSpec_Kind } from '../src/gen/taplane/v1/interface.ts';
 import { CreateInterfaceRequest, DeleteInterfaceRequest, ListInterfacesRequest } from '../src/gen/taplane/v1/interface_service.ts';
 import { NatsStatus_State, type Node } from '../src/gen/taplane/v1/node_service.ts';
 import { connect, type TaplaneClient } from '../src/rpc/client.ts';
@@ -97,7 +97,8 @@ async function start(): Promise<void> {
         validateOnly,
       }),
     );
-  const demo = { mode: InterfaceSpec_Mode.TUN, ephemeral: true };
+  const responders = [{ id: 'echo', kind: ResponderSpec_Kind.ICMP_ECHO }];
+  const demo = { mode: InterfaceSpec_Mode.TUN, ephemeral: true, responders };
   const [subnet, created] = await inFreeSubnet(usedNetworks(), (free) => create('demo%d', free, demo));
   const lab = freeName('lab', devices());
   const used = [...usedNetworks(), subnetOf(subnet)];
@@ -139,7 +140,8 @@ function print(node: Node, { pid, startupMs }: DemoAgent, { device, subnet, seco
     [`export TAPLANE_SERVER=${server}`, ''],
     ['bin/taplane interface list', 'what is there'],
     ['bin/taplane interface watch', 'and what becomes of it'],
-    [`ping -c 1 ${subnet}.1`, 'the kernel answers on the address'],
+    [`ping -c 3 ${subnet}.2`, 'a responder answers behind the interface'],
+    [`bin/taplane capture ${device} --count 6`, 'its packets, while you ping in a third terminal'],
     [`ip address del ${subnet}.1/24 dev ${device}`, 'the agent puts it back'],
     [`bin/taplane interface create ${second} --up`, 'one of your own'],
     ['bin/taplane doctor', 'what is not well on this node, and the cure'],
@@ -150,7 +152,7 @@ function print(node: Node, { pid, startupMs }: DemoAgent, { device, subnet, seco
 Taplane ${node.version} runs on ${node.name}, Linux ${node.kernelRelease}.
 
   agent       pid ${pid}, ready after ${startupMs} ms, ${server}
-  interface   ${device}, a TUN, up, ${subnet}.1/24
+  interface   ${device}, a TUN, up, ${subnet}.1/24, with a responder that answers ping
   nats        ${natsLine}
   log         ${logFile}
 

@@ -43,7 +43,7 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
 
     const { runtimeDir, lanes: count } = config;
     const lanes = new Lanes({ runtimeDir, count, log, changed: () => interfaces.laneChanged() });
-    parts.add('lanes', async () => lanes.stop());
+    parts.add('lanes', () => lanes.stop());
 
     const { cluster, node: nodeName } = config;
     const publisher = packetPublisher(() => nats.connection());

@@ -4,9 +4,10 @@
 //   not needed --want, use--> asking --answer--> settled --(every HEARTBEAT_MS, or want)--> asking
 //                               '--no answer--> start a process, ask again soon
 
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { TaplaneError } from '../errors.ts';
 import type { Attachment, LaneState } from '../gen/taplane/lane/v1/lane_service.ts';
@@ -21,6 +22,7 @@ const ANSWER_MS = 2000;
 /** A lane that does not answer so often in a row hangs, and is killed. */
 const SILENCES_MOST = 2;
 const FAREWELLS = 20;
+const FAREWELL_MS = 1500;
 const RESTART_MS = 50;
 const BACKOFF_MOST_MS = 5000;
 /** How long a lane stays that has nothing to do: the next stream finds it running. */
@@ -43,7 +45,9 @@ export class LaneProcess {
   #asking = false;
   #askAgain = false;
   #stopped = false;
-  #running = false;
+  /** The process that we have started, while it runs. */
+  #child: ChildProcess | undefined;
+  #ended: Promise<void> = Promise.resolve();
   #startedAt = 0;
   #starts = 0;
   #failures = 0;
@@ -115,10 +119,14 @@ export class LaneProcess {
     };
   }
 
-  /** The lane stays, with what it holds; the next agent takes it over. */
-  stop(): void {
+  /** The lane stays, with what it holds; the next agent takes it over. One that holds nothing ends, and is waited for. */
+  async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
+    if (this.#state === undefined) this.#child?.kill('SIGTERM');
+    else if (this.#wanted.length === 0) await this.#client?.setAttachments([], false).catch(() => undefined);
+    if (this.#child !== undefined && (this.#state === undefined || (this.#wanted.length === 0 && this.#users === 0)))
+      await Promise.race([this.#ended, sleep(FAREWELL_MS)]);
     this.#client?.close();
   }
 
@@ -188,7 +196,7 @@ export class LaneProcess {
 
   #start(): void {
     const now = performance.now();
-    if (this.#running || now < this.#startedAt + this.#pause()) return;
+    if (this.#child !== undefined || now < this.#startedAt + this.#pause()) return;
     this.#failures++;
     this.#startedAt = now;
     try {
@@ -209,10 +217,13 @@ export class LaneProcess {
       stdio: ['ignore', 'ignore', log],
     });
     closeSync(log);
-    this.#running = true;
+    this.#child = child;
     this.#starts++;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#ended = promise;
     const gone = (why: string): void => {
-      this.#running = false;
+      this.#child = undefined;
+      resolve();
       if (this.#needed && !this.#stopped) this.#log.warn({ lane: this.name, why }, 'lane is gone');
       this.#schedule(0);
     };

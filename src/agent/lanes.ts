@@ -82,9 +82,9 @@ export class Lanes implements DataPlane {
     return this.#lanes.flatMap((lane) => lane.describe() ?? []);
   }
 
-  /** The lanes stay, with what they hold; the next agent takes them over. */
-  stop(): void {
-    for (const lane of [...this.#lanes, ...this.#surplus]) lane.stop();
+  /** The lanes stay, with what they hold; the next agent takes them over. Those that hold nothing end. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.#lanes, ...this.#surplus].map((lane) => lane.stop()));
   }
 
   #laneOf(uid: string): LaneProcess {

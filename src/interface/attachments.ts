@@ -56,8 +56,9 @@ export class Attachments {
     });
   }
 
-  /** Nothing more is told: what is attached stays. */
+  /** Tells for the last time: what is attached then stays. */
   stop(): void {
+    if (this.#open) this.#tell();
     this.#open = false;
     clearImmediate(this.#due);
     this.#due = undefined;

@@ -233,7 +233,6 @@ class Manager implements InterfaceManager {
     if (this.#stopping) return;
     this.#stopping = true;
     clearInterval(this.#scanTimer);
-    this.#attachments.stop();
     this.#reconciler.stop();
     await this.#turns.idle();
     for (const entry of [...this.#registry.all()]) {
@@ -245,6 +244,7 @@ class Manager implements InterfaceManager {
         this.#log.error({ interface: entry.name, err: String(error) }, 'ephemeral interface not removed; the next start does it');
       });
     }
+    this.#attachments.stop();
     this.#changes.stop();
     this.#namespaces.close();
     this.#store.close();
