@@ -1,6 +1,7 @@
 // A capture as a pcapng file or pipe. However it ends - a limit, Ctrl-C, a reader that has seen enough, an agent that is gone - the file is
 // whole and says how many packets were dropped.
 
+import type { PacketBatch } from '../gen/taplane/v1/packet.ts';
 import { CapturePacketsRequest_Format } from '../gen/taplane/v1/packet_service.ts';
 import { type CaptureLimits, captureRequest, type PacketOptions } from './capture-request.ts';
 import { CaptureTail } from './capture-tail.ts';
@@ -51,7 +52,7 @@ export async function capture(
     let isRead = true;
     await using sink = await openSink(path);
     try {
-      for (let next = first; !next.done && isRead; next = await batches.next()) {
+      for (let next: IteratorResult<PacketBatch> = first; !next.done && isRead; next = await batches.next()) {
         tail.take(next.value, nowNs());
         isRead = await sink.write(next.value.pcapng);
       }

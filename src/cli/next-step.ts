@@ -19,6 +19,10 @@ const BY_REASON: Record<string, string | ((failure: Failure) => string | undefin
   CAPABILITY_MISSING: DOCTOR,
   TUN_DEVICE_UNAVAILABLE: DOCTOR,
   SYSCTL_READ_ONLY: DOCTOR,
+  FILTER_INVALID: 'see the language: man pcap-filter',
+  DEVICE_BUSY: ({ metadata }) => `only watch it: taplane capture ${metadata['interface'] ?? 'INTERFACE'}`,
+  LANE_UNAVAILABLE: 'try again in a moment; see whether it runs: taplane node status',
+  TOO_MANY_STREAMS: 'end other streams and captures first, or ask for less: --queue, --window',
   DEVICE_NOT_FOUND: 'see what there is: ip link',
   INTERFACE_EXISTS: ({ message }) => (message.startsWith('adopt') ? UPDATE : `choose another name, or ${UPDATE}`),
   RESPONDER_EXISTS: 'choose another: --id; or delete it first: taplane responder delete',
@@ -44,7 +48,7 @@ const BY_CODE: Record<string, string> = {
 export function nextStep(failure: Failure): string | undefined {
   const { code, message, reason, server } = failure;
   if (isLockedOut(failure)) return 'run as root, or join the group of the socket';
-  if (code === 'UNAVAILABLE') {
+  if (code === 'UNAVAILABLE' && !(reason in BY_REASON)) {
     if (reason === '' && /ECONNREFUSED|ENOENT|EAI_|ENOTFOUND/.test(message))
       return 'start the agent: taplane agent; or say where it listens: --server or TAPLANE_SERVER';
     return `try again; see whether the agent runs: taplane node status${server ? ` (tried ${server})` : ''}`;

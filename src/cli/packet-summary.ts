@@ -1,7 +1,7 @@
 // What a packet is, in a few words: addresses, ports, flags. Reads what is there of a frame that may be cut or nonsense, and never throws:
 // what cannot be read is told as such. Pure.
 
-import { IPv6 } from 'ipaddr.js';
+import ipaddr from 'ipaddr.js';
 
 export interface PacketSummary {
   /** The innermost that was read, such as `TCP`, `ARP` or `0x88cc`. */
@@ -181,7 +181,7 @@ function ip4(bytes: Buffer, at: number): string {
 }
 
 function ip6(bytes: Buffer, at: number): string {
-  return new IPv6([...bytes.subarray(at, at + 16)]).toRFC5952String();
+  return new ipaddr.IPv6([...bytes.subarray(at, at + 16)]).toRFC5952String();
 }
 
 function words(...parts: string[]): string {

@@ -2,6 +2,7 @@
 
 import { type ErrorCode, type PreconditionViolation, TaplaneError } from '../errors.ts';
 import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
+import { BadProgram } from '../packet/bpf.ts';
 import { FilterError, LibpcapMissing } from '../sys/pcap.ts';
 import { queueHolders } from '../sys/queue-holders.ts';
 import { SysError } from '../sys/sys-error.ts';
@@ -12,8 +13,8 @@ const RETRY_MS = 500;
 /** The error for something that failed while doing `verb` on a device. TaplaneErrors pass as they are. */
 export function explain(error: unknown, verb: string, device: Device, filterField = 'filter'): TaplaneError {
   if (error instanceof TaplaneError) return error;
-  if (error instanceof FilterError) {
-    const description = error.reason;
+  if (error instanceof FilterError || error instanceof BadProgram) {
+    const description = error instanceof FilterError ? error.reason : `compiles to a program that is not taken: ${error.message}`;
     return new TaplaneError('INVALID_ARGUMENT', 'FILTER_INVALID', `${filterField}: ${description}`, {
       fields: [{ field: filterField, description }],
     });

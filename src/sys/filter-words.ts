@@ -9,8 +9,8 @@ import { isIPv6 } from 'node:net';
 
 const words = (text: string) => new Set(text.trim().split(/\s+/));
 
-// What libpcap 1.9 knows. A keyword of later versions must not be here: to earlier ones it is the name of a host.
-const KEYWORDS = words(`
+/** Those of libpcap 1.9. A keyword of later versions must not be here: to earlier ones it is the name of a host. */
+export const KEYWORDS = words(`
   dst src link ether ppp slip fddi tr wlan arp rarp ip sctp tcp udp icmp igmp igrp pim vrrp carp radio ip6 icmp6 ah esp atalk aarp decnet
   lat sca moprc mopdl iso esis es-is isis is-is l1 l2 iih lsp snp csnp psnp clnp stp ipx netbeui host net mask address1 addr1 address2
   addr2 address3 addr3 address4 addr4 ra ta less greater byte broadcast multicast len length vlan mpls pppoed pppoes geneve lane metac
@@ -18,7 +18,8 @@ const KEYWORDS = words(`
   sio opc dpc sls hsio hopc hdpc hsls
 `);
 
-const CONSTANTS = words(`
+/** Names of numbers: fields of headers and their values. */
+export const CONSTANTS = words(`
   icmptype icmpcode icmp-echoreply icmp-unreach icmp-sourcequench icmp-redirect icmp-echo icmp-routeradvert icmp-routersolicit
   icmp-timxceed icmp-paramprob icmp-tstamp icmp-tstampreply icmp-ireq icmp-ireqreply icmp-maskreq icmp-maskreply icmp6type icmp6code
   icmp6-destinationunreach icmp6-packettoobig icmp6-timeexceeded icmp6-parameterproblem icmp6-echo icmp6-echoreply

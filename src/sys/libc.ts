@@ -190,7 +190,10 @@ export function pollError(fd: number, failed: () => void): Poll {
 
 /** A shared library, loaded for as long as the process lives. */
 export interface Library {
-  /** Declares a function by its C prototype; addresses are bigint, `null` is NULL, a Buffer is borrowed for the call. Throws an Error when it has no such symbol. */
+  /**
+   * Declares a function by its C prototype; addresses are bigint, `null` is NULL, a Buffer is borrowed for the call.
+   * Throws an Error when the library has no such symbol.
+   */
   declare(prototype: string): (...values: unknown[]) => unknown;
 }
 
@@ -211,7 +214,7 @@ const cMemcpy = libc.func('void *memcpy(void *to, const void *from, size_t lengt
 
 /** Copies `length` bytes of memory that is somebody else's. The caller vouches for the address. */
 export function copyMemory(address: bigint, length: number): Uint8Array {
-  const bytes = Buffer.alloc(length);
+  const bytes = new Uint8Array(length);
   if (length > 0) cMemcpy(bytes, address, length);
   return bytes;
 }

@@ -1,21 +1,14 @@
 // A client in another language, with no code of ours: Debian's python3-grpcio with stubs that `protoc` makes
 // from the protos alone.
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { startAgent } from '../harness/agent.ts';
 import { createNamespace } from '../harness/namespace.ts';
-import { run } from '../harness/process.ts';
+import { pythonStubs } from '../harness/python-stubs.ts';
 import { links } from '../harness/truth.ts';
 
-const PYTHON = '/usr/bin/python3';
-const ROOT = join(import.meta.dirname, '..', '..');
-
 const TOUR = `
-import sys, threading, grpc
-sys.path.insert(0, sys.argv[2])
+import threading, grpc
 from google.rpc import status_pb2, error_details_pb2
 from taplane.v1 import interface_pb2, interface_service_pb2 as messages, interface_service_pb2_grpc as stubs, node_service_pb2, node_service_pb2_grpc
 
@@ -67,43 +60,22 @@ print('heard', [kind for index, kind in enumerate(heard) if kind != 'modified'])
 `;
 
 it('is served: create, get, list, watch, rich errors, delete, with stubs made by protoc', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'tpl-python-'));
-  try {
-    const google = join(ROOT, 'node_modules', 'google-proto-files');
-    const protos = ['interface', 'interface_service', 'node_service'].map((name) => join(ROOT, 'proto', 'taplane', 'v1', `${name}.proto`));
-    const details = ['status', 'error_details'].map((name) => join(google, 'google', 'rpc', `${name}.proto`));
-    const made = await run([
-      'protoc',
-      `-I${join(ROOT, 'proto')}`,
-      `-I${google}`,
-      `--python_out=${folder}`,
-      `--grpc_python_out=${folder}`,
-      '--plugin=protoc-gen-grpc_python=/usr/bin/grpc_python_plugin',
-      ...protos,
-      ...details,
-    ]);
-    expect(made.stderr).toBe('');
-    expect(made.code).toBe(0);
-    // protoc makes `google/rpc`, which must not hide the `google` of Debian's protobuf.
-    writeFileSync(join(folder, 'tour.py'), `import google\ngoogle.__path__.append(${JSON.stringify(join(folder, 'google'))})\n${TOUR}`);
-    await using ns = createNamespace();
-    await using agent = await startAgent({ namespace: ns });
-    const python = ns.spawn([PYTHON, join(folder, 'tour.py'), agent.server, folder]);
-    await python.until((child) => child.stdout.includes('refused'), 'the refusal');
-    expect(links(ns).find(({ ifname }) => ifname === 'py0')).toMatchObject({ mtu: 1400 });
-    python.stdin.write('\n');
-    const result = await python.ended;
-    expect(result.stderr).toBe('');
-    expect(result.stdout.trim().split('\n')).toEqual([
-      expect.stringMatching(/^node \d+\.\d+\.\d+$/),
-      'created interfaces/py0 1400 10.44.0.1/24',
-      "listed ['interfaces/py0']",
-      "refused INVALID_ARGUMENT taplane.dev INVALID_FIELDS ['interface.spec.mode', 'interface.spec.mtu', 'interface_id']",
-      'gone NOT_FOUND',
-      "heard ['synced', 'added', 'deleted']",
-    ]);
-    expect(links(ns).map(({ ifname }) => ifname)).toEqual(['lo']);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+  using stubs = await pythonStubs();
+  await using ns = createNamespace();
+  await using agent = await startAgent({ namespace: ns });
+  const python = ns.spawn(stubs.program('tour.py', TOUR, agent.server));
+  await python.until((child) => child.stdout.includes('refused'), 'the refusal');
+  expect(links(ns).find(({ ifname }) => ifname === 'py0')).toMatchObject({ mtu: 1400 });
+  python.stdin.write('\n');
+  const result = await python.ended;
+  expect(result.stderr).toBe('');
+  expect(result.stdout.trim().split('\n')).toEqual([
+    expect.stringMatching(/^node \d+\.\d+\.\d+$/),
+    'created interfaces/py0 1400 10.44.0.1/24',
+    "listed ['interfaces/py0']",
+    "refused INVALID_ARGUMENT taplane.dev INVALID_FIELDS ['interface.spec.mode', 'interface.spec.mtu', 'interface_id']",
+    'gone NOT_FOUND',
+    "heard ['synced', 'added', 'deleted']",
+  ]);
+  expect(links(ns).map(({ ifname }) => ifname)).toEqual(['lo']);
 });

@@ -150,7 +150,6 @@ describe.each(corpora)('tcpdump, link type $linkType', ({ linkType, frames, expr
   it.each(expressions)('%s', (expression) => {
     const ours = accepted(compileFilter(expression, linkType, 0), frames);
     expect(ours).toEqual(picked(expression));
-    console.log('COUNT', linkType, expression, ours.length);
     // One that accepts everything or nothing shows nothing.
     expect(ours.length).toBeGreaterThan(0);
     expect(ours.length).toBeLessThan(frames.length);
@@ -159,20 +158,21 @@ describe.each(corpora)('tcpdump, link type $linkType', ({ linkType, frames, expr
   it('picks others when one operation of a program is another', () => {
     const good = compileFilter('tcp port 443', linkType, 0);
     const expected = picked('tcp port 443');
-    const noticed = { jeq: 0, ldh: 0 };
+    // jeq becomes jgt; a load of two bytes, at a place or at X, one of one byte.
+    const other = new Map([
+      [0x15, 0x25],
+      [0x28, 0x30],
+      [0x48, 0x50],
+    ]);
+    const noticed = new Set<number>();
     for (let at = 0; at < good.length; at += 8) {
+      const operation = good[at] as number;
       const bad = Buffer.from(good);
-      if (bad[at] === 0x15) bad[at] = 0x25;
-      else if (bad[at] === 0x28 || bad[at] === 0x48) bad[at] = (bad[at] as number) | 0x10;
-      else continue;
-      const operation = good[at] === 0x15 ? 'jeq' : 'ldh';
-      // 0x38 and 0x58 do not exist: the same load of a byte instead.
-      if (operation === 'ldh') bad[at] = good[at] === 0x28 ? 0x30 : 0x50;
-      if (JSON.stringify(accepted(bad, frames)) !== JSON.stringify(expected)) noticed[operation] += 1;
+      bad[at] = other.get(operation) ?? operation;
+      if (accepted(bad, frames).join() !== expected.join()) noticed.add(operation);
     }
     expect(accepted(good, frames)).toEqual(expected);
-    expect(noticed.jeq).toBeGreaterThan(2);
-    expect(noticed.ldh).toBeGreaterThan(1);
+    expect([...noticed].sort()).toEqual([...other.keys()].sort());
   });
 });
 
@@ -245,7 +245,6 @@ describe('the kernel', () => {
         counts[length === 0 ? 'dropped' : length === packet.length ? 'whole' : 'cut'] += 1;
       }
     }
-    console.log('COUNTS', counts);
     expect(counts.refused).toBeGreaterThan(100);
     expect(counts.dropped).toBeGreaterThan(500);
     expect(counts.cut).toBeGreaterThan(100);

@@ -146,6 +146,7 @@ describe('jumps', () => {
   it.each([
     ['jeq', 0x15, 0xffffffff, 0xffffffff, true],
     ['jeq', 0x15, 5, 6, false],
+    ['jeq', 0x15, 6, 5, false],
     ['jgt', 0x25, 0x80000000, 1, true],
     ['jgt', 0x25, 1, 0x80000000, false],
     ['jgt', 0x25, 7, 7, false],
@@ -210,8 +211,9 @@ describe('a bad program', () => {
 
   it.each<[string, Instruction[]]>([
     ['both ways have stored the word', [[0x15, 0, 2, 0], [0x02, 0, 0, 3], [JA, 0, 0, 1], [0x03, 0, 0, 3], [0x61, 0, 0, 3], end]],
+    ['the load follows what leaves another way', [[0x15, 0, 2, 0], [0x02, 0, 0, 3], [JA, 0, 0, 1], [JA, 0, 0, 1], [0x61, 0, 0, 3], end]],
     ['a division by X', [[0x3c, 0, 0, 0], end]],
-  ])('is not one in which %s', (_, program) => {
+  ])('is not one with this: %s', (_, program) => {
     expect(() => loadBpf(assemble(program))).not.toThrow();
   });
 

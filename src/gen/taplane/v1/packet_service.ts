@@ -43,8 +43,9 @@ export interface StreamOpen {
   /** What the stream does with the device. */
   mode: StreamOpen_Mode;
   /**
-   * Only frames that match this expression, in the language of pcap-filter(7), at most 2048 bytes; addresses, not names of hosts.
-   * Empty: all. Needs libpcap on the node.
+   * Only frames that match this expression, in the language of pcap-filter(7): at most 2048 bytes, with at most 64 addresses, ports and
+   * other values (a port range counts as three), since libpcap takes long over more; addresses, not names of hosts; `direction`, not
+   * `inbound` and `outbound`. Empty: all. Needs libpcap on the node.
    */
   filter: string;
   /** Bytes of a frame that are kept, 1 to 65549. 0: all. */
