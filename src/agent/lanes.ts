@@ -2,6 +2,8 @@
 // number of lanes stays, since the lane follows from the uid. Lanes beyond the number, left by an agent with more, are told to end.
 
 import { readdirSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TaplaneError } from '../errors.ts';
 import type { Attachment, Attachment_Kind, AttachmentState, StreamSetup } from '../gen/taplane/lane/v1/lane_service.ts';
 import { Attachment_Kind as Kind } from '../gen/taplane/lane/v1/lane_service.ts';
 import type { Lane } from '../gen/taplane/v1/node_service.ts';
@@ -11,6 +13,7 @@ import { LaneProcess } from './lane-process.ts';
 import type { Log } from './log.ts';
 
 const READY_MS = 8000;
+const RETRY_MS = 50;
 const SOCKET = /^lane-(\d+)\.sock$/;
 
 export interface LanesOptions {
@@ -53,27 +56,26 @@ export class Lanes implements DataPlane {
     return what === undefined ? undefined : { pid: state.pid, what };
   }
 
-  /** Opens a stream or capture on the lane of its interface, which is started when it does not run. Rejects with TaplaneError. */
+  /**
+   * Opens a stream or capture on the lane of its interface, which is started when it does not run. Resolves once it is open; rejects with
+   * TaplaneError. A lane that was just ending, or has just died, is no reason to refuse: its successor is asked.
+   */
   async open(setup: StreamSetup, events: PipeEvents): Promise<LanePipe> {
     const lane = this.#laneOf(setup.device?.uid ?? '');
     const release = lane.use();
-    try {
-      await lane.ready(READY_MS);
-      return openPipe(lane.packetSocket, setup, {
-        ...events,
-        end: () => {
+    const deadline = performance.now() + READY_MS;
+    for (;;) {
+      try {
+        await lane.ready(Math.max(1, deadline - performance.now()));
+        return await opened(lane.packetSocket, setup, events, release);
+      } catch (error) {
+        const again = error instanceof TaplaneError && error.reason === 'LANE_UNAVAILABLE' && performance.now() < deadline;
+        if (!again) {
           release();
-          events.end();
-        },
-        failed: (error) => {
-          release();
-          events.failed(error);
-        },
-        destroyed: release,
-      });
-    } catch (error) {
-      release();
-      throw error;
+          throw error;
+        }
+        await sleep(RETRY_MS);
+      }
     }
   }
 
@@ -91,6 +93,41 @@ export class Lanes implements DataPlane {
     const number = Number.parseInt(uid.slice(0, 8), 16) || 0;
     return this.#lanes[number % this.#lanes.length] as LaneProcess;
   }
+}
+
+/** Opens a pipe and waits for its first message. `release` is called at its end, if it was opened. */
+function opened(path: string, setup: StreamSetup, events: PipeEvents, release: () => void): Promise<LanePipe> {
+  const { promise, resolve, reject } = Promise.withResolvers<LanePipe>();
+  let isOpen = false;
+  const pipe = openPipe(path, setup, {
+    batch(bytes, giveBack) {
+      if (!isOpen) {
+        isOpen = true;
+        resolve(pipe);
+      }
+      events.batch(bytes, giveBack);
+    },
+    end() {
+      if (!isOpen) reject(new TaplaneError('UNAVAILABLE', 'LANE_UNAVAILABLE', 'the data-plane process ended the stream before it began'));
+      else {
+        release();
+        events.end();
+      }
+    },
+    failed(error) {
+      if (!isOpen) reject(error);
+      else {
+        release();
+        events.failed(error);
+      }
+    },
+    room: events.room,
+    destroyed() {
+      release();
+      events.destroyed?.();
+    },
+  });
+  return promise;
 }
 
 /** What a lane holds a queue for, as `QueueHolder.attachment` says it. */

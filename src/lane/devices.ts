@@ -44,6 +44,10 @@ export class Devices {
     return tap;
   }
 
+  get taps(): number {
+    return this.#taps.size;
+  }
+
   /** Forgets a tap that nobody looks through. */
   dropTap(device: Device, tap: Tap): void {
     if (!tap.idle) return;

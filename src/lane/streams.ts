@@ -14,6 +14,7 @@ import { explain } from './failure.ts';
 import { PacketStream, type Source } from './packet-stream.ts';
 import { planCapture, planStream, type StreamPlan } from './stream-rules.ts';
 import { Subscription, type SubscriptionOptions } from './subscription.ts';
+import { RING_BYTES } from './tap.ts';
 
 const STREAMS_MOST = 256;
 const MEMORY_MOST = 512 * 1024 * 1024;
@@ -119,7 +120,7 @@ export class Streams {
   }
 
   #admit(plan: StreamPlan): void {
-    let bytes = plan.queueBytes + plan.windowBytes;
+    let bytes = plan.queueBytes + plan.windowBytes + this.#devices.taps * RING_BYTES;
     for (const { plan: other } of this.#streams.keys()) bytes += other.queueBytes + other.windowBytes;
     if (this.#streams.size < STREAMS_MOST && bytes <= MEMORY_MOST) return;
     const what = this.#streams.size >= STREAMS_MOST ? `${STREAMS_MOST} streams` : `${MEMORY_MOST} bytes for streams`;

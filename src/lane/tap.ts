@@ -15,7 +15,8 @@ import { Intake } from './intake.ts';
 import { FRAME_MOST } from './subscription.ts';
 
 const RETRY_MS = 250;
-const RING_BYTES = 8 * 1024 * 1024;
+/** Memory of the kernel for one tap. */
+export const RING_BYTES = 4 * 1024 * 1024;
 /** Blocks worked off before others get their turn. */
 const ROUND = 2;
 const DROPS_MS = 200;

@@ -7,7 +7,7 @@ import { stopLanes } from '../harness/lanes.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { floodPings, untilAnswers } from '../harness/ping.ts';
 import { pythonStubs } from '../harness/python-stubs.ts';
-import { Tcpdump } from '../harness/tcpdump.ts';
+import { Wiretap } from '../harness/wiretap.ts';
 
 const HOST = `
 import ipaddress, queue, struct, threading, grpc
@@ -110,22 +110,22 @@ async function withHost(kind: 'tun' | 'tap', work: (ns: Namespace) => Promise<vo
   }
 }
 
-/** Pings both families; every answer must be there, be as long as asked for, and please tcpdump. */
+/** Pings both families; every answer must be there, be as long as asked for, and please wire. */
 async function expectAnswers(ns: Namespace, linkBytes: number): Promise<void> {
   const count = { v4: 10_000, v6: 2000 };
   await untilAnswers(ns, '10.71.0.9');
   await untilAnswers(ns, 'fd71::9');
-  await using tcpdump = await Tcpdump.listen(ns, 'p0', 'icmp or icmp6');
+  await using wire = await Wiretap.listen(ns, 'p0', 'icmp or icmp6');
   expect(await floodPings(ns, '10.71.0.9', count.v4)).toEqual({ sent: count.v4, received: count.v4, more: '' });
   expect(await floodPings(ns, 'fd71::9', count.v6)).toEqual({ sent: count.v6, received: count.v6, more: '' });
-  await tcpdump.stop();
-  const v4 = await tcpdump.told('icmp[0] == 0');
+  await wire.stop();
+  const v4 = await wire.told('icmp[0] == 0');
   expect(v4.match(/ICMP echo reply/g)?.length).toBe(count.v4);
   expect(v4.match(/length 84\b/g)?.length).toBe(count.v4);
-  const v6 = await tcpdump.told('icmp6 and ip6[40] == 129');
+  const v6 = await wire.told('icmp6 and ip6[40] == 129');
   expect(v6.match(/\[icmp6 sum ok\] ICMP6, echo reply/g)?.length).toBe(count.v6);
-  for (const text of [v4, v6, await tcpdump.told()]) expect(text.match(/.*(bad|wrong) .*cksum.*|.*bad .*sum.*/)?.[0]).toBeUndefined();
-  const lengths = tcpdump.packets().map(({ length }) => length - linkBytes);
+  for (const text of [v4, v6, await wire.told()]) expect(text.match(/.*(bad|wrong) .*cksum.*|.*bad .*sum.*/)?.[0]).toBeUndefined();
+  const lengths = wire.packets().map(({ length }) => length - linkBytes);
   expect(lengths.filter((length) => length === 84).length).toBe(2 * count.v4);
   expect(lengths.filter((length) => length === 104).length).toBe(2 * count.v6);
 }

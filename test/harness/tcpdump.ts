@@ -46,6 +46,17 @@ export class Tcpdump implements AsyncDisposable {
     }
   }
 
+  /** Waits until nothing has come for a while, for what cannot be counted beforehand. */
+  async settles(forMs = 1000): Promise<void> {
+    let last = -1;
+    for (let since = performance.now(); performance.now() - since < forMs; ) {
+      const count = this.frames().length;
+      if (count !== last) since = performance.now();
+      last = count;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+
   /** Ends it. Throws when the kernel dropped something that it should have seen. */
   async stop(): Promise<void> {
     this.#child.kill('SIGINT');
@@ -100,21 +111,18 @@ const LINKTYPE_RAW = 101;
 export function complaints(frames: readonly Buffer[], ethernet: boolean): string[] {
   const folder = mkdtempSync(join(tmpdir(), 'tpl-tshark-'));
   try {
-    const header = Buffer.alloc(24);
-    [0xa1b2c3d4, 0x00040002, 0, 0, 262_144, ethernet ? LINKTYPE_ETHERNET : LINKTYPE_RAW].forEach((word, at) =>
-      header.writeUInt32LE(word, at * 4),
-    );
-    const records = frames.flatMap((frame, index) => {
-      const record = Buffer.alloc(16);
-      [index, 0, frame.length, frame.length].forEach((word, at) => record.writeUInt32LE(word, at * 4));
-      return [record, frame];
-    });
+    const words = (bytes: Buffer, ...values: number[]): Buffer => {
+      for (const [at, value] of values.entries()) bytes.writeUInt32LE(value, at * 4);
+      return bytes;
+    };
+    const header = words(Buffer.alloc(24), 0xa1b2c3d4, 0x00040002, 0, 0, 262_144, ethernet ? LINKTYPE_ETHERNET : LINKTYPE_RAW);
+    const records = frames.flatMap((frame, index) => [words(Buffer.alloc(16), index, 0, frame.length, frame.length), frame]);
     const file = join(folder, 'frames.pcap');
     writeFileSync(file, Buffer.concat([header, ...records]));
     const checks = ['ip', 'tcp', 'udp'].flatMap((protocol) => ['-o', `${protocol}.check_checksum:TRUE`]);
     const fields = ['frame.number', 'ip.src', 'ipv6.src', '_ws.expert.message'].flatMap((field) => ['-e', field]);
     const bad = ['ip', 'tcp', 'udp'].map((protocol) => `${protocol}.checksum.status == 0`).join(' or ');
-    const filter = `${bad} or _ws.malformed or _ws.expert.severity >= warn`;
+    const filter = `${bad} or _ws.malformed or _ws.expert.severity >= 0x600000`;
     return runSync('tshark', '-n', '-r', file, ...checks, '-Y', filter, '-T', 'fields', ...fields)
       .split('\n')
       .filter(Boolean);

@@ -175,7 +175,7 @@ describe('answers, by tshark', () => {
     );
     const expected = (version: 4 | 6, tcp: boolean) => [
       version === 4 ? '10.0.0.2' : '',
-      version === 6 ? 'fd00::1:fd00:0:0:0' : '',
+      version === 6 ? 'fd00::2' : '',
       tcp ? '443' : '',
       tcp ? '' : '53',
       version === 4 ? GOOD : '',
