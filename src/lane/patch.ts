@@ -9,6 +9,7 @@ import { attachMarked } from '../sys/marked-tun.ts';
 import { SysError } from '../sys/sys-error.ts';
 import { TUN_OFFLOADS } from '../sys/tun.ts';
 import { markedDevice } from './device.ts';
+import { Queue } from './queue.ts';
 
 const RETRY_MS = 250;
 /** Frames from one side before others get their turn. */
@@ -17,16 +18,10 @@ const BUFFER_BYTES = 65_536 + 64;
 const EAGAIN = -11;
 const EINTR = -4;
 
-interface End {
-  fd: number;
-  /** Held here: a collected handle would stop telling. */
-  poll: libc.Poll | undefined;
-}
-
 export class Patch {
   readonly #devices: readonly [Device, Device];
   readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
-  #ends: End[] = [];
+  #ends: Queue[] = [];
   #retry: NodeJS.Timeout | undefined;
   reason = '';
   /** Frames that passed, both ways, and that the other side did not take. */
@@ -57,10 +52,10 @@ export class Patch {
           'both must be TUN or both TAP, with vnet_header and without packet_info',
         );
       for (const device of this.#devices)
-        for (const fd of attachMarked(markedDevice(device), 1, TUN_OFFLOADS)) this.#ends.push({ fd, poll: undefined });
-      const [one, two] = this.#ends as [End, End];
-      one.poll = libc.pollReadable(one.fd, () => this.#pass(one, two));
-      two.poll = libc.pollReadable(two.fd, () => this.#pass(two, one));
+        for (const fd of attachMarked(markedDevice(device), 1, TUN_OFFLOADS)) this.#ends.push(new Queue(fd));
+      const [one, two] = this.#ends as [Queue, Queue];
+      one.listen(() => this.#pass(one, two));
+      two.listen(() => this.#pass(two, one));
       this.reason = '';
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
@@ -70,7 +65,7 @@ export class Patch {
     }
   }
 
-  #pass(from: End, to: End): void {
+  #pass(from: Queue, to: Queue): void {
     for (let count = 0; count < ROUND; count++) {
       const length = libc.read(from.fd, this.#buffer, BUFFER_BYTES);
       if (length > 0) {
@@ -93,11 +88,7 @@ export class Patch {
   }
 
   #release(): void {
-    for (const end of this.#ends) {
-      // libuv wants the handle closed before the fd.
-      end.poll?.close();
-      libc.close(end.fd);
-    }
+    for (const end of this.#ends) end.close();
     this.#ends = [];
   }
 }

@@ -12,13 +12,14 @@ import type { InjectRejection_Reason as Rejected } from '../gen/taplane/v1/packe
 import * as libc from '../sys/libc.ts';
 import { attachMarked } from '../sys/marked-tun.ts';
 import { SysError } from '../sys/sys-error.ts';
-import { attachedFlags, IFF_ATTACH_QUEUE, IFF_DETACH_QUEUE, setOffload, setQueue, TUN_OFFLOADS } from '../sys/tun.ts';
+import { IFF_ATTACH_QUEUE, IFF_DETACH_QUEUE, setOffload, setQueue, TUN_OFFLOADS } from '../sys/tun.ts';
 import type { FrameClock } from './batch.ts';
 import { frameClock, monotonicOffsetNs, setNow } from './clock.ts';
 import type { Consumer } from './consumer.ts';
 import { markedDevice } from './device.ts';
 import { FrameWriter } from './frame-writer.ts';
 import { Intake } from './intake.ts';
+import { Queue } from './queue.ts';
 
 const RETRY_MS = 250;
 /** Frames read from a queue before others get their turn. */
@@ -29,12 +30,6 @@ const PI_BYTES = 4;
 const VNET_BYTES = 10;
 const EAGAIN = -11;
 const EINTR = -4;
-
-interface Queue {
-  fd: number;
-  /** Held here: a collected handle would stop telling. */
-  poll: libc.Poll | undefined;
-}
 
 export interface PortConsumer extends Consumer {
   /** Wants frames as the kernel gives them: each behind its virtio header, super-frames whole. */
@@ -131,7 +126,7 @@ export class Port {
   /** Looks whether the device that is held is still there, and tries again what could not be had. */
   check(): void {
     const [first] = this.#queues;
-    if (first !== undefined && !isAttached(first.fd)) this.#lost();
+    if (first !== undefined && !first.isAttached()) this.#lost();
     this.#settle();
   }
 
@@ -181,7 +176,7 @@ export class Port {
     try {
       if (!this.attached) {
         const fds = attachMarked(markedDevice(this.device), active ? this.#queueCount : multiQueue ? 'off' : 1);
-        this.#queues = fds.map((fd) => ({ fd, poll: undefined }));
+        this.#queues = fds.map((fd) => new Queue(fd));
         this.#offload = 0;
         this.#reading = false;
         for (const queue of this.#queues) this.#watch(queue, active);
@@ -214,7 +209,7 @@ export class Port {
       }
       this.#throwAway(first.fd);
     } else {
-      for (const queue of others) closeQueue(queue);
+      for (const queue of others) queue.close();
       this.#queues = [first];
       if (this.device.multiQueue) setQueue(first.fd, IFF_DETACH_QUEUE);
     }
@@ -224,19 +219,17 @@ export class Port {
 
   /** Opens or closes queues beside the first. */
   #fitQueues(): void {
-    for (const queue of this.#queues.splice(this.#queueCount)) closeQueue(queue);
+    for (const queue of this.#queues.splice(this.#queueCount)) queue.close();
     const missing = this.#queueCount - this.#queues.length;
     if (missing === 0) return;
-    const queues = attachMarked(markedDevice(this.device), missing, this.#offload).map((fd): Queue => ({ fd, poll: undefined }));
+    const queues = attachMarked(markedDevice(this.device), missing, this.#offload).map((fd) => new Queue(fd));
     for (const queue of queues) this.#watch(queue, true);
     this.#queues.push(...queues);
   }
 
   #watch(queue: Queue, active: boolean): void {
-    queue.poll?.close();
-    queue.poll = active
-      ? libc.pollReadable(queue.fd, (status) => this.#ready(queue, status))
-      : libc.pollError(queue.fd, () => this.#lost());
+    if (active) queue.listen((status) => this.#ready(queue, status));
+    else queue.watch(() => this.#lost());
   }
 
   #throwAway(fd: number): void {
@@ -244,7 +237,7 @@ export class Port {
   }
 
   #ready(queue: Queue, status: number): void {
-    if (queue.fd < 0) return;
+    if (queue.closed) return;
     setNow(this.clock);
     for (let count = 0; count < ROUND; count++) {
       const length = libc.read(queue.fd, this.#buffer, READ_BYTES);
@@ -253,13 +246,13 @@ export class Port {
       else if (length === EAGAIN && status >= 0) break;
       else {
         this.#flush();
-        if (!isAttached(queue.fd)) this.#lost();
+        if (!queue.isAttached()) this.#lost();
         // libuv has stopped polling after an error that was not the end of the device.
         else if (status < 0) this.#watch(queue, true);
         return;
       }
       // A consumer may have let go of the port.
-      if (queue.fd < 0) return;
+      if (queue.closed) return;
     }
     this.#flush();
   }
@@ -300,7 +293,7 @@ export class Port {
   }
 
   #release(): void {
-    for (const queue of this.#queues) closeQueue(queue);
+    for (const queue of this.#queues) queue.close();
     this.#queues = [];
     this.#reading = false;
     clearInterval(this.#clockTimer);
@@ -315,23 +308,5 @@ export class Port {
       this.clock.monotonicOffsetNs = monotonicOffsetNs();
     }, 1000);
     this.#clockTimer.unref();
-  }
-}
-
-function closeQueue(queue: Queue): void {
-  // libuv wants the handle closed before the fd.
-  queue.poll?.close();
-  queue.poll = undefined;
-  if (queue.fd >= 0) libc.close(queue.fd);
-  queue.fd = -1;
-}
-
-/** An fd outlives its device, and is then of no use. */
-function isAttached(fd: number): boolean {
-  try {
-    attachedFlags(fd);
-    return true;
-  } catch {
-    return false;
   }
 }
