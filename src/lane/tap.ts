@@ -130,7 +130,7 @@ export class Tap {
       for (const observer of this.#observers) observer.offer(bytes, start, captured, frame.length, this.#direction, clock);
       return;
     }
-    if (frame.vlanTpid !== 0 && this.#device.tap && captured >= 14 && captured <= FRAME_MOST) {
+    if (frame.vlanTpid !== 0 && this.#device.tap && captured >= 14 && captured <= FRAME_MOST - VNET_BYTES) {
       // The header stands before the frame in the copy too, with what it points to moved behind the tag.
       captured = this.#withTag(bytes, start, captured, frame);
       bytes = this.#vlan;

@@ -108,7 +108,6 @@ function readV4(bytes: Uint8Array, at: number, end: number, into: IpPacket): boo
 }
 
 function readV6(bytes: Uint8Array, at: number, end: number, into: IpPacket): boolean {
-  if (at + V6_BYTES > end) return false;
   into.addressesAt = at + 8;
   into.addressBytes = 16;
   into.end = at + V6_BYTES + half(bytes, at + 4);

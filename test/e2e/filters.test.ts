@@ -78,9 +78,8 @@ async function compare(
     const consuming: Opened[] = [];
     for (const filter of filters) consuming.push({ filter, client: await open({ filter, mode: CONSUME }) });
     await quiet(ns, DEVICE);
-    // Nothing passed since: those who come now see the same as the consumers from here on.
-    const early = consuming.map(({ client }) => client.received);
-    const earlyOffered = Number(consuming[0]?.client.totals?.offered ?? 0);
+    // What the kernel said by itself until now: those who come next do not see it.
+    const early = consuming.map(({ client }) => ({ received: client.received, offered: Number(client.totals?.offered ?? 0) }));
     await using sent = await startTcpdump(ns, DEVICE, 'out');
     await using received = await startTcpdump(ns, DEVICE, 'in');
     const observing: Opened[] = [];
@@ -95,8 +94,8 @@ async function compare(
     await send();
     const injector = (consuming[0] as Opened).client;
     const injected = await injector.worked(await injector.send(inbound));
-    expect(Number(injected.accepted)).toBeGreaterThan(inbound.length * 0.8);
-    await quiet(ns, DEVICE, 700);
+    expect(Number(injected.accepted)).toBeGreaterThan(inbound.length * 0.7);
+    await quiet(ns, DEVICE);
     const after = counters(ns, DEVICE);
     const out = after.txPackets - before.txPackets;
     await sent.has(out);
@@ -119,8 +118,9 @@ async function compare(
       expect(Number(totals.filtered), filter).toBeGreaterThan(0);
     }
     for (const [index, { filter, client }] of consuming.entries()) {
-      await settled(client, earlyOffered + wereSent.length);
-      expect(frames(client).slice(early[index]), `consumed: ${filter}`).toEqual(witnessed(sent, filter));
+      const { offered = 0, received: first } = early[index] ?? {};
+      await settled(client, offered + wereSent.length);
+      expect(frames(client).slice(first), `consumed: ${filter}`).toEqual(witnessed(sent, filter));
       expect(client.frames.every(({ direction }) => direction === OUTBOUND)).toBe(true);
     }
     const wanted = witnessed(sent, filter);
@@ -158,7 +158,8 @@ async function withBridge(spec: PartialSpec, work: (agent: Agent, ns: Namespace,
   noRouterSolicitations(ns);
   await using agent = await startAgent({ namespace: ns });
   try {
-    ns.ip('link add b0 type bridge mcast_snooping 0');
+    // With an address of its own: neighbours would not outlive the change to that of a port.
+    ns.ip('link add b0 address 02:00:00:00:90:01 type bridge mcast_snooping 0');
     ns.ip('link set b0 up');
     for (const { cidr } of addresses) ns.ip(`addr add ${cidr} dev b0 ${cidr.includes(':') ? 'nodad' : ''}`);
     for (const address of [V4, V6]) ns.ip(`neigh add ${address} lladdr ${MAC} dev b0`);
@@ -236,10 +237,7 @@ async function compareCut(agent: Agent, ns: Namespace, ethernet: boolean, more: 
   const others = await more();
   wanted.push(...others);
   for (const client of [consumer, observer]) {
-    await new Promise((r) => setTimeout(r, 3000));
-    console.log(client.totals, client.received, client.lost, counters(ns, 'f0'), counters(ns, 'g0'));
     await client.until(() => client.received >= wanted.length, `${wanted.length} pieces`);
-    console.log(client.totals, client.lost);
     const got = client.frames.map(({ data }) => data.subarray(payloadAt(data, ethernet)).toString('hex'));
     expect(got).toEqual(wanted);
     expect(client.problems).toEqual([]);
@@ -272,7 +270,8 @@ function superFrame(version: 4 | 6, tags: string, payload: Buffer, segment: numb
   const header = Buffer.alloc(10);
   // struct virtio_net_hdr: needs a checksum; UDP_L4; length of the headers; bytes of a piece; where the checksum starts and stands.
   header.set([1, 5]);
-  [link.length + ipBytes + 8, segment, link.length + ipBytes, 6].forEach((value, at) => header.writeUInt16LE(value, 2 + at * 2));
+  for (const [at, value] of [link.length + ipBytes + 8, segment, link.length + ipBytes, 6].entries())
+    header.writeUInt16LE(value, 2 + at * 2);
   return Buffer.concat([header, link, packet]);
 }
 

@@ -102,7 +102,7 @@ async function expectSame(agent: Agent, ns: Namespace, name: string, tap: boolea
   client.end();
   await client.until(() => client.ended, 'the end');
   expect(client.injected).toMatchObject({ accepted: BigInt(count), rejected: [] });
-  await wire.stop();
+  await wire.stop(count);
   expect({ name, ...new Sum().add(wire.packets()).end() }).toEqual({ name, ...sent.end() });
   expect(client.problems).toEqual([]);
 }
@@ -200,7 +200,7 @@ it('counts each frame that is not taken by why it is not, and takes all others',
       await client.worked(await client.send(good[kind]));
       expect(Number(client.injected?.accepted)).toBe(2 * good[kind].length);
       expect(Number(client.injected?.accepted) + rejected(client)).toBe(mixed.length + good[kind].length);
-      await wire.stop();
+      await wire.stop(2 * good[kind].length);
       const taken = [...mixed.filter(([reason]) => reason === 0).map(([, frame]) => frame), ...good[kind]];
       expect(new Sum().add(wire.packets()).end()).toEqual(new Sum().add(taken).end());
     }
@@ -224,7 +224,7 @@ it('takes super-frames with a virtio header that fits, and says so of one that d
     await client.worked(await client.send([fits, Buffer.alloc(0), plain, unknownGso, beyond, short, fits]));
     expect(client.injected?.accepted).toBe(3n);
     expect(rejections(client)).toEqual({ EMPTY: 1, TOO_SHORT: 1, BAD_HEADER: 2 });
-    await wire.stop();
+    await wire.stop(3);
     expect(wire.packets().map(({ length }) => length)).toEqual([4040, 100, 4040]);
   });
 });
@@ -326,7 +326,9 @@ class RawClient implements Disposable {
       'grpc.use_local_subchannel_pool': 1,
     });
     const same = (bytes: Buffer): Buffer => bytes;
-    const call = this.#client.makeBidiStreamRequest(PacketServiceService.streamPackets.path, same, PacketBatch.decode);
+    const { path } = PacketServiceService.streamPackets;
+    const call = this.#client.makeBidiStreamRequest(path, same, PacketBatch.decode, { deadline: Date.now() + 20_000 });
+    call.setMaxListeners(0);
     this.#call = call;
     call.on('data', ({ injected }: PacketBatch) => {
       if (injected !== undefined) this.injected.push(injected.accepted);

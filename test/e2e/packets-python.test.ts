@@ -118,7 +118,7 @@ async function expectAnswers(ns: Namespace, linkBytes: number): Promise<void> {
   await using wire = await Wiretap.listen(ns, 'p0', 'icmp or icmp6');
   expect(await floodPings(ns, '10.71.0.9', count.v4)).toEqual({ sent: count.v4, received: count.v4, more: '' });
   expect(await floodPings(ns, 'fd71::9', count.v6)).toEqual({ sent: count.v6, received: count.v6, more: '' });
-  await wire.stop();
+  await wire.stop(2 * (count.v4 + count.v6));
   const v4 = await wire.told('icmp[0] == 0');
   expect(v4.match(/ICMP echo reply/g)?.length).toBe(count.v4);
   expect(v4.match(/length 84\b/g)?.length).toBe(count.v4);

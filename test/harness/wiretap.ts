@@ -1,124 +1,82 @@
-// tcpdump as a witness: what passed a device, and which of it an expression of pcap-filter(7) picks. It keeps everything and filters
-// afterwards: a filter in the kernel does not see VLAN tags where they stand, since the kernel has taken them off.
+// tcpdump on a device, for what is much or is to be judged: it filters in the kernel, has a large ring, and tells of checksums. It throws
+// when it missed something, and does not end before it has written what was expected. `tcpdump.ts` looks at a few packets at once.
 //
-//   await using out = await startTcpdump(ns, 'tap0', 'out');
-//   await out.has(5);
-//   expect(frames).toEqual(out.frames('udp').map(({ data }) => data));
+//   await using wire = await Wiretap.listen(ns, 'tun0', '-Q', 'in');
+//   ...
+//   await wire.stop(sent.length);
+//   expect(wire.packets()).toEqual(sent);
 
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Namespace } from './namespace.ts';
-import { type Child, runSync } from './process.ts';
+import { type Child, run } from './process.ts';
 
-export interface Recorded {
-  timeNs: bigint;
-  /** Bytes that it had before it was cut. */
-  length: number;
-  data: Buffer;
-}
+/** What it says on SIGUSR1: captured, received by the filter, dropped by the kernel. */
+const COUNTS = /(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped by kernel/g;
+const STOP_MS = 20_000;
+const MAGIC = 0xa1b2c3d4;
+const FILE_HEADER_BYTES = 24;
+const RECORD_HEADER_BYTES = 16;
 
 export class Wiretap implements AsyncDisposable {
-  readonly #folder: string;
+  readonly #folder = mkdtempSync(join(tmpdir(), 'tpl-wiretap-'));
+  readonly #file = join(this.#folder, 'seen.pcap');
   readonly #child: Child;
 
-  constructor(folder: string, child: Child) {
-    this.#folder = folder;
-    this.#child = child;
+  private constructor(ns: Namespace, device: string, options: string[]) {
+    // Not in immediate mode: there every packet takes as much of the ring as the longest.
+    const how = ['-n', '-p', '-s', '262144', '-B', '65536', '-Z', 'root'];
+    this.#child = ns.spawn(['tcpdump', '-i', device, ...how, '-w', this.#file, ...options]);
   }
 
-  get #file(): string {
-    return join(this.#folder, 'all.pcap');
+  /** Back once it listens. Options and filter are those of tcpdump; `-Q in` is what was written into the device. */
+  static async listen(ns: Namespace, device: string, ...options: string[]): Promise<Wiretap> {
+    const wire = new Wiretap(ns, device, options);
+    await wire.#child.until(({ stderr }) => stderr.includes('listening on'), 'tcpdump to listen', 20_000);
+    return wire;
   }
 
-  /** Frames so far, those that match `expression` or all. */
-  frames(expression = ''): Recorded[] {
-    if (expression === '') return pcapFrames(readFileSync(this.#file));
-    return picked(this.#file, expression);
-  }
-
-  /** Waits until at least `count` frames are there. */
-  async has(count: number, timeoutMs = 20_000): Promise<void> {
-    const deadline = performance.now() + timeoutMs;
-    while (this.frames().length < count) {
-      if (performance.now() > deadline) throw new Error(`tcpdump: ${this.frames().length} of ${count} frames after ${timeoutMs} ms`);
-      await new Promise((resolve) => setTimeout(resolve, 50));
+  /** Ends it, once it has written `least` packets. Throws when they do not come, or when the kernel had to drop something. */
+  async stop(least: number): Promise<void> {
+    const deadline = performance.now() + STOP_MS;
+    for (let told = 0; ; told++) {
+      this.#child.kill('SIGUSR1');
+      const counts = await this.#child.until(({ stderr }) => [...stderr.matchAll(COUNTS)][told], 'the counts of tcpdump', STOP_MS);
+      if (Number(counts[1]) >= least) break;
+      if (performance.now() > deadline) throw new Error(`tcpdump has not seen ${least} packets: ${counts[0]}`);
+      await sleep(100);
     }
-  }
-
-  /** Ends it. Throws when the kernel dropped something that it should have seen. */
-  async stop(): Promise<void> {
     this.#child.kill('SIGINT');
     const { stderr } = await this.#child.ended;
-    if (!/^0 packets dropped by kernel/m.test(stderr)) throw new Error(`tcpdump lost packets: ${stderr}`);
+    if (!/^0 packets dropped by kernel$/m.test(stderr)) throw new Error(`tcpdump missed packets\n${stderr}`);
+  }
+
+  /** After `stop`: what passed, as `tcpdump -vv` tells it, a line for each packet or more. */
+  async told(...filter: string[]): Promise<string> {
+    const { stdout, stderr, code } = await run(['tcpdump', '-n', '-vv', '-r', this.#file, ...filter]);
+    if (code !== 0) throw new Error(`tcpdump -r: ${stderr}`);
+    return stdout;
+  }
+
+  /** After `stop`: what passed, whole packets. */
+  packets(): Buffer[] {
+    const bytes = readFileSync(this.#file);
+    if (bytes.readUInt32LE(0) !== MAGIC) throw new Error('pcap file: magic number is another one');
+    const packets: Buffer[] = [];
+    for (let at = FILE_HEADER_BYTES; at + RECORD_HEADER_BYTES <= bytes.length; ) {
+      const captured = bytes.readUInt32LE(at + 8);
+      if (captured !== bytes.readUInt32LE(at + 12)) throw new Error('pcap file: a packet was cut');
+      at += RECORD_HEADER_BYTES;
+      packets.push(bytes.subarray(at, at + captured));
+      at += captured;
+    }
+    return packets;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#child[Symbol.asyncDispose]();
     rmSync(this.#folder, { recursive: true, force: true });
-  }
-}
-
-/** Resolves once it sees what passes. Both directions unless one is given. */
-export async function startTcpdump(ns: Namespace, device: string, direction: 'in' | 'out' | 'inout' = 'inout'): Promise<Wiretap> {
-  const folder = mkdtempSync(join(tmpdir(), 'tpl-wiretap-'));
-  const nano = '--time-stamp-precision=nano';
-  const how = ['-n', '-p', '-U', '-Z', 'root', '-B', '32768', '-s', '0', nano];
-  const child = ns.spawn(['tcpdump', '-i', device, '-Q', direction, ...how, '-w', join(folder, 'all.pcap')]);
-  await child.until(({ stderr }) => stderr.includes('listening on'), 'tcpdump to listen', 20_000);
-  return new Tcpdump(folder, child);
-}
-
-/** Frames of a file, pcap or pcapng, that an expression picks; all without one. */
-export function picked(file: string, expression = ''): Recorded[] {
-  const out = `${file}.picked`;
-  runSync('tcpdump', '-n', '-Z', 'root', '--time-stamp-precision=nano', '-r', file, '-w', out, ...(expression === '' ? [] : [expression]));
-  const frames = pcapFrames(readFileSync(out));
-  rmSync(out);
-  return frames;
-}
-
-/** Whole records of a pcap file with nanoseconds that may still grow. */
-function pcapFrames(file: Buffer): Recorded[] {
-  if (file.length < 24) return [];
-  if (file.readUInt32LE(0) !== 0xa1b23c4d) throw new Error('pcap file: no nanoseconds');
-  const frames: Recorded[] = [];
-  for (let at = 24; at + 16 <= file.length; ) {
-    const captured = file.readUInt32LE(at + 8);
-    if (at + 16 + captured > file.length) break;
-    const timeNs = BigInt(file.readUInt32LE(at)) * 1_000_000_000n + BigInt(file.readUInt32LE(at + 4));
-    frames.push({ timeNs, length: file.readUInt32LE(at + 12), data: file.subarray(at + 16, at + 16 + captured) });
-    at += 16 + captured;
-  }
-  return frames;
-}
-
-const LINKTYPE_ETHERNET = 1;
-const LINKTYPE_RAW = 101;
-
-/** Frames in which tshark finds something to complain of: a checksum, a length, a header. One line for each. */
-export function complaints(frames: readonly Buffer[], ethernet: boolean): string[] {
-  const folder = mkdtempSync(join(tmpdir(), 'tpl-tshark-'));
-  try {
-    const header = Buffer.alloc(24);
-    [0xa1b2c3d4, 0x00040002, 0, 0, 262_144, ethernet ? LINKTYPE_ETHERNET : LINKTYPE_RAW].forEach((word, at) =>
-      header.writeUInt32LE(word, at * 4),
-    );
-    const records = frames.flatMap((frame, index) => {
-      const record = Buffer.alloc(16);
-      [index, 0, frame.length, frame.length].forEach((word, at) => record.writeUInt32LE(word, at * 4));
-      return [record, frame];
-    });
-    const file = join(folder, 'frames.pcap');
-    writeFileSync(file, Buffer.concat([header, ...records]));
-    const checks = ['ip', 'tcp', 'udp'].flatMap((protocol) => ['-o', `${protocol}.check_checksum:TRUE`]);
-    const fields = ['frame.number', 'ip.src', 'ipv6.src', '_ws.expert.message'].flatMap((field) => ['-e', field]);
-    const bad = ['ip', 'tcp', 'udp'].map((protocol) => `${protocol}.checksum.status == 0`).join(' or ');
-    const filter = `${bad} or _ws.malformed or _ws.expert.severity >= warn`;
-    return runSync('tshark', '-n', '-r', file, ...checks, '-Y', filter, '-T', 'fields', ...fields)
-      .split('\n')
-      .filter(Boolean);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
   }
 }

@@ -58,7 +58,7 @@ describe('each kind answers what is its own, and counts', () => {
     ['reflect', { kind: Kind.REFLECT }, false, frames, 3n, [28, 48, 28]],
     ['reflect on a TAP', { kind: Kind.REFLECT }, true, onLink, 3n, [42, 42, 62]],
     ['ARP of a TUN', { kind: Kind.ARP, addresses: ['0.0.0.0/0'] }, false, [ARP.subarray(14), ARP], 0n, []],
-    ['ND of a TUN', { kind: Kind.ND, addresses: ['::/0'] }, false, [SOLICITATION.subarray(14)], 0n, []],
+    ['ND of a TUN', { kind: Kind.ND, addresses: ['::/0'] }, false, [SOLICITATION.subarray(14), SOLICITATION], 0n, []],
     ['a kind that is not known', { kind: 99 as Kind }, false, frames, 0n, []],
   ])('%s', (_, fields, link, shown, answered, lengths) => {
     const { show, counts } = made(fields, { link });

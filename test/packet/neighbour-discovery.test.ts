@@ -112,6 +112,7 @@ describe('no answer', () => {
     ['to an advertisement', solicitation({ head: '8800 0000 00000000' })],
     ['to an echo request', solicitation({ head: '8000 0000 00000000' })],
     ['to 23 bytes', solicitation({ target: PEER_V6.slice(0, 30), options: '' })],
+    ['to 23 bytes, with padding', Buffer.concat([solicitation({ target: PEER_V6.slice(0, 30), options: '' }), hex('02')])],
     ['with an option of no length', solicitation({ options: '0100 020000000001' })],
     ['with an option that is cut off', solicitation({ options: '0102 020000000001' })],
     ['with one byte of an option', solicitation({ options: '01' })],

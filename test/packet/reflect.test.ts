@@ -117,6 +117,15 @@ describe('a packet is turned round', () => {
 describe('nothing comes back', () => {
   const broken = there4();
   broken[8] = 99;
+  // Both with a right checksum.
+  const fourWords = Buffer.concat([there4({ payload: hex('') }), UDP]);
+  fourWords[0] = 0x44;
+  fourWords.writeUInt16BE(0, 10);
+  fourWords.writeUInt16BE(slowChecksum(fourWords.subarray(0, 16)), 10);
+  const short = there4({ payload: hex('') });
+  short.writeUInt16BE(19, 2);
+  short.writeUInt16BE(0, 10);
+  short.writeUInt16BE(slowChecksum(short), 10);
   it.each<[string, Buffer]>([
     ['to multicast', there4({ destination: 'e00000fb' })],
     ['to broadcast', there4({ destination: 'ffffffff' })],
@@ -128,7 +137,12 @@ describe('nothing comes back', () => {
     ['behind a routing header with way to go', there6({ next: 43, payload: behind('11 00 04 01 00000000', UDP) })],
     ['behind nine extension headers', there6({ next: 60, payload: behind(`${'3c 00 0104 00000000'.repeat(8)} 11 00 0104 00000000`, UDP) })],
     ['behind one that is cut off', there6({ next: 60, payload: hex('11 05 0104 00000000') })],
+    ['behind one that is not there', there6({ next: 60, payload: hex('') })],
     ['of a packet that is cut off', there4().subarray(0, -1)],
+    ['of an IPv6 packet that is cut off', there6().subarray(0, -1)],
+    ['of an IPv6 header that is cut off', there6({ payload: hex('') }).subarray(0, 39)],
+    ['of a header of four words', fourWords],
+    ['of a packet shorter than its header', short],
     ['of nothing', Buffer.alloc(0)],
   ])('%s', (_, packet) => expect(answerTo(turn(), packet)).toBeUndefined());
 
