@@ -1,38 +1,36 @@
 // A capture without a file: a line, or a document, for each packet, losses as they happen, and a summary at the end.
 
 import { CapturePacketsRequest_Format } from '../gen/taplane/v1/packet_service.ts';
-import { type CaptureLimits, captureRequest, type PacketOptions } from './capture-request.ts';
-import { firstAnswer } from './first-answer.ts';
+import { attachedLine, type CaptureLimits, type PacketOptions } from './capture-request.ts';
+import { captureSpans } from './capture-spans.ts';
 import { interruption } from './interruption.ts';
 import { lossTeller } from './loss-teller.ts';
 import { message } from './output.ts';
 import { Totals, totalsLines } from './packet-account.ts';
 import { packetPrinter } from './packet-print.ts';
-import { type Settings, withClient } from './settings.ts';
+import type { Settings } from './settings.ts';
 
 export async function print(name: string, options: PacketOptions & CaptureLimits, settings: Settings): Promise<void> {
   const printer = await packetPrinter(settings);
-  const request = captureRequest(name, CapturePacketsRequest_Format.FRAMES, options);
   using interrupted = interruption();
-  using answer = firstAnswer(`capture ${name}`, settings, interrupted.stop);
   const totals = new Totals();
-  let linkType = 0;
-  let count = 0;
-  let begun = false;
+  const seen = { packets: 0, bytes: 0 };
+  const needs = { settings, interrupted, say: message, taken: () => seen };
+  let linkType: number | undefined;
   try {
     using losses = lossTeller(message);
-    await withClient(settings, async (client) => {
-      for await (const batch of client.packets.capture(request, interrupted.signal)) {
-        answer.came();
-        begun = true;
-        linkType = batch.opened?.linkType ?? linkType;
-        totals.take(batch);
-        count += await printer(batch, linkType);
-        losses.take(batch.lost);
+    for await (const batch of captureSpans(name, CapturePacketsRequest_Format.FRAMES, options, needs)) {
+      if (batch.opened !== undefined) {
+        if (linkType !== undefined) totals.begin();
+        linkType = batch.opened.linkType;
+        message(attachedLine('capturing', name, batch.opened));
       }
-    });
-    await answer.check();
+      totals.take(batch);
+      seen.packets += await printer(batch, linkType ?? 0);
+      seen.bytes += batch.frames.reduce((bytes, { data }) => bytes + data.length, 0);
+      losses.take(batch.lost);
+    }
   } finally {
-    if (begun) for (const line of totalsLines(totals.all, BigInt(count))) message(line);
+    if (linkType !== undefined) for (const line of totalsLines(totals.all, BigInt(seen.packets))) message(line);
   }
 }

@@ -1,9 +1,9 @@
 // The flags that say which packets are wanted, common to captures and streams, and the request that they become.
 
 import { type Command, Option } from 'commander';
-import { Direction } from '../gen/taplane/v1/packet.ts';
+import { Direction, LinkType, type StreamOpened } from '../gen/taplane/v1/packet.ts';
 import { CapturePacketsRequest, type CapturePacketsRequest_Format as Format } from '../gen/taplane/v1/packet_service.ts';
-import { resourceName } from './interface-view.ts';
+import { idOf, resourceName } from './interface-view.ts';
 import { parseCount } from './literals.ts';
 import { parseBytes } from './size.ts';
 
@@ -39,6 +39,12 @@ export function addPacketFlags(command: Command): Command {
 /** The fields that captures and streams share. */
 export function packetFields(name: string, { filter = '', snapLength = 0, sampling = 0, direction = 'both', queue = 0 }: PacketOptions) {
   return { interface: resourceName(name), filter, snapLength, sampling, direction: DIRECTIONS[direction], queueBytes: queue };
+}
+
+/** Told on stderr when a capture or stream is attached: nothing that passes from now on is missed. */
+export function attachedLine(verb: string, name: string, { linkType, snapLength }: Pick<StreamOpened, 'linkType' | 'snapLength'>): string {
+  const kind = linkType === LinkType.ETHERNET ? 'Ethernet frames' : 'IP packets';
+  return `${verb} ${idOf(name)}: ${kind}, ${snapLength} bytes of each at most; Ctrl-C ends`;
 }
 
 export function captureRequest(name: string, format: Format, options: PacketOptions & CaptureLimits): CapturePacketsRequest {

@@ -3,15 +3,21 @@
 import { CapturePacketsRequest_Format } from '../gen/taplane/v1/packet_service.ts';
 import { capture } from './capture-file.ts';
 import { captureRequest, type PacketOptions } from './capture-request.ts';
+import { CaptureTail } from './capture-tail.ts';
 import { UsageError } from './exit-code.ts';
 import type { ExtcapOptions } from './extcap.ts';
 import { deviceOf } from './extcap-answer.ts';
 import { print } from './output.ts';
 import { type Settings, withClient } from './settings.ts';
+import { openSink } from './sink.ts';
 
 export async function capturing(options: ExtcapOptions, settings: Settings): Promise<void> {
   if (options.fifo === undefined) throw new UsageError('--capture needs --fifo');
-  await capture(deviceOf(options.extcapInterface), options.fifo, wanted(options), settings);
+  const name = deviceOf(options.extcapInterface);
+  // Before anything that may fail: whoever reads waits for ever when nobody has opened the other end.
+  await using sink = await openSink(options.fifo);
+  // Wireshark takes every word on stderr for an error.
+  await capture(name, wanted(options), settings, { open: async () => sink, tail: new CaptureTail(), say() {} });
 }
 
 /** Prints why a filter is refused, and nothing when it is not: only the agent has the libpcap that will compile it. */

@@ -1,5 +1,6 @@
 // How a command that runs until it is told otherwise is told: Ctrl-C, SIGTERM, or that nobody reads its output any more. The first ends
-// it well, with what it has still to say; a second Ctrl-C ends it at once.
+// it well, with what it has still to say; another Ctrl-C, half a second later at the least, ends it at once: some programs pass a signal on
+// that the terminal has sent already.
 
 import { atClosedPipe } from './output.ts';
 
@@ -9,6 +10,7 @@ export interface Interruption extends Disposable {
   stop(): void;
 }
 
+const AGAIN_AFTER_MS = 500;
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 export function interruption(): Interruption {
@@ -17,7 +19,7 @@ export function interruption(): Interruption {
     for (const name of SIGNALS) process.off(name, stop);
   };
   const stop = (): void => {
-    forget();
+    if (!ending.signal.aborted) setTimeout(forget, AGAIN_AFTER_MS).unref();
     ending.abort();
   };
   for (const name of SIGNALS) process.on(name, stop);

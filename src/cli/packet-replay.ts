@@ -34,7 +34,7 @@ export async function replay(name: string, path: string, options: ReplayOptions,
   if (path === '-' && options.loop > 1) throw new UsageError('--loop needs a file: standard input can be read once');
   const source = await ReplaySource.open(path);
   using interrupted = interruption();
-  return withClient(settings, async (client) => {
+  return await withClient(settings, async (client) => {
     const injection = await inject(client, name, settings);
     const player = new Player(name, path, injection, interrupted);
     const startMs = performance.now();
@@ -46,7 +46,8 @@ export async function replay(name: string, path: string, options: ReplayOptions,
       } catch (error) {
         // What is wrong with the file is told after what became of the packets before it.
         if (!(error instanceof UsageError)) throw error;
-        tell(await injection.finish(), player, performance.now() - startMs);
+        const totals = await injection.finish();
+        if (player.sent > 0) tell(totals, player, performance.now() - startMs);
         throw error;
       }
       await injection.finish();

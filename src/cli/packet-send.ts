@@ -17,11 +17,11 @@ export async function send(name: string, hex: string[], { file }: { file?: strin
   const given = parseFrames(hex);
   const totals = await withClient(settings, async (client) => {
     const injection = await inject(client, name, settings);
-    // A line that is wrong ends it, but what became of those before it is waited for.
+    // A line that is wrong ends it, but what became of those before it is told.
     try {
       for await (const frame of path === undefined ? given : framesOf(path)) await injection.send([frame]);
     } catch (error) {
-      if (error instanceof UsageError) await injection.finish();
+      if (error instanceof UsageError) await tell(await injection.finish(), settings);
       throw error;
     }
     return injection.finish();
@@ -39,7 +39,10 @@ async function* framesOf(path: string): AsyncGenerator<Buffer> {
     for await (const text of path === '-' ? process.stdin.setEncoding('utf8') : createReadStream(path, 'utf8')) {
       const lines = `${rest}${text}`.split('\n');
       rest = lines.pop() ?? '';
-      for (const frame of lines.map(frameOf)) if (frame !== undefined) yield frame;
+      for (const line of lines) {
+        const frame = frameOf(line);
+        if (frame !== undefined) yield frame;
+      }
     }
   } catch (error) {
     throw error instanceof UsageError ? error : new UsageError(`read ${file}: ${(error as Error).message}`);

@@ -5,23 +5,20 @@
 //               |                               '--(OUT_OF_RANGE)--> open
 //               '--(Ctrl-C, --count)--> half-closed: the last account is waited for, a moment at most
 
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { PacketBatch } from '../gen/taplane/v1/packet.ts';
+import type { PacketBatch, StreamOpened } from '../gen/taplane/v1/packet.ts';
 import { StreamOpen, StreamOpen_Mode } from '../gen/taplane/v1/packet_service.ts';
 import type { ClientError, PacketStream, TaplaneClient } from '../rpc/client.ts';
-import { type PacketOptions, packetFields } from './capture-request.ts';
+import { attachedLine, type PacketOptions, packetFields } from './capture-request.ts';
 import { firstAnswer } from './first-answer.ts';
 import { type Interruption, interruption } from './interruption.ts';
 import { type LossTeller, lossTeller } from './loss-teller.ts';
 import { message } from './output.ts';
 import { Totals, totalsLines } from './packet-account.ts';
 import { type PacketPrinter, packetPrinter } from './packet-print.ts';
+import { Reconnection } from './reconnection.ts';
 import { type Settings, withClient } from './settings.ts';
 
 const RESUME_TIMEOUT_S = 30n;
-const RESUME_DELAY_MS = 250;
-/** An agent that is away for longer than this is given up. */
-const RESUME_WITHIN_MS = 60_000;
 const LAST_WORDS_MS = 1000;
 
 export interface StreamOptions extends PacketOptions {
@@ -73,13 +70,13 @@ class Following {
   readonly #needs: FollowingNeeds;
   #linkType = 0;
   #hasOpened = false;
-  /** When the connection was lost; undefined while there is one. */
-  #lostAtMs: number | undefined;
+  readonly #reconnection: Reconnection;
 
   constructor(name: string, open: StreamOpen, needs: FollowingNeeds) {
     this.#name = name;
     this.#open = open;
     this.#needs = needs;
+    this.#reconnection = new Reconnection(needs.interrupted.signal, message, 'resuming');
   }
 
   async run(): Promise<void> {
@@ -89,16 +86,14 @@ class Following {
       // A client of its own for each try: that of a lost connection waits longer and longer before it tries again.
       const error = await withClient(settings, (client) => this.#follow(client)).catch((cause: ClientError) => cause);
       if (signal.aborted) return;
-      if (!this.#mayResume(error)) throw error ?? new Error(`stream packets of ${this.#name}: the agent ended the stream`);
-      if (error?.code === 'OUT_OF_RANGE') {
+      if (error === undefined) throw new Error(`stream packets of ${this.#name}: the agent ended the stream`);
+      if (error.code === 'OUT_OF_RANGE' && this.#open.resumeToken !== '') {
         message('the agent does not know this stream any more: opened anew, what came between is unknown');
         Object.assign(this.#open, { resumeToken: '', resumeSequence: 0n });
         totals.begin();
         continue;
       }
-      if (this.#lostAtMs === undefined) message('connection to the agent lost, resuming');
-      this.#lostAtMs ??= performance.now();
-      await sleep(RESUME_DELAY_MS, undefined, { signal }).catch(() => {});
+      if (!(await this.#reconnection.again(error))) throw error;
     }
   }
 
@@ -120,13 +115,15 @@ class Following {
     return undefined;
   }
 
-  #opened({ linkType, resumeToken, resumed, nextSequence }: NonNullable<PacketBatch['opened']>): void {
+  #opened(opened: StreamOpened): void {
+    const { linkType, resumeToken, resumed, nextSequence } = opened;
     this.#linkType = linkType;
-    this.#hasOpened = true;
     if (resumed) message('resumed');
-    else this.#open.resumeSequence = nextSequence;
+    else if (!this.#hasOpened) message(attachedLine('streaming', this.#name, opened));
+    this.#hasOpened = true;
+    if (!resumed) this.#open.resumeSequence = nextSequence;
     this.#open.resumeToken = resumeToken;
-    this.#lostAtMs = undefined;
+    this.#reconnection.connected();
   }
 
   async #print(batch: PacketBatch, stream: PacketStream): Promise<void> {
@@ -136,15 +133,6 @@ class Following {
     this.#open.resumeSequence = next;
     // That the stream is over, its batches tell.
     if (this.#open.windowBytes > 0) await stream.send({ acknowledge: next }).catch(() => {});
-  }
-
-  /** Agents close connections now and then on purpose, and restart. */
-  #mayResume(error: ClientError | undefined): boolean {
-    if (!this.#hasOpened) return false;
-    if (error === undefined) return false;
-    if (performance.now() - (this.#lostAtMs ?? performance.now()) > RESUME_WITHIN_MS) return false;
-    if (error.code === 'OUT_OF_RANGE') return this.#open.resumeToken !== '';
-    return error.code === 'UNAVAILABLE' || error.code === 'CANCELLED';
   }
 }
 

@@ -56,7 +56,7 @@ export function addPacketCommands(program: Command, exit: (code: number) => void
     .addHelpText(
       'before',
       examples(
-        'taplane packet send tun0 "4500001c 00000000 4001 66cd 0a000002 0a000001 0800 f7ff 00000000"',
+        'taplane packet send tun0 "4500001c 00000000 4001 66df 0a000002 0a000001 0800 f7ff 00000000"',
         'taplane packet send tap0 -f frames.txt',
         "tshark -r ping.pcap -T json -x | jq -r '.[]._source.layers.frame_raw[0]' | taplane packet send tun0 -f -",
       ),

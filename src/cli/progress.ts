@@ -38,7 +38,7 @@ export function progress(
   let shown = false;
   const draw = (): void => {
     shown = true;
-    terminal.write(`${ERASE}${line(state(), now()).slice(0, (terminal.columns ?? 80) - 1)}`);
+    terminal.write(`${ERASE}${line(state(), now()).slice(0, (terminal.columns || 80) - 1)}`);
   };
   const erase = (): void => {
     if (shown) terminal.write(ERASE);
@@ -65,7 +65,7 @@ export function progressLine(startMs: number): (state: ProgressState, nowMs: num
   const samples = [{ at: startMs, packets: 0 }];
   return ({ packets, bytes, dropped, done }, nowMs) => {
     samples.push({ at: nowMs, packets });
-    while (samples.length > 2 && (samples[1]?.at ?? nowMs) < nowMs - WINDOW_MS) samples.shift();
+    while (samples.length > 2 && (samples[1]?.at ?? nowMs) <= nowMs - WINDOW_MS) samples.shift();
     const first = samples[0] ?? { at: startMs, packets: 0 };
     const rate = Math.round((packets - first.packets) / Math.max(0.001, (nowMs - first.at) / 1000));
     const left = done === undefined || done <= 0 ? undefined : ((nowMs - startMs) * (1 - Math.min(1, done))) / done;

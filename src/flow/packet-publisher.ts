@@ -10,7 +10,7 @@ const OVERHEAD_BYTES = 1024;
 export type Refusal = 'no-connection' | 'no-room' | 'too-large';
 
 export interface PacketPublisher {
-  /** Hands a message to the connection (*copies*), or says why not. Never throws. */
+  /** Hands a message to the connection (*transfers*: the library keeps it until it is sent), or says why not. Never throws. */
   publish(subject: string, payload: Uint8Array): Refusal | undefined;
 }
 

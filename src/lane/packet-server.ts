@@ -50,6 +50,7 @@ export async function startPacketServer(path: string, streams: Streams, log: Lan
 
 function serve(socket: Socket, streams: Streams, log: LaneLog): void {
   let stream: PacketStream | undefined;
+  let asked = false;
   let over = false;
   const outlet: Outlet = {
     write: (bytes, done) => {
@@ -93,7 +94,9 @@ function serve(socket: Socket, streams: Streams, log: LaneLog): void {
     if (over) return;
     if (kind === KIND_SETUP && stream === undefined) open(payload);
     else if (kind === KIND_REQUEST && stream !== undefined) {
-      if (!stream.request(payload)) socket.pause();
+      const first = !asked;
+      asked = true;
+      if (!stream.request(payload, first)) socket.pause();
     } else if (kind === KIND_END && stream !== undefined) finish();
     else throw new TaplaneError('INTERNAL', 'INTERNAL', `packet connection: message of kind ${kind} out of place`);
   });

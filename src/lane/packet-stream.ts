@@ -6,7 +6,7 @@
 //
 // Requests are worked off in order and in bounded pieces: a request with many frames does not hold up the lane.
 
-import { TaplaneError } from '../errors.ts';
+import { invalidFields, TaplaneError } from '../errors.ts';
 import type { StreamState } from '../gen/taplane/lane/v1/lane_service.ts';
 import { InjectRejection_Reason, LinkType, type StreamOpened } from '../gen/taplane/v1/packet.ts';
 import { interfaceDescription, interfaceStatistics, LINKTYPE_ETHERNET, LINKTYPE_RAW, sectionHeader } from '../packet/pcapng.ts';
@@ -29,8 +29,8 @@ export interface Source {
   release(): void;
   /** Sends a frame in; absent for one that only observes. */
   write: ((bytes: Buffer, start: number, length: number) => InjectRejection_Reason) | undefined;
-  /** Shows what has come and was not shown yet. */
-  drain(): void;
+  /** Shows what has passed and was not shown yet. */
+  settle(): Promise<void>;
 }
 
 export class PacketStream {
@@ -44,7 +44,7 @@ export class PacketStream {
   readonly #timer: NodeJS.Timeout;
   readonly #durationTimer: NodeJS.Timeout | undefined;
   #work: RequestReader | undefined;
-  #waiting: Buffer[] = [];
+  #waiting: RequestReader[] = [];
   #turn: NodeJS.Immediate | undefined;
   #idle: (() => void) | undefined;
   #closed = false;
@@ -88,10 +88,10 @@ export class PacketStream {
     if (this.#limited) this.onLimit();
   }
 
-  /** The bytes of a request of the client (*transfers*). Answers false when no more should come before `onRoom`. */
-  request(bytes: Buffer): boolean {
+  /** The bytes of a request of the client, `first` of its connection (*transfers*). False: no more should come before `onRoom`. */
+  request(bytes: Buffer, first: boolean): boolean {
     if (this.#closed) return true;
-    this.#waiting.push(bytes);
+    this.#waiting.push(new RequestReader(bytes, first));
     if (this.#work === undefined && this.#turn === undefined) this.#run();
     return this.#turn === undefined;
   }
@@ -104,7 +104,8 @@ export class PacketStream {
       });
     }
     if (this.#closed) return;
-    this.#source.drain();
+    await this.#source.settle();
+    if (this.#closed) return;
     this.#source.release();
     if (this.plan.format === 'pcapng') this.#endFile();
     await this.delivery.finish();
@@ -145,7 +146,7 @@ export class PacketStream {
   #run(): void {
     this.#turn = undefined;
     for (let count = 0; count < ROUND && !this.#closed; ) {
-      this.#work ??= this.#begin();
+      this.#work ??= this.#waiting.shift();
       const work = this.#work;
       if (work === undefined) break;
       const outcome = work.next();
@@ -159,6 +160,10 @@ export class PacketStream {
         this.onBad(
           new TaplaneError('INVALID_ARGUMENT', 'MALFORMED_REQUEST', 'read request of StreamPackets: not a valid protobuf message'),
         );
+        return;
+      }
+      if (outcome === 'open') {
+        this.onBad(invalidFields([{ field: 'open', description: 'is given once, in the first request' }]));
         return;
       }
       if (work.injectId > this.#inject.lastId) {
@@ -176,11 +181,6 @@ export class PacketStream {
     this.onRoom();
     this.#idle?.();
     this.#idle = undefined;
-  }
-
-  #begin(): RequestReader | undefined {
-    const bytes = this.#waiting.shift();
-    return bytes === undefined ? undefined : new RequestReader(bytes);
   }
 
   #write(bytes: Buffer, start: number, length: number): InjectRejection_Reason {

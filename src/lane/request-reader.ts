@@ -3,6 +3,7 @@
 
 import { type Cursor, readVarint } from '../packet/varint.ts';
 
+const OPEN = 1;
 const FRAMES = 2;
 const INJECT_ID = 3;
 const ACKNOWLEDGE = 4;
@@ -14,6 +15,7 @@ const FIXED32 = 5;
 /** A request under work. */
 export class RequestReader {
   readonly bytes: Buffer;
+  readonly #first: boolean;
   readonly #cursor: Cursor = { at: 0 };
   injectId = 0;
   acknowledge = 0;
@@ -21,12 +23,14 @@ export class RequestReader {
   start = 0;
   length = 0;
 
-  constructor(bytes: Buffer) {
+  /** `first` of its connection: then it may open. */
+  constructor(bytes: Buffer, first = true) {
     this.bytes = bytes;
+    this.#first = first;
   }
 
-  /** Moves on to the next frame: 'frame', 'end' after the last, or 'bad' when the bytes are no message. */
-  next(): 'frame' | 'end' | 'bad' {
+  /** Moves on to the next frame: 'frame', 'end' after the last, 'open' when it opens and must not, or 'bad' when the bytes are no message. */
+  next(): 'frame' | 'end' | 'open' | 'bad' {
     const { bytes } = this;
     const cursor = this.#cursor;
     const end = bytes.length;
@@ -46,6 +50,7 @@ export class RequestReader {
       if (length < 0 || cursor.at + length > end) return 'bad';
       const start = cursor.at;
       cursor.at += length;
+      if (field === OPEN && !this.#first) return 'open';
       if (field !== FRAMES || wire !== BYTES) continue;
       this.start = start;
       this.length = length;

@@ -13,12 +13,14 @@ import {
 import type { BatchFormat } from './batch.ts';
 
 const SNAP_MOST = 65_549;
-const FILTER_MOST = 2048;
+/** Longest filter, bytes. */
+export const FILTER_MOST = 2048;
 const QUEUE = { least: 65_536, most: 67_108_864, usual: 4_194_304 };
 const WINDOW = { least: 16_384, most: 67_108_864 };
 const BATCH = { least: 1024, most: 1_048_576, usual: 32_768 };
-const RESUME_MOST_S = 60;
-const DURATION_MOST_S = 86_400;
+/** Seconds. */
+const RESUME = { least: 1, most: 60 };
+const DURATION = { least: 0, most: 86_400 };
 
 /** What a stream is, checked and complete. */
 export interface StreamPlan {
@@ -57,7 +59,7 @@ export function planStream(open: StreamOpen, device: Device): StreamPlan {
   if (open.superFrames && observes) rules.say('super_frames', 'a stream that only observes gets frames as they are on the wire');
   if (open.direction === Direction.INBOUND && !observes)
     rules.say('direction', 'what a stream consumes is outbound; use MODE_OBSERVE for inbound frames');
-  const resume = rules.duration('resume_timeout', open.resumeTimeout, RESUME_MOST_S);
+  const resume = rules.duration('resume_timeout', open.resumeTimeout, RESUME);
   if (open.resumeToken.length > 128) rules.say('resume_token', 'is not a token of this service');
   rules.end();
   return {
@@ -81,7 +83,7 @@ export function planCapture(request: CapturePacketsRequest): StreamPlan {
   const rules = new Rules('');
   rules.common(request);
   if (![0, 1, 2].includes(request.format)) rules.say('format', 'must be FORMAT_FRAMES or FORMAT_PCAPNG');
-  const duration = rules.duration('duration', request.duration, DURATION_MOST_S);
+  const duration = rules.duration('duration', request.duration, DURATION);
   rules.end();
   return {
     mode: 'observe',
@@ -138,12 +140,12 @@ class Rules {
     if (![0, 1, 2].includes(direction)) this.say('direction', 'must be DIRECTION_INBOUND or DIRECTION_OUTBOUND');
   }
 
-  /** Milliseconds. */
-  duration(field: string, value: Duration | undefined, mostSeconds: number): number | undefined {
+  /** Milliseconds. A least of 0 is not reached. */
+  duration(field: string, value: Duration | undefined, { least, most }: { least: number; most: number }): number | undefined {
     if (value === undefined) return undefined;
     const milliseconds = Number(value.seconds) * 1000 + value.nanos / 1e6;
-    if (!(milliseconds > 0 && milliseconds <= mostSeconds * 1000))
-      this.say(field, `must be more than 0 and at most ${mostSeconds} seconds`);
+    const wanted = least === 0 ? `more than 0 and at most ${most} seconds` : `${least} to ${most} seconds`;
+    if (!(milliseconds > 0 && milliseconds >= least * 1000 && milliseconds <= most * 1000)) this.say(field, `must be ${wanted}`);
     return milliseconds;
   }
 

@@ -2,7 +2,7 @@
 // Bounded in number, and in the memory that they may take together.
 
 import { randomBytes } from 'node:crypto';
-import { TaplaneError } from '../errors.ts';
+import { invalidFields, TaplaneError } from '../errors.ts';
 import type { Device, StreamSetup, StreamState } from '../gen/taplane/lane/v1/lane_service.ts';
 import { type BpfProgram, loadBpf } from '../packet/bpf.ts';
 import { compileFilter } from '../sys/pcap.ts';
@@ -12,7 +12,7 @@ import { deviceKey } from './device.ts';
 import type { Devices } from './devices.ts';
 import { explain } from './failure.ts';
 import { PacketStream, type Source } from './packet-stream.ts';
-import { planCapture, planStream, type StreamPlan } from './stream-rules.ts';
+import { FILTER_MOST, planCapture, planStream, type StreamPlan } from './stream-rules.ts';
 import { Subscription, type SubscriptionOptions } from './subscription.ts';
 import { RING_BYTES } from './tap.ts';
 
@@ -48,11 +48,9 @@ export class Streams {
   /** Opens or resumes a stream on a connection. `displace` is called when another connection takes it over. Throws TaplaneError. */
   open({ device, ask }: StreamSetup, outlet: Outlet, displace: () => void): PacketStream {
     if (device === undefined || ask === undefined) throw new TaplaneError('INTERNAL', 'INTERNAL', 'open stream: nothing is asked for');
-    const plan = ask.$case === 'stream' ? planStream(ask.value, device) : planCapture(ask.value);
+    const { plan, filter } = this.#plan(device, ask);
     if (plan.resumeToken !== '') return this.#resume(plan, device, outlet, displace);
     this.#admit(plan);
-    const field = ask.$case === 'stream' ? 'open.filter' : 'filter';
-    const filter = plan.filter === '' ? undefined : this.#compile(plan, device, field);
     const { source, subscription } = this.#attach({ ...plan, filter }, plan, device);
     const token = plan.resumeTimeoutMs > 0 ? randomBytes(16).toString('base64url') : '';
     const stream = new PacketStream(token, plan, subscription, source);
@@ -135,9 +133,22 @@ export class Streams {
     );
   }
 
-  #compile(plan: StreamPlan, device: Device, field: string): BpfProgram {
+  /** Checks all that is asked for, and compiles its filter. Throws TaplaneError with everything that is wrong. */
+  #plan(device: Device, ask: NonNullable<StreamSetup['ask']>): { plan: StreamPlan; filter: BpfProgram | undefined } {
+    const stream = ask.$case === 'stream';
+    const plan = outcome(() => (stream ? planStream(ask.value, device) : planCapture(ask.value)));
+    const text = ask.value.filter.trim();
+    const compiles = text !== '' && Buffer.byteLength(text) <= FILTER_MOST;
+    const filter = outcome(() => (compiles ? this.#compile(text, device, stream ? 'open.filter' : 'filter') : undefined));
+    if (plan.error === undefined && filter.error === undefined) return { plan: plan.value, filter: filter.value };
+    if (plan.error !== undefined && filter.error !== undefined && filter.error.fields.length > 0)
+      throw invalidFields([...plan.error.fields, ...filter.error.fields]);
+    throw plan.error ?? filter.error;
+  }
+
+  #compile(filter: string, device: Device, field: string): BpfProgram {
     try {
-      return loadBpf(compileFilter(plan.filter, device.tap ? LINKTYPE_ETHERNET : LINKTYPE_RAW, 262_144));
+      return loadBpf(compileFilter(filter, device.tap ? LINKTYPE_ETHERNET : LINKTYPE_RAW, 262_144));
     } catch (error) {
       throw explain(error, 'compile filter', device, field);
     }
@@ -162,7 +173,7 @@ export class Streams {
       throw error;
     }
     const release = once(() => tap.remove(subscription));
-    return { subscription, source: { ...factsOf(device), release, write: undefined, drain: () => tap.drain() } };
+    return { subscription, source: { ...factsOf(device), release, write: undefined, settle: () => tap.settle() } };
   }
 
   #hold(options: SubscriptionOptions, plan: StreamPlan, device: Device): { source: Source; subscription: Subscription } {
@@ -182,12 +193,22 @@ export class Streams {
       this.#devices.drop(port);
     });
     const write = plan.superFrames ? port.writeSuper : port.write;
-    return { subscription, source: { ...factsOf(device), release, write, drain: () => {} } };
+    return { subscription, source: { ...factsOf(device), release, write, settle: async () => {} } };
   }
 }
 
 function factsOf({ tap, interface: name, uid }: Device): Pick<Source, 'tap' | 'interface' | 'uid'> {
   return { tap, interface: name, uid };
+}
+
+/** What `run` answers, or its TaplaneError. */
+function outcome<T>(run: () => T): { value: T; error?: undefined } | { error: TaplaneError } {
+  try {
+    return { value: run() };
+  } catch (error) {
+    if (error instanceof TaplaneError) return { error };
+    throw error;
+  }
 }
 
 function once(run: () => void): () => void {

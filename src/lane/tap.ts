@@ -1,12 +1,16 @@
 // A tap on one device for all who observe it: sees both directions, takes nothing away, works whoever holds the queues. Opens with the
-// first observer and closes with the last. When the device goes, it waits for one with the same mark.
+// first observer and closes with the last.
+//
+//   closed --add--> open <--(up: the kernel goes on by itself)-- down
+//                     '--(ENETDOWN)--> down --(gone, or another)--> waiting for one with the same mark: tried again every RETRY_MS
 //
 // What the kernel took off or left undone is made good before observers see a frame: VLAN tags, checksums, super-frames.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
 import { insertVlanTag } from '../packet/vlan.ts';
 import { findMarked, inNamespace } from '../sys/marked-tun.ts';
-import { PacketRing, type RingFrame } from '../sys/packet-ring.ts';
+import { PacketRing, RING_DELAY_MS, type RingFrame } from '../sys/packet-ring.ts';
 import { SysError } from '../sys/sys-error.ts';
 import { type FrameClock, INBOUND, OUTBOUND } from './batch.ts';
 import { frameClock, monotonicOffsetNs } from './clock.ts';
@@ -38,6 +42,7 @@ export class Tap {
   readonly #changed: () => void;
   #observers: Observer[] = [];
   #ring: PacketRing | undefined;
+  #index = 0;
   #timer: NodeJS.Timeout | undefined;
   #retry: NodeJS.Timeout | undefined;
   #more: NodeJS.Immediate | undefined;
@@ -71,9 +76,16 @@ export class Tap {
     this.#changed();
   }
 
-  /** Shows all that the kernel has handed over. */
+  /** Shows all that the kernel has handed over; what it hands over meanwhile may wait, or this might never end. */
   drain(): void {
-    while (this.#step());
+    const rounds = Math.ceil((this.#ring?.blocks ?? 0) / ROUND);
+    for (let round = 0; round < rounds && this.#step(); round++);
+  }
+
+  /** Shows all that has passed until now, also what the kernel has not handed over yet. */
+  async settle(): Promise<void> {
+    await sleep(RING_DELAY_MS);
+    this.drain();
   }
 
   close(): void {
@@ -87,6 +99,7 @@ export class Tap {
     const { index } = findMarked(device);
     const ring = inNamespace(device.namespace, () => new PacketRing(index, RING_BYTES));
     this.#ring = ring;
+    this.#index = index;
     this.#clock.monotonicOffsetNs = monotonicOffsetNs();
     ring.listen(() => this.#ready());
     this.#timer = setInterval(() => this.#takeDrops(), DROPS_MS);
@@ -95,11 +108,33 @@ export class Tap {
 
   #ready(): void {
     if (this.#step()) this.#more ??= setImmediate(() => this.#continue());
-    const problem = this.#ring?.problem();
-    if (problem === undefined) return;
-    // Down or gone: what is in the ring is still good.
+    if (this.#ring?.problem() === undefined) return;
+    this.#ring.listen(() => this.#ready());
+    this.#look();
+  }
+
+  /** The device is down, or gone. When it is only down the ring stays, so that nothing is missed when it comes up. */
+  #look(): void {
+    try {
+      const { index, up } = findMarked(markedDevice(this.#device));
+      if (index === this.#index) {
+        if (!up) this.#again(() => this.#look());
+        return;
+      }
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+    }
+    // What is in the ring is still good.
     this.drain();
+    this.#ring?.drainRest(this.#take);
+    for (const observer of this.#observers) observer.flush();
     this.#reopen();
+  }
+
+  #again(run: () => void): void {
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(run, RETRY_MS);
+    this.#retry.unref();
   }
 
   #continue(): void {
@@ -158,11 +193,7 @@ export class Tap {
       this.#open();
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
-      this.#retry ??= setTimeout(() => {
-        this.#retry = undefined;
-        this.#reopen();
-      }, RETRY_MS);
-      this.#retry.unref();
+      this.#again(() => this.#reopen());
     }
   }
 

@@ -43,12 +43,25 @@ export interface StreamNeeds {
   failed(error: ServiceError): Error;
 }
 
+/** What a closed client gives: as with its other streams, nothing comes. */
+const neverOpened: PacketStream = {
+  batches: {
+    async *[Symbol.asyncIterator]() {},
+  },
+  async send() {
+    throw new Error('send packets: the client is closed');
+  },
+  end() {},
+  cancel() {},
+};
+
 export function openStream(needs: StreamNeeds, open: StreamOpen): PacketStream {
   const { client, closed, failed } = needs;
+  if (closed.aborted) return neverOpened;
   const same = (bytes: Buffer): Buffer => bytes;
   // Requests are encoded here, so that their bytes can be counted: the stream of grpc-js counts messages.
   const call: ClientDuplexStream<Buffer, PacketBatch> = client.makeBidiStreamRequest(methods.streamPackets.path, same, PacketBatch.decode);
-  const over = new AbortController();
+  let over = false;
   let cancelled = false;
   let ending = false;
   let failure: Error | undefined;
@@ -58,13 +71,13 @@ export function openStream(needs: StreamNeeds, open: StreamOpen): PacketStream {
     for (const one of waiting) one();
   };
   const cancel = (): void => {
-    if (over.signal.aborted) return;
+    if (over) return;
     cancelled = true;
     call.cancel();
     finish();
   };
   const finish = (): void => {
-    over.abort();
+    over = true;
     closed.removeEventListener('abort', cancel);
     wake();
   };
@@ -73,12 +86,12 @@ export function openStream(needs: StreamNeeds, open: StreamOpen): PacketStream {
     if (!cancelled) failure ??= failed(error);
   });
   call.on('status', finish);
-  if (closed.aborted) cancel();
-  else closed.addEventListener('abort', cancel, { once: true });
+  closed.addEventListener('abort', cancel, { once: true });
 
   const hasRoom = (): boolean => pendingBytes <= MAX_PENDING_BYTES && !call.writableNeedDrain;
   const write = (request: Partial<StreamPacketsRequest>): void => {
-    const bytes = Buffer.from(StreamPacketsRequest.encode(StreamPacketsRequest.fromPartial(request)).finish());
+    const { buffer, byteOffset, length } = StreamPacketsRequest.encode({ ...StreamPacketsRequest.create(), ...request }).finish();
+    const bytes = Buffer.from(buffer, byteOffset, length);
     pendingBytes += bytes.length;
     call.write(bytes, () => {
       pendingBytes -= bytes.length;
@@ -86,7 +99,7 @@ export function openStream(needs: StreamNeeds, open: StreamOpen): PacketStream {
     });
   };
   call.on('drain', wake);
-  if (!over.signal.aborted) write({ open });
+  write({ open });
 
   return {
     batches: {
@@ -101,9 +114,9 @@ export function openStream(needs: StreamNeeds, open: StreamOpen): PacketStream {
       },
     },
     async send(request) {
-      if (ending && !over.signal.aborted) throw new Error('send packets: the stream was ended');
-      if (!over.signal.aborted) write(request);
-      while (!over.signal.aborted && !hasRoom()) {
+      if (ending && !over) throw new Error('send packets: the stream was ended');
+      if (!over) write(request);
+      while (!over && !hasRoom()) {
         await new Promise<void>((resolve) => {
           const again = (): void => {
             waiting.delete(again);
@@ -112,10 +125,10 @@ export function openStream(needs: StreamNeeds, open: StreamOpen): PacketStream {
           waiting.add(again);
         });
       }
-      if (over.signal.aborted) throw failure ?? new Error('send packets: the stream is over');
+      if (over) throw failure ?? new Error('send packets: the stream is over');
     },
     end() {
-      if (ending || over.signal.aborted) return;
+      if (ending || over) return;
       ending = true;
       call.end();
     },

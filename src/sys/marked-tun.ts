@@ -44,8 +44,8 @@ function markedLink(device: MarkedDevice): Link {
   }
 }
 
-/** Index and MTU of a device, wherever it is. Throws SysError ENODEV. */
-export function findMarked(device: MarkedDevice): { index: number; mtu: number } {
+/** Index and MTU of a device, wherever it is, and whether it is up. Throws SysError ENODEV. */
+export function findMarked(device: MarkedDevice): { index: number; mtu: number; up: boolean } {
   return inNamespace(device.namespace, () => markedLink(device));
 }
 

@@ -24,6 +24,15 @@ export function namespaceIdentity(path: string = SELF): string {
   return `${dev}:${ino}`;
 }
 
+/** Whether a process is in a network namespace, '' for our own. False when either cannot be looked at. */
+export function isProcessIn(pid: number, namespace: string): boolean {
+  try {
+    return namespaceIdentity(`/proc/${pid}/ns/net`) === namespaceIdentity(namespace === '' ? SELF : namespacePath(namespace));
+  } catch {
+    return false;
+  }
+}
+
 function isNamespaceFile(path: string): boolean {
   try {
     return statfsSync(path).type === NSFS_MAGIC;

@@ -24,8 +24,14 @@ const TP_STATUS_VLAN_TPID_VALID = 1 << 6;
 const ETH_P_8021Q = 0x8100;
 
 /** A frame of 64 KiB, its headers and a super-frame's must fit into a block. */
-const BLOCK_BYTES = 256 * 1024;
-const RETIRE_MS = 4;
+const BLOCK_BYTES = 128 * 1024;
+/**
+ * After this the kernel hands a block over however little is in it, and at the latest after as long again. So many blocks as there are
+ * last for so long when little passes: a reader may stand still for half a second with 32 of them, and sees what passed with this delay.
+ */
+const RETIRE_MS = 16;
+/** Whatever has passed is to be had after this, milliseconds. */
+export const RING_DELAY_MS = 2 * RETIRE_MS + 8;
 
 // struct tpacket_block_desc
 const BLOCK_STATUS = 8;
@@ -65,15 +71,16 @@ export class PacketRing {
   readonly #fd: number;
   readonly #memory: libc.SharedMemory;
   readonly #words: Int32Array;
-  readonly #blocks: number;
+  /** Blocks of the ring. */
+  readonly blocks: number;
   #block = 0;
   #poll: libc.Poll | undefined;
   #closed = false;
   readonly #frame: RingFrame = { seconds: 0, nanos: 0, outgoing: false, start: 0, captured: 0, length: 0, vlanTpid: 0, vlanTci: 0 };
 
-  /** Taps the device with this index in the current network namespace. `ringBytes` is rounded down to blocks of 256 KiB, at least 2. Throws SysError. */
+  /** Taps the device with this index in the current network namespace. `ringBytes` is rounded down to blocks of 128 KiB, at least 2. Throws SysError. */
   constructor(index: number, ringBytes: number) {
-    this.#blocks = Math.max(2, Math.floor(ringBytes / BLOCK_BYTES));
+    this.blocks = Math.max(2, Math.floor(ringBytes / BLOCK_BYTES));
     // Without a protocol nothing comes until the ring is there and the socket is bound to the one device.
     this.#fd = libc.socket(AF_PACKET, libc.SOCK_RAW | libc.SOCK_NONBLOCK, 0);
     let memory: libc.SharedMemory | undefined;
@@ -82,10 +89,10 @@ export class PacketRing {
       libc.setsockoptInt(this.#fd, SOL_PACKET, PACKET_VNET_HDR, 1);
       const request = Buffer.alloc(28);
       const frameBytes = 2048;
-      const fields = [BLOCK_BYTES, this.#blocks, frameBytes, (BLOCK_BYTES / frameBytes) * this.#blocks, RETIRE_MS, 0, 0];
+      const fields = [BLOCK_BYTES, this.blocks, frameBytes, (BLOCK_BYTES / frameBytes) * this.blocks, RETIRE_MS, 0, 0];
       for (const [at, value] of fields.entries()) request.writeUInt32LE(value, at * 4);
       libc.setsockopt(this.#fd, SOL_PACKET, PACKET_RX_RING, request);
-      memory = libc.mapShared(this.#fd, BLOCK_BYTES * this.#blocks);
+      memory = libc.mapShared(this.#fd, BLOCK_BYTES * this.blocks);
       // struct sockaddr_ll
       const address = Buffer.alloc(20);
       address.writeUInt16LE(AF_PACKET, 0);
@@ -102,13 +109,10 @@ export class PacketRing {
     this.#words = new Int32Array(memory.bytes);
   }
 
-  /** Calls `ready` whenever blocks wait or the socket is in error; `drain` tells which. */
+  /** Calls `ready` whenever blocks wait or the socket is in error, which `problem` tells. After an error, listen again. */
   listen(ready: () => void): void {
-    this.#poll = libc.pollReadable(this.#fd, (status) => {
-      // libuv has stopped: the error is the socket's, and is told by `problem`.
-      if (status < 0) this.#poll?.close();
-      ready();
-    });
+    this.#poll?.close();
+    this.#poll = libc.pollReadable(this.#fd, ready);
   }
 
   /** The errno name that waits on the socket, such as ENETDOWN when the device went down or away; undefined for none. Clears it. */
@@ -126,10 +130,17 @@ export class PacketRing {
       if ((Atomics.load(this.#words, (at + BLOCK_STATUS) >> 2) & TP_STATUS_USER) === 0) return false;
       this.#walk(at, take);
       if (this.#closed) return false;
+      // The kernel may leave it as it is for a while: what was told of is not told of again.
+      this.#words[(at + BLOCK_PACKETS) >> 2] = 0;
       Atomics.store(this.#words, (at + BLOCK_STATUS) >> 2, 0);
-      this.#block = (this.#block + 1) % this.#blocks;
+      this.#block = (this.#block + 1) % this.blocks;
     }
     return !this.#closed && (Atomics.load(this.#words, (this.#block * BLOCK_BYTES + BLOCK_STATUS) >> 2) & TP_STATUS_USER) !== 0;
+  }
+
+  /** Tells of the frames of the block that the kernel has not handed over yet. Only when nothing fills it any more: the device is gone. */
+  drainRest(take: (frame: RingFrame) => void): void {
+    if (!this.#closed) this.#walk(this.#block * BLOCK_BYTES, take);
   }
 
   /** Frames that the kernel dropped for want of room since the last call. */

@@ -10,6 +10,7 @@ import { openStateDir } from '../../src/agent/state-dir.ts';
 import { NatsStatus_State } from '../../src/gen/taplane/v1/node_service.ts';
 import { eventually, natsBinary } from '../flow/real-nats.ts';
 import { Agent, startAgent } from '../harness/agent.ts';
+import { bound } from '../harness/bound.ts';
 import { createNamespace } from '../harness/namespace.ts';
 import { run } from '../harness/process.ts';
 
@@ -82,16 +83,16 @@ describe('with a start', () => {
     });
     other.close();
     openStateDir(join(home, 'state')).release();
-    expect(performance.now() - startedAt).toBeLessThan(3_000);
+    expect(performance.now() - startedAt).toBeLessThan(bound(3_000, 15_000));
   });
 
   test.each(['SIGTERM', 'SIGINT'] as const)('%s: code 0, socket gone, lock free', async (signal) => {
     await using ns = createNamespace();
     await using running = await startAgent({ namespace: ns });
-    expect(running.readyMs).toBeLessThan(3_000);
+    expect(running.readyMs).toBeLessThan(bound(3_000, 15_000));
     const ready = entries(running.log).find(({ msg }) => msg === 'ready');
     expect(ready).toMatchObject({ level: 'info', pid: running.pid, addresses: [running.server] });
-    expect(ready?.['startup_ms']).toBeLessThan(2_000);
+    expect(ready?.['startup_ms']).toBeLessThan(bound(2_000, 12_000));
     const node = await running.client().node.getNode();
     expect(node).toMatchObject({
       pid: running.pid,
@@ -131,9 +132,10 @@ describe('with a start', () => {
     await using ns = createNamespace();
     await using running = new Agent({
       namespace: ns,
-      env: { NODE_OPTIONS: "--import=data:text/javascript,setTimeout(()=>{throw%20new%20Error('surprise')},1500)" },
+      env: { NODE_OPTIONS: "--import=data:text/javascript,process.on('SIGUSR2',()=>{throw%20new%20Error('surprise')})" },
     });
     await running.start();
+    process.kill(running.pid, 'SIGUSR2');
     const result = await running.ended();
     expect(result.code).toBe(1);
     const last = entries(result.stderr).filter(({ level }) => level === 'error');
@@ -148,7 +150,7 @@ describe('with a start', () => {
     expect(nats).toMatchObject({ state: NatsStatus_State.CONNECTING, embedded: false });
     const startedAt = performance.now();
     const { stderr } = await running.stop();
-    expect(performance.now() - startedAt).toBeLessThan(3_000);
+    expect(performance.now() - startedAt).toBeLessThan(bound(3_000, 15_000));
     expect(stderr + JSON.stringify(nats, (_, value) => String(value))).not.toContain('hunter2');
   });
 
@@ -158,7 +160,7 @@ describe('with a start', () => {
     for (const end of ['stop', 'kill9'] as const) {
       const client = running.client();
       let state: number | undefined;
-      for (let tries = 0; tries < 100 && state !== NatsStatus_State.CONNECTED; tries++) {
+      for (let tries = 0; tries < 600 && state !== NatsStatus_State.CONNECTED; tries++) {
         state = (await client.node.getNode()).nats?.state;
         await new Promise((resolve) => setTimeout(resolve, 50));
       }

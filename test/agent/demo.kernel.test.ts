@@ -34,9 +34,9 @@ const agentPid = (child: Child) => Number(/pid (\d+), ready/.exec(child.stdout)?
 const shown = (child: Child) => (child.stdout.includes('Ctrl-C ends') ? child : undefined);
 
 async function nothingLeft(ns: Namespace, child: Child): Promise<void> {
-  await eventually(() => devices(ns).length === 0, `devices gone: ${devices(ns)}`, 15_000);
-  await eventually(() => !existsSync(`/proc/${agentPid(child)}`), 'agent gone', 15_000);
-  await eventually(() => processes(ns) === 0, 'processes gone', 15_000);
+  await eventually(() => devices(ns).length === 0, `devices gone: ${devices(ns)}`);
+  await eventually(() => !existsSync(`/proc/${agentPid(child)}`), 'agent gone');
+  await eventually(() => processes(ns) === 0, 'processes gone');
 }
 
 describe('the demo', () => {
@@ -50,7 +50,7 @@ describe('the demo', () => {
     expect(devices(ns)).toEqual([]);
     expect(homes()).toEqual([]);
     expect(processes(ns)).toBe(0);
-  }, 60_000);
+  }, 180_000);
 
   test.each(['SIGINT', 'SIGTERM', 'SIGHUP'] as const)(
     '%s takes everything away, also what the user made',
@@ -63,13 +63,13 @@ describe('the demo', () => {
       // Down: no table of /proc shows its address.
       ns.run('ip', 'address', 'add', '10.89.17.1/24', 'dev', 'mine0');
       await using child = ns.spawn(DEMO, { env });
-      await child.until(shown, 'the demo is up', 30_000);
+      await child.until(shown, 'the demo is up', 60_000);
       expect(child.stdout).toMatch(/demo1, a TUN, up, 10\.89\.16\.1\/24/);
       expect(child.stdout).toContain('interface create lab0 --mode tap --address 10.89.18.1/24 --up');
       expect(ns.run('ping', '-c', '1', '-W', '2', '10.89.16.1')).toContain('1 received');
       // What the demo invites to: the agent puts back what was taken.
       ns.run('ip', 'address', 'del', '10.89.16.1/24', 'dev', 'demo1');
-      await eventually(() => ns.run('ip', 'address', 'show', 'dev', 'demo1').includes('10.89.16.1/24'), 'the address is back', 5_000);
+      await eventually(() => ns.run('ip', 'address', 'show', 'dev', 'demo1').includes('10.89.16.1/24'), 'the address is back');
       for (const args of [
         (/bin\/taplane (interface create .*?) +#/.exec(child.stdout)?.[1] ?? '').split(' '),
         ['interface', 'adopt', 'mine0'],
@@ -86,13 +86,13 @@ describe('the demo', () => {
       expect(existsSync(home)).toBe(false);
       expect(processes(ns)).toBe(0);
     },
-    60_000,
+    180_000,
   );
 
   test('after a crash of the agent everything is taken away, and the log is kept', async () => {
     await using ns = namespace();
     await using child = ns.spawn(DEMO, { env });
-    await child.until(shown, 'the demo is up', 30_000);
+    await child.until(shown, 'the demo is up', 60_000);
     expect(
       await run([TAPLANE, 'interface', 'create', 'lab0', '--mode', 'tun'], { env: { TAPLANE_SERVER: serverOf(child) } }),
     ).toMatchObject({ code: 0 });
@@ -104,12 +104,12 @@ describe('the demo', () => {
     expect(readFileSync(log, 'utf8')).toContain('"msg":"ready"');
     await nothingLeft(ns, child);
     rmSync(homeOf(child), { recursive: true });
-  }, 60_000);
+  }, 180_000);
 
   test('kill -9 of the demo itself leaves no process and no demo device', async () => {
     await using ns = namespace();
     await using child = ns.spawn(DEMO, { env });
-    await child.until(shown, 'the demo is up', 30_000);
+    await child.until(shown, 'the demo is up', 60_000);
     const others = [`${base}/taplane-demo-live`, `${base}/taplane-demo-log`];
     for (const path of others) mkdirSync(path, { mode: 0o700 });
     writeFileSync(join(others[0] as string, 'demo.pid'), '1\n');
@@ -122,7 +122,7 @@ describe('the demo', () => {
     live.release();
     expect(homes().sort()).toEqual(others.map((path) => basename(path)));
     for (const path of others) rmSync(path, { recursive: true });
-  }, 60_000);
+  }, 180_000);
 
   test('a signal in the middle of the start', async () => {
     for (const afterMs of [50, 200, 350, 500, 800]) {
@@ -133,11 +133,12 @@ describe('the demo', () => {
       const { code, signal, stderr } = await child.ended;
       // Early enough it just ends.
       expect({ code: signal ?? code, stderr }).toEqual({ code: expect.toBeOneOf([0, 'SIGINT']), stderr: '' });
+      // What it had started may still be ending.
+      await eventually(() => processes(ns) === 0, 'processes gone');
       expect(devices(ns)).toEqual([]);
-      expect(processes(ns)).toBe(0);
       expect(homes()).toEqual([]);
     }
-  }, 60_000);
+  }, 180_000);
 
   test.each([
     [

@@ -297,10 +297,10 @@ describe('watch', () => {
     const child = start(['interface', 'watch'], agent.address);
     let seen = '';
     child.stdout?.on('data', (chunk) => (seen += String(chunk)));
-    await eventually(() => seen.includes('synced'), 10_000);
+    await eventually(() => seen.includes('synced'));
     await run('interface create tun1 --mode tun --up');
     await run('interface delete tun1');
-    await eventually(() => seen.includes('deleted'), 10_000);
+    await eventually(() => seen.includes('deleted'));
     child.kill('SIGINT');
     expect(await new Promise((resolve) => child.once('close', resolve))).toBe(0);
     expect(seen).toBe(
@@ -311,12 +311,12 @@ describe('watch', () => {
 
   test('an explicit --timeout ends it well; what is not there is said once', async () => {
     await run('interface create tun0 --mode tun');
-    expect(await run('interface watch nope --timeout 1s')).toEqual({
+    expect(await run('interface watch nope --timeout 2s')).toEqual({
       code: 0,
       stdout: expect.stringContaining('synced\n'),
       stderr: 'nope does not exist yet; waiting for it\n',
     });
-    expect(await run('interface watch tun0 --timeout 1s')).toMatchObject({ code: 0, stderr: '' });
+    expect(await run('interface watch tun0 --timeout 2s')).toMatchObject({ code: 0, stderr: '' });
     expect((await run('interface watch --help')).stdout).toMatch(/without\s+--timeout it never ends/);
   });
 
@@ -335,13 +335,13 @@ describe('watch', () => {
     const child = start(['interface', 'watch', '-o', 'json'], agent.address);
     let seen = '';
     child.stdout?.on('data', (chunk) => (seen += String(chunk)));
-    await eventually(() => seen.includes('synced'), 10_000);
+    await eventually(() => seen.includes('synced'));
     await run('interface create tun0 --mode tun');
     agent.interfaces.breakWatches(new TaplaneError('UNAVAILABLE', 'STOPPING', 'the agent stops'));
-    await eventually(() => calls('watch').length === 2, 10_000);
+    await eventually(() => calls('watch').length === 2);
     expect(calls<{ resumeToken: string }>('watch')[1]?.resumeToken).toBe('1');
     await run('interface delete tun0');
-    await eventually(() => seen.includes('deleted'), 10_000);
+    await eventually(() => seen.includes('deleted'));
     child.kill('SIGINT');
     expect(await new Promise((resolve) => child.once('close', resolve))).toBe(0);
     const events = seen

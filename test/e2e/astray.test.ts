@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { InterfaceSpec_Drift } from '../../src/gen/taplane/v1/interface.ts';
 import { startAgent } from '../harness/agent.ts';
+import { SOON } from '../harness/bound.ts';
 import { createNamespace } from '../harness/namespace.ts';
 import { failAt, killAt } from '../harness/strace.ts';
 import { link, sysctl, writeSysctl } from '../harness/truth.ts';
@@ -24,13 +25,13 @@ it('does not write a setting or an owner to a foreign device that took the name 
   process.kill(agent.pid, 'SIGCONT');
   const reason = async () =>
     (await interfaces.get({ name: 'interfaces/tap0' })).status?.conditions.find(({ type }) => type === 'Ready')?.reason;
-  await expect.poll(reason, { timeout: 5000 }).not.toBe('AsSpecified');
+  await expect.poll(reason, SOON).not.toBe('AsSpecified');
   expect(sysctl(ns, 'net/ipv4/conf/tap0/forwarding')).toBe('0');
   expect(link(ns, 'tap0')).toMatchObject({ ifalias: 'FOREIGN' });
   // When the name is free again, ours gets it back with all it should have.
   ns.ip('link del tap0');
-  await expect.poll(() => link(ns, 'tap0')?.ifalias ?? '', { timeout: 10_000 }).toMatch(/^taplane:/);
-  await expect.poll(() => sysctl(ns, 'net/ipv4/conf/tap0/forwarding'), { timeout: 10_000 }).toBe('1');
+  await expect.poll(() => link(ns, 'tap0')?.ifalias ?? '', SOON).toMatch(/^taplane:/);
+  await expect.poll(() => sysctl(ns, 'net/ipv4/conf/tap0/forwarding'), SOON).toBe('1');
   expect(link(ns, 'moved')).toBeUndefined();
 });
 
@@ -62,7 +63,7 @@ it('takes an owner and a default back that an update cut off by a kill had chang
     await client.node.getNode();
     await using kill = await killAt(agent.pid, 'openat', n);
     await client.interfaces.update(change).catch(() => {});
-    expect(await kill.fired(5000), `openat ${n}`).toBe(true);
+    expect(await kill.fired(20_000), `openat ${n}`).toBe(true);
     await agent.ended();
     if (link(ns, 'o0')?.mtu !== 1400) await agent.start();
   }
@@ -76,7 +77,7 @@ it('takes an owner and a default back that an update cut off by a kill had chang
   expect(status?.conditions.find(({ type }) => type === 'Ready')?.reason).toBe('BRIDGE_MISSING');
 });
 
-it('does not forget an interface because an earlier creation of its name is still being cleaned up', async () => {
+it('does not forget an interface because an earlier creation of its name is still being cleaned up', { timeout: 300_000 }, async () => {
   await using ns = createNamespace();
   await using agent = await startAgent({ namespace: ns });
   const spec = { mode: TUN, addresses: [{ cidr: '10.88.0.1/24' }] };
@@ -86,18 +87,17 @@ it('does not forget an interface because an earlier creation of its name is stil
     await interfaces.create(creation('warm', spec));
     await interfaces.delete(deletion('warm'));
     // The way back fails too: the device stays until the retry.
-    const fault = await failAt(agent.pid, 'sendto', 'ENOBUFS', `${n}+`);
-    await interfaces.create(creation('c0', spec)).catch(() => {});
-    await fault.release();
-    const attempt = async (): Promise<string> => {
-      const outcome = await interfaces.create(creation('c0', spec)).then(
+    await using fault = await failAt(agent.pid, 'sendto', 'ENOBUFS', `${n}+`);
+    const attempt = (): Promise<string> =>
+      interfaces.create(creation('c0', spec)).then(
         () => 'made',
         (error: { reason: string }) => error.reason,
       );
-      if (outcome === 'NAME_BUSY') busy++;
-      return outcome;
-    };
-    await expect.poll(attempt, { timeout: 5000, interval: 20, message: String(n) }).toMatch(/^made$|^INTERFACE_EXISTS$/);
+    const first = await attempt();
+    // While nothing can be cleaned up the name stays taken, so that the retry is really waited for.
+    if (first !== 'made' && (await attempt()) === 'NAME_BUSY') busy++;
+    await fault.release();
+    await expect.poll(attempt, { ...SOON, message: String(n) }).toMatch(/^made$|^INTERFACE_EXISTS$/);
     // Longer than the first retry.
     await sleep(600);
     await agent.kill9();

@@ -1,13 +1,13 @@
 // Captures against tcpdump, tshark, capinfos and the counters of the device.
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, expect, it } from 'vitest';
 import { ResponderSpec_Kind } from '../../src/gen/taplane/v1/interface.ts';
 import { Direction, Loss_Reason } from '../../src/gen/taplane/v1/packet.ts';
-import { CapturePacketsRequest_Format as Format } from '../../src/gen/taplane/v1/packet_service.ts';
+import { CapturePacketsRequest_Format as Format, StreamOpen_Mode } from '../../src/gen/taplane/v1/packet_service.ts';
 import { type Agent, startAgent } from '../harness/agent.ts';
 import { lanesOf, stopLanes } from '../harness/lanes.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
@@ -156,7 +156,7 @@ it.each([
       }
       expect((await read('tshark', ['-n', '-r', path])).trim().split('\n').length).toBe(most);
       const about = await read('capinfos', ['-M', path]);
-      expect(about).toMatch(/File type:\s+Wireshark\/\.\.\. - pcapng/);
+      expect(about).toMatch(/File type:\s+pcapng\n/);
       expect(Number(/Number of packets:\s+(\d+)/.exec(about)?.[1])).toBe(most);
       expect(Number(/Data size:\s+(\d+)/.exec(about)?.[1])).toBe(bytes);
       expect(about).toMatch(new RegExp(`Name = ${DEVICE}`));
@@ -237,7 +237,7 @@ it('tells at the end of the file what a client that does not read has lost: capt
     expect(statistics?.received).toBe(total);
     expect(statistics?.dropped).toBeGreaterThan(total / 3);
     expect(Number(client.totals?.offered)).toBe(total);
-    expect(client.lost.get(Loss_Reason.QUEUE_FULL)).toBe(client.lostFrames);
+    expect(client.lost.get(Loss_Reason.QUEUE_FULL)).toBeGreaterThan(total / 4);
     expect(client.lostFrames).toBe(statistics?.dropped);
     const path = join(folder, 'lossy.pcapng');
     writeFileSync(path, Buffer.concat(client.pcapng));
@@ -327,41 +327,109 @@ it('captures while others consume, in another network namespace', async () => {
   });
 });
 
-it('goes on when the interface has been down, by whoever took it down', async () => {
+it('goes on when the interface has been down, by whoever took it down, and misses nothing', async () => {
   await withDevice({ ...still, responders: [sink] }, async (agent, ns) => {
     const { interfaces } = agent.client();
     await quiet(ns, DEVICE);
     using client = await capture(agent, { filter: 'udp port 9' });
     const isUp = (): boolean => link(ns, DEVICE)?.flags.includes('UP') ?? false;
+    const [lane = 0] = await lanesOf(agent);
+    const sockets = (): string[] =>
+      readdirSync(`/proc/${lane}/fd`)
+        .map((fd) => readlinkOrNone(`/proc/${lane}/fd/${fd}`))
+        .filter((to) => to.startsWith('socket:'));
+    const before = counters(ns, DEVICE).txPackets;
     const downs = [
       async () => ns.ip(`link set ${DEVICE} down`),
       async () => {
         await interfaces.update(updating(DEVICE, { up: false }, ['spec.up']));
         expect(isUp()).toBe(false);
-        await sleep(600);
+        await sleep(300);
+        const open = sockets();
+        await sleep(300);
+        // Nothing is opened again and again meanwhile.
+        expect(sockets()).toEqual(open);
         await interfaces.update(updating(DEVICE, { up: true }, ['spec.up']));
       },
-      async () => {
-        // Down and up again before anybody can look.
-        ns.run('sh', '-c', `ip link set ${DEVICE} down; ip link set ${DEVICE} up`);
-      },
+      // Up again before anybody can look.
+      async () => void ns.run('sh', '-c', `ip link set ${DEVICE} down; ip link set ${DEVICE} up`),
     ];
     for (const [round, down] of downs.entries()) {
       await down();
       await expect.poll(isUp, { timeout: 15_000 }).toBe(true);
       const wanted = client.received + 1;
-      await expect
-        .poll(async () => (await sendNumbered(ns, V4, 1, { first: round }), client.received >= wanted), { timeout: 15_000, interval: 100 })
-        .toBe(true);
-      // Nothing of an earlier round, and everything from here on.
-      const from = client.frames.length;
-      expect(client.frames.slice(wanted - 1).every(({ data }) => data.readUInt32BE(28) === round)).toBe(true);
+      const passes = async (): Promise<boolean> => {
+        await sendNumbered(ns, V4, 1, { first: round });
+        return client.received >= wanted;
+      };
+      await expect.poll(passes, { timeout: 15_000, interval: 100 }).toBe(true);
       await sendNumbered(ns, V4, 200, { first: 1000 });
       await client.until(() => client.frames.at(-1)?.data.readUInt32BE(28) === 1199, 'the last of 200');
-      const numbers = client.frames.slice(from).map(({ data }) => data.readUInt32BE(28));
+      const numbers = client.frames.slice(wanted - 1).map(({ data }) => data.readUInt32BE(28));
       expect(numbers.filter((number) => number >= 1000)).toEqual(Array.from({ length: 200 }, (_, index) => 1000 + index));
+      expect(numbers.filter((number) => number < 1000 && number !== round)).toEqual([]);
     }
+    const passed = counters(ns, DEVICE).txPackets - before;
+    await client.until(() => Number(client.totals?.offered) >= passed, `${passed} offered`);
+    expect(Number(client.totals?.offered)).toBe(passed);
+    expect(client.received).toBe(passed);
     expect(client.error).toBeUndefined();
     expect(client.problems).toEqual([]);
+  });
+});
+
+function readlinkOrNone(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
+  }
+}
+
+it('shows all that passed before the end was asked for', async () => {
+  await withDevice({ ...still, responders: [sink] }, async (agent, ns) => {
+    await quiet(ns, DEVICE);
+    for (let round = 0; round < 10; round++) {
+      using observer = await PacketClient.stream(agent.server, { interface: IFACE, mode: StreamOpen_Mode.OBSERVE }).ready();
+      await sendNumbered(ns, V4, 20, { first: 100 * round, perSecond: 100_000 });
+      observer.end();
+      await ended(observer);
+      const wanted = Array.from({ length: 20 }, (_, index) => 100 * round + index);
+      expect(observer.frames.map(({ data }) => data.readUInt32BE(28)).slice(-20)).toEqual(wanted);
+    }
+  });
+});
+
+it('takes others in, and lets them go, while more passes than it can look at', async () => {
+  await withDevice({ ...still, responders: [sink] }, async (agent, ns) => {
+    await quiet(ns, DEVICE);
+    const [lane] = await lanesOf(agent);
+    const all: PacketClient[] = [];
+    const open = async (): Promise<PacketClient> => {
+      const request = {
+        interface: IFACE,
+        mode: StreamOpen_Mode.OBSERVE,
+        filter: 'udp port 10 or udp portrange 20000-30000 or tcp[4:4] = 77',
+      };
+      const client = await PacketClient.stream(agent.server, request, { keep: false }).ready();
+      all.push(client);
+      return client;
+    };
+    try {
+      for (let count = 0; count < 30; count++) await open();
+      const load = flood(ns, 4, 0);
+      await all[0]?.until(() => (all[0]?.lost.get(Loss_Reason.KERNEL) ?? 0) > 0, 'a loss');
+      for (let count = 0; count < 3; count++) {
+        const client = await open();
+        client.end();
+        await ended(client);
+      }
+      expect((await load).code).toBe(0);
+      // An agent kills a lane that does not answer.
+      expect(await lanesOf(agent)).toEqual([lane]);
+      expect(all.flatMap(({ error, problems }) => [...problems, ...(error === undefined ? [] : [error.message])])).toEqual([]);
+    } finally {
+      for (const client of all) client[Symbol.dispose]();
+    }
   });
 });

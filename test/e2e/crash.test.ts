@@ -13,7 +13,7 @@ import { links } from '../harness/truth.ts';
 import { creation, deletion, TAP, TUN, updating } from './specs.ts';
 
 /** More for a soak. */
-const KILLS = Number(process.env['TAPLANE_KILLS'] ?? 200);
+const KILLS = Number(process.env['TAPLANE_KILLS'] ?? 100);
 const NAMES = 12;
 
 /** What a client may know of an interface: MTU and last octet of its address; undefined for absent. */
@@ -62,7 +62,7 @@ it(
     expect(acknowledged).toBeGreaterThan(KILLS);
     expect(inDoubt).toBeGreaterThan(KILLS);
   },
-  400_000 + KILLS * 1000,
+  400_000 + KILLS * 2000,
 );
 
 async function change(

@@ -4,12 +4,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { startAgent } from '../harness/agent.ts';
+import { bound, SOON } from '../harness/bound.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { percentile, summary } from '../harness/percentile.ts';
-import { snapshot, writeSysctl } from '../harness/truth.ts';
+import { restingSnapshot, snapshot, writeSysctl } from '../harness/truth.ts';
 import { creation, TAP, updating } from './specs.ts';
 
 const TRIES = 100;
+const MOST_MS = bound(1000, 5000);
 /** So many that no single one is repaired more often in a row than a fight would be. */
 const INTERFACES = 50;
 
@@ -72,7 +74,7 @@ const kinds: Kind[] = [
   { what: 'alias', harm: (name) => `ip link set ${name} alias other`, well: (name) => `ip link show ${name} | grep 'alias taplane:'` },
 ];
 
-it(`repairs each kind of object in under 1 s (p99 of ${TRIES}), and touches nothing foreign`, async () => {
+it(`repairs each kind of object in under ${MOST_MS / 1000} s (p99 of ${TRIES}), and touches nothing foreign`, async () => {
   await using ns = createNamespace();
   foreignThings(ns);
   await using agent = await startAgent({ namespace: ns });
@@ -91,19 +93,19 @@ it(`repairs each kind of object in under 1 s (p99 of ${TRIES}), and touches noth
     );
   }
   const ours = (device: string): boolean => /^d\d+$/.test(device);
-  const before = snapshot(ns, { except: ours });
+  const before = await restingSnapshot(ns, { except: ours });
   expect(before).toContain('foreign0');
   const report: string[] = [];
   for (const kind of kinds) {
     const script = `for round in $(seq ${TRIES / INTERFACES}); do ${Array.from({ length: INTERFACES }, (_, index) => trial(kind, index)).join('\n')}\ndone`;
-    const result = await ns.exec(['bash', '-c', script], { timeoutMs: 110_000 });
+    const result = await ns.exec(['bash', '-c', script], { timeoutMs: 300_000 });
     const delays = result.stdout
       .trim()
       .split('\n')
       .map((line) => Number(line) / 1000);
     report.push(`${kind.what.padEnd(18)} ${summary(delays)}`);
     expect(delays, kind.what).toHaveLength(TRIES);
-    expect(percentile(delays, 99), kind.what).toBeLessThanOrEqual(1000);
+    expect(percentile(delays, 99), kind.what).toBeLessThanOrEqual(MOST_MS);
     // The budget of repairs that a fight would use up fills again.
     await sleep(1500);
   }
@@ -111,7 +113,7 @@ it(`repairs each kind of object in under 1 s (p99 of ${TRIES}), and touches noth
   expect(snapshot(ns, { except: ours })).toBe(before);
   const node = await agent.client().node.getNode();
   expect(Number(node.netlink?.repairs)).toBeGreaterThanOrEqual(TRIES * kinds.length);
-}, 400_000);
+}, 900_000);
 
 /** Harms one thing, sees that the harm was done or already repaired, and prints the microseconds until all is well. */
 function trial(kind: Kind, index: number): string {
@@ -150,7 +152,7 @@ it('leaves foreign objects on its own devices alone', async () => {
   ns.ip('neigh add 10.1.0.7 lladdr 02:00:00:00:00:07 dev own');
   await interfaces.update(updating('own', { mtu: 1400, routes: [] }, ['spec.mtu', 'spec.routes']));
   ns.ip('addr del 10.1.0.1/24 dev own');
-  await expect.poll(() => ns.run('ip', '-br', '-4', 'addr', 'show', 'dev', 'own').includes('10.1.0.1/24')).toBe(true);
+  await expect.poll(() => ns.run('ip', '-br', '-4', 'addr', 'show', 'dev', 'own').includes('10.1.0.1/24'), SOON).toBe(true);
   expect(ns.run('ip', '-br', '-4', 'addr', 'show', 'dev', 'own')).toContain('10.3.0.1/24');
   expect(ns.run('ip', 'route', 'show', '10.4.0.0/24')).toContain('dev own');
   expect(ns.run('ip', 'route', 'show', '10.2.0.0/24')).toBe('');

@@ -88,14 +88,22 @@ class Sum {
   }
 }
 
-/** Sends frames in at a pace that tcpdump keeps up with, and expects that it has seen each. */
-async function expectSame(agent: Agent, ns: Namespace, name: string, tap: boolean, count: number): Promise<void> {
+/** Sends frames in at a pace that tcpdump keeps up with, and expects that it has seen each. Counts those of a TUN by their version. */
+async function expectSame(
+  agent: Agent,
+  ns: Namespace,
+  name: string,
+  tap: boolean,
+  count: number,
+  versions: Record<number, number> = {},
+): Promise<void> {
   using client = await inject(agent, name);
   await using wire = await Wiretap.listen(ns, name, '-Q', 'in');
   const sent = new Sum();
   for (let number = 0; number < count; ) {
     const frames = Array.from({ length: Math.min(REQUEST_FRAMES, count - number) }, () => frameOf(tap, number++));
     sent.add(frames);
+    if (!tap) for (const [first = 0] of frames) versions[first >> 4] = (versions[first >> 4] ?? 0) + 1;
     const id = await client.send(frames);
     if (id % WORKED_EVERY === 0n) await client.worked(id);
   }
@@ -105,6 +113,18 @@ async function expectSame(agent: Agent, ns: Namespace, name: string, tap: boolea
   await wire.stop(count);
   expect({ name, ...new Sum().add(wire.packets()).end() }).toEqual({ name, ...sent.end() });
   expect(client.problems).toEqual([]);
+}
+
+/** Waits for all, also when one fails: nothing goes on behind a test. */
+async function together(work: Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(work)) if (result.status === 'rejected') throw result.reason;
+}
+
+/** Packets that reached IP in the namespace. */
+function ipReceived(ns: Namespace): { v4: number; v6: number } {
+  const v4 = /^Ip: \d+ \d+ (\d+)/m.exec(ns.run('cat', '/proc/net/snmp'))?.[1];
+  const v6 = /^Ip6InReceives\s+(\d+)/m.exec(ns.run('cat', '/proc/net/snmp6'))?.[1];
+  return { v4: Number(v4), v6: Number(v6) };
 }
 
 /** Frames that the kernel counts as received through the device. */
@@ -141,7 +161,14 @@ it('sends frames in as they are, whatever the shape of the device', async () => 
   }
   await withAgent(shapes, async (agent, ns) => {
     const work = Object.entries(shapes).map(([name, { mode }]) => ({ name, tap: mode === TAP }));
-    while (work.length > 0) await Promise.all(work.splice(0, 5).map(({ name, tap }) => expectSame(agent, ns, name, tap, 2000)));
+    const frames: Record<number, number> = { 4: 0, 6: 0 };
+    const before = ipReceived(ns);
+    while (work.length > 0) await together(work.splice(0, 5).map(({ name, tap }) => expectSame(agent, ns, name, tap, 2000, frames)));
+    // And was told what they are: IP took those of all TUNs.
+    const after = ipReceived(ns);
+    expect(after.v4 - before.v4).toBe(frames[4]);
+    expect(after.v6 - before.v6).toBeGreaterThanOrEqual(frames[6] ?? 0);
+    expect(frames[4]).toBeGreaterThan(5000);
   });
 });
 
@@ -187,7 +214,7 @@ it('counts each frame that is not taken by why it is not, and takes all others',
     ],
   };
   await withAgent(Object.fromEntries(specs) as Record<string, PartialSpec>, async (agent, ns) => {
-    for (const name of [...Object.keys(tuns), ...Object.keys(taps)]) {
+    const judge = async (name: string): Promise<void> => {
       const kind = name.startsWith('t') ? 'tun' : 'tap';
       using client = await inject(agent, name);
       await using wire = await Wiretap.listen(ns, name, '-Q', 'in');
@@ -203,7 +230,8 @@ it('counts each frame that is not taken by why it is not, and takes all others',
       await wire.stop(2 * good[kind].length);
       const taken = [...mixed.filter(([reason]) => reason === 0).map(([, frame]) => frame), ...good[kind]];
       expect(new Sum().add(wire.packets()).end()).toEqual(new Sum().add(taken).end());
-    }
+    };
+    for (const names of [Object.keys(tuns), Object.keys(taps)]) await together(names.map(judge));
   });
 });
 
@@ -289,7 +317,7 @@ it('works a request with 65,537 frames off, and all that was sent before the cli
     await client.worked(await client.send(Array(65_537).fill(Buffer.of(0x45))));
     expect(rejections(client)).toEqual({ TOO_SHORT: 65_537 });
     // Neither has anything to do with what is asked for: they are counted, and the stream goes on.
-    for (let request = 0; request < 200; request++) await client.send(Array(50).fill(tiny));
+    for (let request = 0; request < 20; request++) await client.send(Array(500).fill(tiny));
     client.end();
     await client.until(() => client.ended, 'the end');
     expect(client.injected?.accepted).toBe(75_537n);
@@ -328,7 +356,6 @@ class RawClient implements Disposable {
     const same = (bytes: Buffer): Buffer => bytes;
     const { path } = PacketServiceService.streamPackets;
     const call = this.#client.makeBidiStreamRequest(path, same, PacketBatch.decode, { deadline: Date.now() + 20_000 });
-    call.setMaxListeners(0);
     this.#call = call;
     call.on('data', ({ injected }: PacketBatch) => {
       if (injected !== undefined) this.injected.push(injected.accepted);
@@ -479,8 +506,15 @@ fcntl.ioctl(fd, 0x400454ca, struct.pack('16sH22x', b'i0', 0x1001))
 print('held', flush=True)
 sys.stdin.read()
 `;
-    await using holder = ns.spawn(['/usr/bin/python3', '-c', script]);
-    await holder.until(({ stdout }) => stdout.includes('held'), 'the device to be held', 20_000);
+    const hold = async (where: Namespace) => {
+      const child = where.spawn(['/usr/bin/python3', '-c', script]);
+      await child.until(({ stdout }) => stdout.includes('held'), 'the device to be held', 20_000);
+      return child;
+    };
+    await using holder = await hold(ns);
+    // A device of the same name that is no concern of ours.
+    await using elsewhere = createNamespace();
+    await using _stranger = await hold(elsewhere);
     for (const mode of [CONSUME, INJECT]) {
       using client = PacketClient.stream(agent.server, { interface: 'interfaces/i0', mode });
       await expect(client.ready()).rejects.toThrow();
@@ -489,7 +523,7 @@ sys.stdin.read()
         reason: 'DEVICE_BUSY',
         preconditions: [{ type: 'DEVICE', subject: 'i0' }],
       });
-      expect(client.error?.message).toMatch(new RegExp(`held by python3\\S* \\(pid ${holder.pid}\\)`));
+      expect(client.error?.message).toMatch(new RegExp(`held by python3\\S* \\(pid ${holder.pid}\\):`));
     }
     // Watching takes nothing away.
     using observer = await inject(agent, 'i0', { mode: OBSERVE });

@@ -4,9 +4,10 @@
 import { expect, it } from 'vitest';
 import type { PlanStep } from '../../src/gen/taplane/v1/interface.ts';
 import { startAgent } from '../harness/agent.ts';
+import { SOON } from '../harness/bound.ts';
 import { type KernelEvent, watchKernel } from '../harness/ip-monitor.ts';
 import { createNamespace } from '../harness/namespace.ts';
-import { link, snapshot } from '../harness/truth.ts';
+import { LATE_MS, link, snapshot } from '../harness/truth.ts';
 import { creation, deletion, type PartialSpec, TAP, updating } from './specs.ts';
 
 /** An operation on an object that the kernel announces, such as `address add 10.1.0.1/24`. */
@@ -118,7 +119,7 @@ it.each(updates)('plans exactly what happens on update: %s', async (what, change
   // The kernel's own work on IPv6 (DAD, router solicitations) would be in the monitor too.
   await interfaces.create(creation('p0', full));
   await using watch = await watchKernel(ns);
-  await watch.quiet(300);
+  await watch.quiet(LATE_MS);
   watch.clear();
   const before = snapshot(ns);
   const promise = await interfaces.update(updating('p0', change, mask, { validateOnly: true }));
@@ -126,7 +127,7 @@ it.each(updates)('plans exactly what happens on update: %s', async (what, change
   expect(await watch.settle()).toEqual([]);
   // What the monitor is compared with begins where the device stands now.
   ns.ip('link set p0 alias seen');
-  await expect.poll(() => ns.run('ip', 'link', 'show', 'p0')).toContain('alias taplane:');
+  await expect.poll(() => ns.run('ip', 'link', 'show', 'p0'), SOON).toContain('alias taplane:');
   const done = await interfaces.update(updating('p0', change, mask));
   expect(done.plan).toEqual(promise.plan);
   const events = await watch.settle();
@@ -145,7 +146,7 @@ it('plans exactly what happens on create and delete, by API and by command line'
   await using agent = await startAgent({ namespace: ns });
   const { interfaces } = agent.client();
   await using watch = await watchKernel(ns);
-  await watch.quiet(200);
+  await watch.quiet(LATE_MS);
   watch.clear();
   const promise = await interfaces.create(creation('p0', full, { validateOnly: true }));
   const flags = '--mode tun --address 10.9.0.1/24 --route 10.10.0.0/16,via=10.9.0.2,metric=5 --mtu 1300 --up'.split(' ');

@@ -29,7 +29,7 @@ def listen():
         assert error.code() == grpc.StatusCode.CANCELLED, error
 thread = threading.Thread(target=listen)
 thread.start()
-assert synced.wait(5)
+assert synced.wait(30)
 
 spec = interface_pb2.InterfaceSpec(mode=interface_pb2.InterfaceSpec.MODE_TUN, up=True, mtu=1400, addresses=[interface_pb2.Address(cidr='10.44.0.1/24')])
 made = interfaces.CreateInterface(messages.CreateInterfaceRequest(interface_id='py%d', interface=interface_pb2.Interface(spec=spec, labels={'from': 'python'})))
@@ -52,7 +52,7 @@ try:
 except grpc.RpcError as error:
     print('gone', error.code().name)
 import time
-end = time.time() + 5
+end = time.time() + 30
 while 'deleted' not in heard and time.time() < end: time.sleep(0.01)
 watch.cancel()
 thread.join()

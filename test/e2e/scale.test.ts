@@ -4,6 +4,7 @@ import { expect, it } from 'vitest';
 import { ListInterfacesRequest } from '../../src/gen/taplane/v1/interface_service.ts';
 import type { TaplaneClient } from '../../src/rpc/client.ts';
 import { startAgent } from '../harness/agent.ts';
+import { bound } from '../harness/bound.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { summary } from '../harness/percentile.ts';
 import { creation, TUN } from './specs.ts';
@@ -34,7 +35,8 @@ it(`makes ${COUNT} interfaces at least as fast as ip does, restarts in 10 s, and
 
   // Reboot: every device is gone.
   await agent.stop();
-  ns.run('sh', '-c', `ip -o link | awk -F': ' '$2 != "lo" {print "link del " $2}' | ip -batch -`);
+  // As one group: the kernel waits once for all.
+  ns.run('sh', '-c', `ip -o link | awk -F': ' '$2 != "lo" {print "link set " $2 " group 7"}' | ip -batch -; ip link del group 7`);
   expect(deviceCount(ns)).toBe(0);
   await agent.start();
   const rebooted = agent.readyMs;
@@ -49,11 +51,11 @@ it(`makes ${COUNT} interfaces at least as fast as ip does, restarts in 10 s, and
       `restart with all devices there: ${restarted.toFixed(0)} ms; with none: ${rebooted.toFixed(0)} ms; memory for each interface: ${(perInterface / 1024).toFixed(1)} KiB`,
     ].join('\n'),
   );
-  expect(byApi).toBeLessThanOrEqual(byIp);
-  expect(restarted).toBeLessThanOrEqual(10_000);
-  expect(rebooted).toBeLessThanOrEqual(10_000);
-  expect(perInterface).toBeLessThanOrEqual(64 * 1024);
-}, 300_000);
+  expect(byApi).toBeLessThanOrEqual(byIp * bound(1, 4));
+  expect(restarted).toBeLessThanOrEqual(bound(10_000, 40_000));
+  expect(rebooted).toBeLessThanOrEqual(bound(10_000, 40_000));
+  expect(perInterface).toBeLessThanOrEqual(bound(64, 256) * 1000);
+}, 600_000);
 
 /** As a script would, with one shell and three processes for each interface. */
 async function makeByIp(): Promise<number> {
@@ -63,7 +65,7 @@ async function makeByIp(): Promise<number> {
     (_, index) => `ip tuntap add dev ${name(index)} mode tun; ip addr add ${cidr(index)} dev ${name(index)}; ip link set ${name(index)} up`,
   ).join('\n');
   const begun = performance.now();
-  const result = await ns.exec(['sh', '-e'], { input: script, timeoutMs: 120_000 });
+  const result = await ns.exec(['sh', '-e'], { input: script, timeoutMs: 300_000 });
   const took = performance.now() - begun;
   expect(result.code).toBe(0);
   expect(deviceCount(ns)).toBe(COUNT);

@@ -65,9 +65,13 @@ it.each(operations)(
           },
           (error: { code?: string }) => expect(error.code).toMatch(/UNAVAILABLE|CANCELLED/),
         );
-        const died = !acknowledged || (await kill.fired(20));
-        if (!died) break;
-        expect(await kill.fired(2000), `the fault at ${syscall} ${n}`).toBe(true);
+        if (acknowledged) {
+          // What is left to do after the answer is done before these are answered; without strace it dies no more.
+          for (let turn = 0; turn < 3; turn++) await answers(client);
+          await kill[Symbol.asyncDispose]();
+          if (await answers(client)) break;
+        }
+        expect(await kill.fired(20_000), `the fault at ${syscall} ${n}`).toBe(true);
         fired[syscall] = n;
         await agent.ended();
         await agent.restart();
@@ -86,6 +90,15 @@ it.each(operations)(
   },
   300_000,
 );
+
+/** Asks for what needs no call of the kernel or the disk. */
+async function answers({ interfaces }: TaplaneClient): Promise<boolean> {
+  const code = await interfaces.get({ name: 'interfaces/none' }).then(
+    () => 'OK',
+    (error: { code: string }) => error.code,
+  );
+  return code === 'NOT_FOUND';
+}
 
 async function prepare(agent: Agent, present: boolean): Promise<void> {
   const { interfaces } = agent.client();

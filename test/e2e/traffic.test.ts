@@ -5,30 +5,34 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { LinkEvent_Kind, WatchInterfacesRequest, type WatchInterfacesResponse } from '../../src/gen/taplane/v1/interface_service.ts';
 import { startAgent } from '../harness/agent.ts';
+import { bound, SOON } from '../harness/bound.ts';
 import { createNamespace } from '../harness/namespace.ts';
 import { percentile, summary } from '../harness/percentile.ts';
 import { creation, deletion, TAP, TUN, updating } from './specs.ts';
+
+/** Holders are looked for by name over all namespaces: a name that no other test has. */
+const DEVICE = `p${process.pid}`;
 
 it('answers ping on its own address, and counts packets for an address behind it once a program is attached', async () => {
   await using ns = createNamespace();
   await using agent = await startAgent({ namespace: ns });
   const { interfaces } = agent.client();
-  await interfaces.create(creation('tun0', { mode: TUN, up: true, addresses: [{ cidr: '10.7.0.1/24' }, { cidr: 'fd07::1/64' }] }));
+  await interfaces.create(creation(DEVICE, { mode: TUN, up: true, addresses: [{ cidr: '10.7.0.1/24' }, { cidr: 'fd07::1/64' }] }));
   expect(ns.run('ping', '-c', '2', '-i', '0.01', '-W', '2', '10.7.0.1')).toContain(' 0% packet loss');
   expect(ns.run('ping', '-c', '2', '-i', '0.01', '-W', '2', 'fd07::1')).toContain(' 0% packet loss');
 
   const sent = (): number =>
-    Number((ns.ip('-j -s link show dev tun0') as { stats64: { tx: { packets: number } } }[])[0]?.stats64.tx.packets);
+    Number((ns.ip(`-j -s link show dev ${DEVICE}`) as { stats64: { tx: { packets: number } } }[])[0]?.stats64.tx.packets);
   await ns.exec(['ping', '-c', '3', '-i', '0.01', '-W', '1', '10.7.0.9']);
   expect(sent()).toBe(0);
 
   // A foreign program attaches by name and reads.
-  const program = ns.spawn(['/usr/bin/python3', '-c', ATTACH, 'tun0']);
+  const program = ns.spawn(['/usr/bin/python3', '-c', ATTACH, DEVICE]);
   try {
     await program.until((child) => child.stdout.includes('attached'), 'attaching');
     await ns.exec(['ping', '-c', '3', '-i', '0.01', '-W', '1', '10.7.0.9']);
-    await expect.poll(sent).toBeGreaterThanOrEqual(3);
-    const shown = await interfaces.get({ name: 'interfaces/tun0' });
+    await expect.poll(sent, SOON).toBeGreaterThanOrEqual(3);
+    const shown = await interfaces.get({ name: `interfaces/${DEVICE}` });
     expect(shown.status).toMatchObject({ carrier: true });
     expect(shown.status?.counters?.txPackets).toBeGreaterThanOrEqual(3n);
     expect(shown.status?.holders).toEqual([{ pid: program.pid, command: 'python3', queues: 1, attachment: '' }]);
@@ -50,7 +54,9 @@ while time.time() < end:
     os.read(fd, 2048)
 `;
 
-it('tells a watcher first what there is, then that this was all, then every change of any link in under 200 ms', async () => {
+const MOST_MS = bound(200, 1500);
+
+it(`tells a watcher first what there is, then that this was all, then every change of any link in under ${MOST_MS} ms`, async () => {
   await using ns = createNamespace();
   await using agent = await startAgent({ namespace: ns });
   const { interfaces } = agent.client();
@@ -62,11 +68,14 @@ it('tells a watcher first what there is, then that this was all, then every chan
     for await (const message of interfaces.watch(WatchInterfacesRequest.fromPartial({ includeLinks: true }), ending.signal))
       heard.push({ at: Date.now(), message });
   })();
-  await expect.poll(() => heard.at(-1)?.message.event?.$case).toBe('synced');
+  const synced = (): number => heard.findIndex(({ message }) => message.event?.$case === 'synced');
+  await expect.poll(synced, SOON).toBeGreaterThanOrEqual(0);
   expect(
-    heard.map(({ message: { event } }) =>
-      event?.$case === 'added' ? event.value.name : event?.$case === 'linkEvent' ? event.value.link : event?.$case,
-    ),
+    heard
+      .slice(0, synced() + 1)
+      .map(({ message: { event } }) =>
+        event?.$case === 'added' ? event.value.name : event?.$case === 'linkEvent' ? event.value.link : event?.$case,
+      ),
   ).toEqual(['interfaces/tap0', 'interfaces/tun0', 'lo', 'tun0', 'tap0', 'synced']);
 
   const delays: number[] = [];
@@ -76,7 +85,7 @@ it('tells a watcher first what there is, then that this was all, then every chan
         if (at < since || event?.$case !== 'linkEvent') return false;
         return event.value.link === 'foreign' && event.value.kind === kind;
       });
-    await expect.poll(find, { interval: 2 }).toBeDefined();
+    await expect.poll(find, { ...SOON, interval: 2 }).toBeDefined();
     delays.push((find()?.at ?? Number.POSITIVE_INFINITY) - since);
   };
   for (let round = 0; round < 50; round++) {
@@ -90,7 +99,7 @@ it('tells a watcher first what there is, then that this was all, then every chan
     heard.length = 0;
   }
   console.log(`link by hand to watcher: ${summary(delays)}`);
-  expect(percentile(delays, 100)).toBeLessThan(200);
+  expect(percentile(delays, 100)).toBeLessThan(MOST_MS);
   ending.abort();
   await watching;
 });

@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { connectNats, type NatsLink, type NatsOptions } from '../../src/flow/nats.ts';
 import { NatsStatus_State as State } from '../../src/gen/taplane/v1/node_service.ts';
+import { bound } from '../harness/bound.ts';
 import { eventually, freePort, natsBinary, type RealNats, startNats } from './real-nats.ts';
 
 const lines: string[] = [];
@@ -84,7 +85,7 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
     real = await startNats(port);
     await reached(State.CONNECTED);
     expect(link?.connection()?.isClosed()).toBe(false);
-  }, 30_000);
+  }, 120_000);
 
   test('a refused login is retried for ever, named, and its secret never logged', async () => {
     const port = await freePort();
@@ -96,17 +97,17 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
     // An operator mends the server, the agent is not touched.
     await real.stop();
     real = await startNats(port, '--user', 'u', '--pass', 'wr0ng');
-    await reached(State.CONNECTED, 15_000);
+    await reached(State.CONNECTED, 40_000);
     expect(JSON.stringify([lines, link?.status()], (_, v) => String(v))).not.toContain('wr0ng@');
     expect(lines.join()).not.toContain('wr0ng');
-  }, 30_000);
+  }, 120_000);
 
   test('closes at once while it dials a black hole', async () => {
     open('nats://192.0.2.1:4222');
     await new Promise((resolve) => setTimeout(resolve, 50));
     const startedAt = performance.now();
     await link?.close();
-    expect(performance.now() - startedAt).toBeLessThan(1_500);
+    expect(performance.now() - startedAt).toBeLessThan(bound(1_500, 8_000));
   });
 
   test('embedded: starts, needs its password, survives kill -9 of the server, stops with the agent', async () => {
@@ -141,7 +142,7 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
     expect(commandLine(second)).toBe('');
     expect(existsSync(join(stateDir, 'nats', 'server.pid'))).toBe(false);
     expect(existsSync(join(stateDir, 'nats', 'store'))).toBe(true);
-  }, 30_000);
+  }, 120_000);
 
   test('embedded: kill -9 of the agent leaves no server', async () => {
     const agent = spawn(process.execPath, ['--input-type=module', '-e', holder()], { stdio: 'ignore' });
@@ -150,7 +151,7 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
     agent.kill('SIGKILL');
     await once(agent, 'exit');
     await eventually(() => commandLine(pid) === '', 'the server is gone');
-  }, 30_000);
+  }, 120_000);
 
   test('embedded without setpriv: the next agent ends the server that was left behind, and no other', async () => {
     const path = join(stateDir, 'bin');
@@ -158,7 +159,9 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
     symlinkSync(natsBinary as string, join(path, 'nats-server'));
     const agent = spawn(process.execPath, ['--input-type=module', '-e', holder(path)], { stdio: 'ignore' });
     const left = await eventually(() => existsSync(join(stateDir, 'nats', 'server.pid')) && embeddedPid(), 'a server');
-    await eventually(() => commandLine(left).includes('nats-server'), 'it runs');
+    // A server that has not said all it says at its start would end of the pipe that ends with the agent.
+    await eventually(() => existsSync(join(stateDir, 'connected')), 'it is ready');
+    expect(commandLine(left)).toContain('nats-server');
     agent.kill('SIGKILL');
     await once(agent, 'exit');
     expect(commandLine(left)).toContain(stateDir);
@@ -173,7 +176,7 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
     await reached(State.CONNECTED);
     expect(commandLine(stranger.pid as number)).toContain('sleep');
     stranger.kill();
-  }, 30_000);
+  }, 120_000);
 
   test('embedded: a server that cannot start says why, and is tried again', async () => {
     mkdirSync(join(stateDir, 'nats', 'store'), { recursive: true });
@@ -183,8 +186,8 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
     await eventually(() => /nats-server ended: .*(jetstream|not a directory)/i.test(link?.status().reason ?? ''), 'the reason');
     expect(link?.status().state).toBe(State.CONNECTING);
     rmSync(join(stateDir, 'nats', 'store', 'jetstream'));
-    await reached(State.CONNECTED, 15_000);
-  }, 30_000);
+    await reached(State.CONNECTED, 40_000);
+  }, 120_000);
 });
 
 test('embedded without a nats-server on the PATH: failed, with the cure, and no exception', async () => {
@@ -194,11 +197,14 @@ test('embedded without a nats-server on the PATH: failed, with the cure, and no 
   await link?.close();
 });
 
-/** A stand-in for an agent: holds an embedded server until it is killed. */
+/** A stand-in for an agent: holds an embedded server until it is killed; makes a file `connected` once it is. */
 function holder(path?: string): string {
   const module = JSON.stringify(join(import.meta.dirname, '../../src/flow/nats.ts'));
   const log = '{ debug() {}, info() {}, warn() {} }';
   return `const { connectNats } = await import(${module});
-    connectNats({ mode: 'embedded', name: 'x', stateDir: ${JSON.stringify(stateDir)}, log: ${log}, path: ${JSON.stringify(path)} });
-    setInterval(() => {}, 1000);`;
+    const { writeFileSync } = await import('node:fs');
+    const link = connectNats({ mode: 'embedded', name: 'x', stateDir: ${JSON.stringify(stateDir)}, log: ${log}, path: ${JSON.stringify(path)} });
+    setInterval(() => {
+      if (link.status().state === ${State.CONNECTED}) writeFileSync(${JSON.stringify(join(stateDir, 'connected'))}, '');
+    }, 20);`;
 }

@@ -40,7 +40,7 @@ export async function startNats(port: number, ...args: string[]): Promise<RealNa
 }
 
 /** Polls, since what is awaited may live in another process. */
-export async function eventually<T>(read: () => T | undefined | false, what: string, withinMs = 8_000): Promise<T> {
+export async function eventually<T>(read: () => T | undefined | false, what: string, withinMs = 20_000): Promise<T> {
   const until = performance.now() + withinMs;
   for (;;) {
     const value = read();

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, type TaplaneClient } from '../../src/rpc/client.ts';
+import { bound } from './bound.ts';
 import type { Namespace } from './namespace.ts';
 import { Child, endsWithin, type Result, run } from './process.ts';
 
@@ -66,7 +67,7 @@ export class Agent implements AsyncDisposable {
     const inside = namespace ? ['ip', 'netns', 'exec', namespace.name] : [];
     const begun = performance.now();
     this.#child = new Child([...inside, TAPLANE, 'agent', ...unset.flat(), ...args], { env: { PATH, ...env } });
-    await this.#child.until((child) => readyLine(child.stderr), 'the ready line', this.#options.readyTimeoutMs ?? 20_000);
+    await this.#child.until((child) => readyLine(child.stderr), 'the ready line', this.#options.readyTimeoutMs ?? bound(20_000, 60_000));
     this.readyMs = performance.now() - begun;
     if (!args.includes('--listen')) await this.#answers();
   }
@@ -93,7 +94,7 @@ export class Agent implements AsyncDisposable {
   }
 
   /** As an operator: SIGTERM. Throws, with the log, when it does not end with code 0 in time. */
-  async stop(timeoutMs = 10_000): Promise<Result> {
+  async stop(timeoutMs = bound(10_000, 40_000)): Promise<Result> {
     const child = this.#running();
     process.kill(this.pid, 'SIGTERM');
     if (!(await endsWithin(child, timeoutMs))) throw new Error(`stop agent: still there after ${timeoutMs} ms\n${child.stderr}`);
@@ -116,7 +117,7 @@ export class Agent implements AsyncDisposable {
 
   /** A client of this run of the agent; closed with it. */
   client(options: { timeoutMs?: number } = {}): TaplaneClient {
-    const client = connect(this.server, { timeoutMs: options.timeoutMs ?? 10_000 });
+    const client = connect(this.server, { timeoutMs: options.timeoutMs ?? 30_000 });
     this.#clients.push(client);
     return client;
   }
@@ -155,7 +156,7 @@ export class Agent implements AsyncDisposable {
   }
 
   async #answers(): Promise<void> {
-    const deadline = Date.now() + 5_000;
+    const deadline = Date.now() + 20_000;
     while (!(await accepts(this.socket))) {
       if (Date.now() > deadline) throw new Error(`start agent: says it is ready, but ${this.socket} does not accept\n${this.log}`);
       await sleep(5);

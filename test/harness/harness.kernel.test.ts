@@ -4,14 +4,15 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { removeLeftovers } from '../../scripts/leftovers.ts';
+import { bound, SOON } from './bound.ts';
 import { watchKernel } from './ip-monitor.ts';
 import { createCable, createNamespace, namespacesOf } from './namespace.ts';
 import { Child, run, runningChildren, runSync } from './process.ts';
 import { countSyscalls, killAt, traceOf } from './strace.ts';
 import { cidrs, link, neighbours, routes, snapshot, sysctl, tuntaps, writeSysctl } from './truth.ts';
 
-/** Writes its own file name into /dev/null again and again, from one thread, and says so once. */
-const WRITER = ['sh', '-c', 'echo begun; while :; do echo x > /dev/null; sleep 0.01; done'];
+/** Writes a line again and again, from one thread. Starts no process: strace cannot let go of one that waits in vfork(2). */
+const WRITER = ['perl', '-e', '$| = 1; print "begun\n"; while (1) { print "x\n"; select(undef, undef, undef, 0.01) }'];
 
 async function startWriter(): Promise<Child> {
   const child = new Child(WRITER);
@@ -45,8 +46,8 @@ describe('namespace', () => {
     await using b = createNamespace();
     createCable({ namespace: a, device: 'east', address: '192.0.2.1/24' }, { namespace: b, device: 'west', address: '192.0.2.2/24' });
     createCable({ namespace: a, device: 'up', address: 'fd00::1/64' }, { namespace: b, device: 'down', address: 'fd00::2/64' });
-    expect((await a.exec(['ping', '-c1', '-W2', '192.0.2.2'])).code).toBe(0);
-    expect((await a.exec(['ping', '-c1', '-W2', 'fd00::2'])).code).toBe(0);
+    expect((await a.exec(['ping', '-c1', '-W10', '192.0.2.2'])).code).toBe(0);
+    expect((await a.exec(['ping', '-c1', '-W10', 'fd00::2'])).code).toBe(0);
   });
 });
 
@@ -58,7 +59,7 @@ describe('leftovers', () => {
     const name = `tpl-${dead.stdout.trim()}-1`;
     runSync('ip', 'netns', 'add', name);
     await using lost = new Child(['ip', 'netns', 'exec', name, 'sleep', '1000']);
-    await sleep(50);
+    await expect.poll(() => readFileSync(`/proc/${lost.pid}/cmdline`, 'utf8'), SOON).toBe('sleep\x001000\0');
     const found = removeLeftovers();
     expect(found).toContain(`process ${lost.pid}: sleep 1000`);
     expect(found).toContain(`network namespace ${name}`);
@@ -72,6 +73,7 @@ describe('process', () => {
   it('forgets no child, and a wait says what was heard instead', async () => {
     const child = new Child(['sh', '-c', 'echo first; exec sleep 1000']);
     expect(runningChildren()).toContain(child.command);
+    await child.until(({ stdout }) => stdout.includes('first'), 'the first');
     await expect(child.until(({ stdout }) => stdout.includes('second'), 'a second word', 200)).rejects.toThrow(/not within 200 ms\nfirst/);
     await child[Symbol.asyncDispose]();
     expect(runningChildren()).not.toContain(child.command);
@@ -174,7 +176,10 @@ describe('ip monitor', () => {
 describe('strace', () => {
   it('counts what a running process calls, and lets it go unharmed', async () => {
     await using writer = await startWriter();
-    const { counts, calls } = await countSyscalls(writer.pid, 'write,dup2', () => sleep(200));
+    const { counts, calls } = await countSyscalls(writer.pid, 'write,dup2', () => {
+      const heard = writer.stdout.length;
+      return writer.until(({ stdout }) => stdout.length >= heard + 6, 'three lines');
+    });
     expect(counts['write']).toBeGreaterThanOrEqual(2);
     expect(calls.find((call) => call.syscall === 'write')?.text).toMatch(/^write\(1, "x\\n", 2\)/);
     await sleep(50);
@@ -193,7 +198,7 @@ describe('strace', () => {
     await writer.until(({ stdout }) => stdout.includes('begun'), 'its first word');
     await using armed = await killAt(writer.pid, 'write', 3);
     writer.stdin.write('go\n');
-    expect(await armed.fired(5_000)).toBe(true);
+    expect(await armed.fired(20_000)).toBe(true);
     expect((await writer.ended).signal).toBe('SIGKILL');
     expect(runSync('cat', file)).toBe('1\n2\n');
     runSync('rm', file);
@@ -211,10 +216,10 @@ describe('strace', () => {
     await using armed = await killAt(node.pid, 'openat', 10);
     const attachMs = performance.now() - begun;
     console.log(`strace attached to ${threads} threads in ${attachMs.toFixed(0)} ms`);
-    expect(await armed.fired(5_000)).toBe(true);
+    expect(await armed.fired(20_000)).toBe(true);
     expect(armed.trace().counts['openat']).toBe(10);
     expect((await node.ended).signal).toBe('SIGKILL');
-    expect(attachMs).toBeLessThan(1_000);
+    expect(attachMs).toBeLessThan(bound(1_000, 10_000));
   });
 
   it('tells that the fault did not fire: call never made, or death of another cause', async () => {
@@ -227,7 +232,7 @@ describe('strace', () => {
     await using armed = await killAt(unharmed.pid, 'socket', 1);
     unharmed.kill('SIGKILL');
     await unharmed.ended;
-    expect(await armed.fired(5_000)).toBe(false);
+    expect(await armed.fired(20_000)).toBe(false);
     await expect(killAt(unharmed.pid, 'write', 1)).rejects.toThrow(/attaching: it ended/);
   });
 

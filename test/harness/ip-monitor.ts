@@ -54,7 +54,7 @@ export class KernelWatch implements AsyncDisposable {
   }
 
   /** Waits for the first event that `matches`, seen already or not. */
-  async next(matches: (event: KernelEvent) => boolean, timeoutMs = 10_000): Promise<KernelEvent> {
+  async next(matches: (event: KernelEvent) => boolean, timeoutMs = 30_000): Promise<KernelEvent> {
     return this.#child.until(() => this.events.find(matches), 'a kernel event', timeoutMs);
   }
 
@@ -70,7 +70,7 @@ export class KernelWatch implements AsyncDisposable {
   /** Until it provably listens. */
   async listen(): Promise<void> {
     // Before the socket is bound a marker goes unseen, so markers are made until one is.
-    const deadline = Date.now() + 10_000;
+    const deadline = Date.now() + 30_000;
     while (!this.#child.stdout.includes(MARKER)) {
       if (!this.#child.isRunning || Date.now() > deadline)
         throw new Error(`watch ${this.#namespace.name}: ${this.#child.stderr || 'ip monitor saw no marker'}`);

@@ -175,10 +175,13 @@ export class PacketClient implements Disposable {
   #write(request: Partial<StreamPacketsRequest>): Promise<void> {
     const call = this.#call as ClientDuplexStream<StreamPacketsRequest, PacketBatch>;
     if (call.write(StreamPacketsRequest.fromPartial(request as object))) return Promise.resolve();
-    return Promise.race([
-      new Promise<void>((resolve) => call.once('drain', () => resolve())),
-      new Promise<void>((resolve) => call.once('close', () => resolve())),
-    ]);
+    return new Promise<void>((resolve) => {
+      const done = (): void => {
+        call.off('drain', done).off('close', done);
+        resolve();
+      };
+      call.on('drain', done).on('close', done);
+    });
   }
 
   #changed(): void {

@@ -24,7 +24,7 @@ export async function run(
 ): Promise<Result> {
   const child = new Child(command, options.env === undefined ? {} : { env: options.env });
   child.stdin.end(options.input ?? '');
-  const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 60_000);
+  const timer = setTimeout(() => child.kill('SIGKILL'), options.timeoutMs ?? 90_000);
   try {
     return await child.ended;
   } finally {
@@ -99,7 +99,7 @@ export class Child implements AsyncDisposable {
   }
 
   /** Waits until `text` finds something in what the child has said so far; throws, with all it said, when it ends first or time is up. */
-  async until<Found>(text: (child: Child) => Found | undefined | false | null, what: string, timeoutMs = 10_000): Promise<Found> {
+  async until<Found>(text: (child: Child) => Found | undefined | false | null, what: string, timeoutMs = 30_000): Promise<Found> {
     const deadline = AbortSignal.timeout(timeoutMs);
     for (;;) {
       const found = text(this);

@@ -68,7 +68,7 @@ export async function slowSubscriber(seconds: number, perSecond: number): Promis
     reader.end();
     await Promise.all([
       stalled.until(() => stalled.ended, 'the end of the stalled', 60_000),
-      reader.until(() => reader.ended, 'the end of the reader'),
+      reader.until(() => reader.ended, 'the end of the reader', 60_000),
     ]);
     return {
       perSecond: sent.perSecond,

@@ -79,7 +79,7 @@ async function attach(pid: number, expressions: string[]): Promise<Child> {
 /** SIGINT makes strace let go of the process and write out what it has; a killed strace might leave the process stopped. */
 async function detach(strace: Child): Promise<void> {
   if (strace.isRunning) strace.kill('SIGINT');
-  if (!(await endsWithin(strace, 5_000))) await strace[Symbol.asyncDispose]();
+  if (!(await endsWithin(strace, 20_000))) await strace[Symbol.asyncDispose]();
 }
 
 const CALL = /^(?:\[pid\s+(\d+)\] )?(?:<\.\.\. )?([a-z_0-9]+)(?:\(| resumed>)/;

@@ -1,6 +1,7 @@
 // What the kernel says, through `ip` and /proc: a witness that shares no code with Taplane. Readers are typed by the fields that
 // tests look at; everything else that `ip` prints is there too.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Namespace } from './namespace.ts';
 
 export interface Link {
@@ -138,6 +139,19 @@ export function snapshot(ns: Namespace, options: { except?: (device: string) => 
     if (!neighbour.state?.some(isLearned)) add('neighbour', neighbour.dev, neighbour);
   }
   return `${lines.sort().join('\n')}\n`;
+}
+
+/** The kernel tells of a carrier up to a second late (net/core/link_watch.c), whatever the namespace that kept it busy. */
+export const LATE_MS = 1200;
+
+/** A snapshot that has not changed for as long as the kernel may be late. */
+export async function restingSnapshot(ns: Namespace, options: { except?: (device: string) => boolean } = {}): Promise<string> {
+  for (let last = snapshot(ns, options); ; ) {
+    await sleep(LATE_MS);
+    const now = snapshot(ns, options);
+    if (now === last) return now;
+    last = now;
+  }
 }
 
 function isLearned(state: string): boolean {

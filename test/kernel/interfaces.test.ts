@@ -50,26 +50,28 @@ describe('a bridge', () => {
 describe('owner and group', () => {
   it('change in place; while another program holds the device, the refusal names it', async () => {
     const { ns } = managed;
-    await managed.create('o0', { mode: TUN, owner: '1234', group: '5677' });
-    await managed.update('o0', { owner: '1235', group: '5678' }, ['spec.owner', 'spec.group']);
-    expect(truth.link(ns, 'o0')?.linkinfo?.info_data).toMatchObject({ user: 1235, group: 5678 });
+    // Holders are looked for by name over all namespaces: a name that no other test has.
+    const name = `o${process.pid}`;
+    await managed.create(name, { mode: TUN, owner: '1234', group: '5677' });
+    await managed.update(name, { owner: '1235', group: '5678' }, ['spec.owner', 'spec.group']);
+    expect(truth.link(ns, name)?.linkinfo?.info_data).toMatchObject({ user: 1235, group: 5678 });
     await using holder = ns.spawn([
       'perl',
       '-e',
-      'open(F, "+<", "/dev/net/tun") or die; my $r = pack("a16 S x22", "o0", 0x1001); ioctl(F, 0x400454ca, $r) or die $!; $| = 1; print "held\n"; sleep 100',
+      `open(F, "+<", "/dev/net/tun") or die; my $r = pack("a16 S x22", "${name}", 0x1001); ioctl(F, 0x400454ca, $r) or die $!; $| = 1; print "held\n"; sleep 100`,
     ]);
     await holder.until(({ stdout }) => stdout.includes('held'), 'the queue');
-    const refused = managed.update('o0', { owner: '7' }, ['spec.owner']);
+    const refused = managed.update(name, { owner: '7' }, ['spec.owner']);
     await expect(refused).rejects.toMatchObject({
       code: 'FAILED_PRECONDITION',
       reason: 'DEVICE_BUSY',
       message: expect.stringContaining(`pid ${holder.pid} (perl)`),
     });
-    expect((await managed.get('o0')).spec?.owner).toBe('1235');
-    expect((await managed.get('o0')).status?.holders).toMatchObject([{ pid: holder.pid, command: 'perl', queues: 1 }]);
+    expect((await managed.get(name)).spec?.owner).toBe('1235');
+    expect((await managed.get(name)).status?.holders).toMatchObject([{ pid: holder.pid, command: 'perl', queues: 1 }]);
     await holder[Symbol.asyncDispose]();
-    await managed.update('o0', { owner: '7' }, ['spec.owner']);
-    expect(await reasonOf(managed.update('o0', {}, ['spec.owner']))).toBe('INVALID_FIELDS');
+    await managed.update(name, { owner: '7' }, ['spec.owner']);
+    expect(await reasonOf(managed.update(name, {}, ['spec.owner']))).toBe('INVALID_FIELDS');
   });
 });
 

@@ -73,7 +73,7 @@ export async function manage(options: Omit<AgentOptions, 'namespace'> = {}): Pro
 }
 
 /** Waits until `look` finds something true; throws with `what` when it does not in time. */
-export async function until(look: () => unknown, what: string, timeoutMs = 5_000): Promise<void> {
+export async function until(look: () => unknown, what: string, timeoutMs = 20_000): Promise<void> {
   const end = Date.now() + timeoutMs;
   for (;;) {
     if (await look()) return;

@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { InterfaceSpec_Drift } from '../../src/gen/taplane/v1/interface.ts';
+import { bound } from '../harness/bound.ts';
 import { watchKernel } from '../harness/ip-monitor.ts';
 import { createNamespace } from '../harness/namespace.ts';
 import { runSync } from '../harness/process.ts';
@@ -40,14 +41,14 @@ describe('another namespace', () => {
       const { pid } = managed.agent;
       const home = inode(`/proc/${pid}/ns/net`);
       other[Symbol.dispose]();
-      await until(() => !managed.ns.has('alive'), 'the end of the namespace', 10_000);
+      await until(() => !managed.ns.has('alive'), 'the end of the namespace');
       expect(inode(`/proc/${pid}/ns/net`)).toBe(home);
       await until(async () => (await managed.condition('n0', 'Ready'))?.reason === 'NAMESPACE_MISSING', 'the condition');
       expect((await managed.get('n0')).status?.state).toBe(3);
       expect(await reasonOf(managed.create('n1', { mode: TUN, networkNamespace: 'no-such' }))).toBe('NAMESPACE_MISSING');
 
       runSync('ip', 'netns', 'add', other.name);
-      await until(() => other.has('n0') && truth.cidrs(other, 'n0').includes('10.50.0.1/24'), 'the interface in the new namespace', 20_000);
+      await until(() => other.has('n0') && truth.cidrs(other, 'n0').includes('10.50.0.1/24'), 'the interface in the new namespace', 60_000);
       await managed.delete('n0');
       expect(other.has('n0')).toBe(false);
     } finally {
@@ -59,15 +60,17 @@ describe('another namespace', () => {
 describe('time', () => {
   it('takes an address away, and nobody puts it back', async () => {
     await using managed = await manage();
+    await using watch = await watchKernel(managed.ns);
     await managed.create('t0', {
       mode: TUN,
       up: true,
-      addresses: [address('10.52.0.1/24', { validLifetime: 2 }), address('fd52::1/64', { validLifetime: 2 }), address('10.53.0.1/24')],
+      addresses: [address('10.52.0.1/24', { validLifetime: 4 }), address('fd52::1/64', { validLifetime: 4 }), address('10.53.0.1/24')],
     });
-    await using watch = await watchKernel(managed.ns);
     const cidrs = () => truth.cidrs(managed.ns, 't0').filter((cidr) => !cidr.startsWith('fe80'));
     expect(cidrs()).toHaveLength(3);
-    await until(() => cidrs().length === 1, 'the end of both', 6_000);
+    await watch.settle();
+    watch.clear();
+    await until(() => cidrs().length === 1, 'the end of both', 60_000);
     await sleep(500);
     expect(cidrs()).toEqual(['10.53.0.1/24']);
     const added = (await watch.settle()).filter(
@@ -139,7 +142,7 @@ describe('drift', () => {
 
 describe('a fight', () => {
   it('is fought with twenty repairs, then one a second, at little cost, and ends when the other side does', {
-    timeout: 60_000,
+    timeout: 180_000,
   }, async () => {
     await using managed = await manage();
     const { ns, agent } = managed;
@@ -152,17 +155,17 @@ describe('a fight', () => {
     const [begun, cpu] = [Date.now(), cpuMs()];
     const fighter = ns.spawn(['sh', '-c', 'while :; do ip address del 10.56.0.1/24 dev f0 2>/dev/null; sleep 0.05; done']);
     await sleep(6_000);
-    await fighter[Symbol.asyncDispose]();
-    const seconds = (Date.now() - begun) / 1000;
+    await until(async () => (await managed.condition('f0', 'Contended'))?.reason === 'AnotherManager', 'the condition', 60_000);
     const share = (cpuMs() - cpu) / (Date.now() - begun);
-    expect((await managed.condition('f0', 'Contended'))?.reason).toBe('AnotherManager');
+    await fighter[Symbol.asyncDispose]();
     const repairs = (await watch.settle()).filter(({ kind, deleted, device }) => kind === 'address' && !deleted && device === 'f0').length;
+    const seconds = (Date.now() - begun) / 1000;
     console.log(`${repairs} repairs in ${seconds.toFixed(1)} s, ${(100 * share).toFixed(1)} % of a core`);
     expect(repairs).toBeGreaterThanOrEqual(20);
     expect(repairs).toBeLessThanOrEqual(20 + Math.ceil(seconds) + 1);
-    expect(share).toBeLessThan(0.2);
+    expect(share).toBeLessThan(bound(0.2, 0.7));
     await until(() => truth.cidrs(ns, 'f0').includes('10.56.0.1/24'), 'the last repair');
-    await until(async () => (await managed.condition('f0', 'Contended')) === undefined, 'the end of the condition', 15_000);
+    await until(async () => (await managed.condition('f0', 'Contended')) === undefined, 'the end of the condition', 60_000);
     expect((await managed.get('f0')).status?.state).toBe(1);
   });
 });
@@ -205,7 +208,7 @@ describe('a start', () => {
     managed.ns.ip('link add br0 type bridge');
     for (const [name, spec] of everything) await managed.create(name, spec);
     await using watch = await watchKernel(managed.ns);
-    await watch.quiet(300);
+    await watch.quiet(truth.LATE_MS);
     for (const end of ['stop', 'kill9'] as const) {
       const before = truth.snapshot(managed.ns);
       watch.clear();

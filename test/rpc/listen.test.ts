@@ -72,7 +72,7 @@ describe('unix sockets', () => {
     ]);
     expect((await stat(path)).isSocket()).toBe(true);
     const server = await start([`unix:${path}`]);
-    const client = connect(`unix:${path}`, { timeoutMs: 1000 });
+    const client = connect(`unix:${path}`, { timeoutMs: 15_000 });
     expect((await client.node.getNode()).name).toBe('node-a');
     client.close();
     await server.stop(0);
@@ -120,7 +120,7 @@ describe('TCP', () => {
     expect(await refusal(['0.0.0.0:0'], true)).toMatchObject({ reason: 'INSECURE_ADDRESS' });
     expect(await refusal(['example.org:1'], true)).toMatchObject({ reason: 'INSECURE_ADDRESS' });
     const server = await start(['127.0.0.1:0'], true);
-    const client = connect(server.addresses[0] ?? '', { timeoutMs: 1000 });
+    const client = connect(server.addresses[0] ?? '', { timeoutMs: 15_000 });
     expect((await client.node.getNode()).name).toBe('node-a');
     client.close();
     await server.stop(0);

@@ -3,11 +3,15 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { vi } from 'vitest';
 import { connect, type TaplaneClient } from '../../src/rpc/client.ts';
 import { type RunningServer, type ServerNeeds, startServer } from '../../src/rpc/server.ts';
 import { type MemoryInterfaces, memoryInterfaces, memoryNode } from './memory-interfaces.ts';
 import { noPackets } from './memory-packets.ts';
 import { type MemoryResponders, memoryResponders } from './memory-responders.ts';
+
+// A command line is several processes: on a busy machine a second each.
+vi.setConfig({ testTimeout: 120_000 });
 
 export interface Served extends AsyncDisposable {
   directory: string;
@@ -37,7 +41,7 @@ export async function served(overrides: Partial<ServerNeeds> = {}): Promise<Serv
     ...overrides,
   });
   const address = `unix:${path}`;
-  const client = connect(address, { timeoutMs: 5000 });
+  const client = connect(address, { timeoutMs: 15_000 });
   return {
     directory,
     path,
@@ -56,7 +60,7 @@ export async function served(overrides: Partial<ServerNeeds> = {}): Promise<Serv
 }
 
 /** Polls until `holds`, at most `withinMs`. */
-export async function eventually(holds: () => boolean, withinMs = 2000): Promise<void> {
+export async function eventually(holds: () => boolean, withinMs = 15_000): Promise<void> {
   const end = Date.now() + withinMs;
   while (!holds()) {
     if (Date.now() > end) throw new Error('condition did not become true in time');

@@ -7,11 +7,12 @@ import { readLink } from '../../../src/sys/netlink/link.ts';
 import { decode, readAck } from '../../../src/sys/netlink/message.ts';
 import { readNeighbour } from '../../../src/sys/netlink/neighbour.ts';
 import { readRoute } from '../../../src/sys/netlink/route.ts';
+import { bound } from '../../harness/bound.ts';
 import { random, seed } from '../../harness/random.ts';
 import { captured } from './captured.ts';
 
 const COUNT = 200_000;
-const SLOWEST_MS = 100;
+const SLOWEST_MS = bound(100, 2_000);
 const painful = [0, 1, 3, 4, 15, 16, 0x7f, 0x80, 0xff];
 
 function readAll(datagram: Buffer): void {
@@ -26,7 +27,7 @@ function readAll(datagram: Buffer): void {
   }
 }
 
-it(`${COUNT} mutations of real datagrams are read without a throw, each in less than ${SLOWEST_MS} ms`, { timeout: 60_000 }, () => {
+it(`${COUNT} mutations of real datagrams are read without a throw, each in less than ${SLOWEST_MS} ms`, { timeout: 180_000 }, () => {
   console.log(`TAPLANE_SEED=${seed}`);
   const { integer, pick, next } = random('netlink mutations');
   const originals = Object.values(captured);

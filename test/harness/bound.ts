@@ -1,0 +1,13 @@
+// How long a test lets things take. A bound that is an acceptance figure of docs/performance.md holds on a quiet machine; a machine
+// that does other things beside is given several times as much, which a real defect still exceeds. TAPLANE_STRICT=1 says that this
+// machine is quiet; `npm run bench -- soak` sets it.
+
+const isStrict = process.env['TAPLANE_STRICT'] === '1';
+
+/** `strict` on a quiet machine, else `patient`, 4 to 10 times as much (or as little). */
+export function bound(strict: number, patient: number): number {
+  return isStrict ? strict : patient;
+}
+
+/** For `expect.poll`: long enough for any machine. One that comes true is quick all the same. */
+export const SOON = { timeout: 20_000, interval: 20 };
