@@ -38,7 +38,7 @@ export default defineConfig({
           // koffi is a native addon: it wants a process, not a thread.
           pool: 'forks',
           sequence: { groupOrder: 0 },
-          testTimeout: 20_000,
+          testTimeout: 60_000,
         },
       },
       privileged('kernel', ['test/kernel/**/*.test.ts', 'test/**/*.kernel.test.ts'], 1),

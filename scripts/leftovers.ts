@@ -3,7 +3,7 @@
 // run that still goes on is left alone.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -22,7 +22,7 @@ export function removeLeftovers(): string[] {
   }
   for (const entry of listOf('/proc')) {
     const pid = Number(entry);
-    if (Number.isInteger(pid) && pid !== process.pid && commandOf(pid).some(isOrphan)) pids.add(pid);
+    if (Number.isInteger(pid) && pid !== process.pid && [...commandOf(pid), logOf(pid)].some(isOrphan)) pids.add(pid);
   }
   for (const pid of pids) {
     found.push(`process ${pid}: ${commandOf(pid).join(' ')}`);
@@ -50,6 +50,15 @@ function isOrphan(text: string): boolean {
 
 function listOf(folder: string): string[] {
   return existsSync(folder) ? readdirSync(folder) : [];
+}
+
+/** Where it writes its errors: a lane has a title in place of its arguments. */
+function logOf(pid: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/fd/2`);
+  } catch {
+    return '';
+  }
 }
 
 function commandOf(pid: number): string[] {

@@ -1,6 +1,7 @@
 // `taplane lane`: the data-plane process, started by the agent and not meant to be started by hand. It outlives the agent. It ends on
-// SIGTERM, when the agent says that nothing is left to do, and by itself when no agent speaks to it and it holds nothing.
+// SIGTERM, when the agent says that nothing is left to do, and by itself when no agent speaks to it and it holds nothing or cannot be found.
 
+import { existsSync } from 'node:fs';
 import type { LaneState } from '../gen/taplane/lane/v1/lane_service.ts';
 import { type Lane, openLane } from '../lane/lane.ts';
 import { packetSocketOf } from '../lane/place.ts';
@@ -27,8 +28,10 @@ export async function runLane({ socket }: LaneOptions): Promise<number> {
   const heard = (): void => {
     clearTimeout(alone);
     alone = setTimeout(() => {
+      // Without its socket no agent can ever take it over.
+      if (!existsSync(socket)) end('its socket is gone');
       // What it holds is what it is for, also without an agent.
-      if (lane?.isUsed()) heard();
+      else if (lane?.isUsed()) heard();
       else end('nobody speaks to it');
     }, ALONE_MS);
   };

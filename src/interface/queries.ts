@@ -1,6 +1,6 @@
 // Reading interfaces: one, pages of many, and a stream of changes.
 
-import type { Interface, QueueHolder } from '../gen/taplane/v1/interface.ts';
+import type { Interface } from '../gen/taplane/v1/interface.ts';
 import {
   type GetInterfaceRequest,
   type ListInterfacesRequest,
@@ -9,7 +9,7 @@ import {
   type WatchInterfacesRequest,
   type WatchInterfacesResponse,
 } from '../gen/taplane/v1/interface_service.ts';
-import { queueHolders } from '../sys/queue-holders.ts';
+import { type QueueHolder as Holder, nearestHolders, queueHolders } from '../sys/queue-holders.ts';
 import type { Attachments } from './attachments.ts';
 import type { Broadcast, WatchEvent } from './broadcast.ts';
 import type { Engine } from './engine.ts';
@@ -48,7 +48,7 @@ export class Queries {
       .filter(({ record: { labels } }) => wanted.every(([key, value]) => Object.hasOwn(labels, key) && labels[key] === value));
     const { items, nextPageToken } = page(request, matching, ({ name }) => name);
     const shown = this.#showAll(items);
-    const holders = new Map<string, QueueHolder[]>();
+    const holders = new Map<string, Holder[]>();
     return {
       interfaces: request.view === ListInterfacesRequest_View.FULL ? shown.map((item) => this.#withHolders(item, holders)) : shown,
       nextPageToken,
@@ -102,16 +102,13 @@ export class Queries {
   }
 
   /** Adds who holds the queues; the look at all processes is made once, and only when some queue is held. */
-  #withHolders(shown: Interface, holders: Map<string, QueueHolder[]>): Interface {
+  #withHolders(shown: Interface, holders: Map<string, Holder[]>): Interface {
     if (shown.status?.carrier !== true) return shown;
-    if (holders.size === 0)
-      for (const [name, found] of queueHolders())
-        holders.set(
-          name,
-          found.map((holder) => ({ ...holder, attachment: '' })),
-        );
+    if (holders.size === 0) for (const [name, found] of queueHolders()) holders.set(name, found);
+    const attachment = (pid: number): string => this.#needs.attachments.holding(shown.uid, pid);
     const held = holders.get(shown.name.slice(shown.name.indexOf('/') + 1)) ?? [];
-    const named = held.map((holder) => ({ ...holder, attachment: this.#needs.attachments.holding(shown.uid, holder.pid) }));
+    const near = nearestHolders(held, shown.spec?.networkNamespace ?? '', (pid) => attachment(pid) !== '');
+    const named = near.map((holder) => ({ ...holder, attachment: attachment(holder.pid) }));
     return { ...shown, status: { ...shown.status, holders: named } };
   }
 }

@@ -3,9 +3,8 @@
 import { type ErrorCode, type PreconditionViolation, TaplaneError } from '../errors.ts';
 import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
 import { BadProgram } from '../packet/bpf.ts';
-import { isProcessIn } from '../sys/namespace.ts';
 import { FilterError, LibpcapMissing } from '../sys/pcap.ts';
-import { queueHolders } from '../sys/queue-holders.ts';
+import { nearestHolders, queueHolders } from '../sys/queue-holders.ts';
 import { SysError } from '../sys/sys-error.ts';
 import { TUN_DEVICE } from '../sys/tun.ts';
 
@@ -103,9 +102,7 @@ function meaning(error: SysError, device: Device): Meaning {
 
 function busy(device: Device): Meaning {
   const holders = (queueHolders().get(device.interface) ?? []).filter(({ pid }) => pid !== process.pid);
-  // A device of this name may be in many namespaces: who is in that of ours holds ours, where anybody is.
-  const near = holders.filter(({ pid }) => isProcessIn(pid, device.networkNamespace));
-  const names = (near.length > 0 ? near : holders).map(({ pid, command }) => `${command} (pid ${pid})`);
+  const names = nearestHolders(holders, device.networkNamespace).map(({ pid, command }) => `${command} (pid ${pid})`);
   const holder = names.length > 0 ? names.join(', ') : 'another program';
   return {
     code: 'FAILED_PRECONDITION',

@@ -29,7 +29,7 @@ export class RequestReader {
     this.#first = first;
   }
 
-  /** Moves on to the next frame: 'frame', 'end' after the last, 'open' when it opens and must not, or 'bad' when the bytes are no message. */
+  /** Moves on to the next frame: 'frame', 'end' after the last, 'open' when it must not open, 'bad' when the bytes are no message. */
   next(): 'frame' | 'end' | 'open' | 'bad' {
     const { bytes } = this;
     const cursor = this.#cursor;

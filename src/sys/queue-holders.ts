@@ -2,6 +2,7 @@
 // Processes come and go while we look, and some may not be looked at: what cannot be read is left out.
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { isProcessIn } from './namespace.ts';
 import { TUN_DEVICE } from './tun.ts';
 
 export interface QueueHolder {
@@ -38,4 +39,17 @@ export function queueHolders(): Map<string, QueueHolder[]> {
     }
   }
   return found;
+}
+
+/**
+ * Those of the holders of a name who most likely hold the device of that name in one network namespace ('' for our own): who is in it
+ * himself, or is known to hold it; where there is nobody, all of them. The kernel tells the name of a queue's device, not where it is.
+ */
+export function nearestHolders(
+  holders: readonly QueueHolder[],
+  namespace: string,
+  isKnown: (pid: number) => boolean = () => false,
+): QueueHolder[] {
+  const near = holders.filter(({ pid }) => isKnown(pid) || isProcessIn(pid, namespace));
+  return near.length > 0 ? near : [...holders];
 }

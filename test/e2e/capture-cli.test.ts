@@ -19,7 +19,7 @@ async function setUp() {
   const folder = mkdtempSync(join(tmpdir(), `tpl-${process.pid}-`));
   const agent = await startAgent({ namespace: ns });
   const env = { PATH, TAPLANE_SERVER: agent.server, NO_COLOR: '1', HOME: folder };
-  await create(agent, 'tun0', 'tun', '10.7.0.1/24');
+  await create(agent, ns, 'tun0', 'tun', '10.7.0.1/24');
   return {
     ns,
     agent,
@@ -34,14 +34,17 @@ async function setUp() {
   };
 }
 
-async function create(agent: Agent, name: string, mode: string, address: string): Promise<void> {
+/** Resolves once the lane has attached: before it there is no carrier, and nothing passes. */
+async function create(agent: Agent, ns: Namespace, name: string, mode: string, address: string): Promise<void> {
   const made = await agent.cli(['interface', 'create', name, '--mode', mode, '--up', '--carrier', 'keep', '--address', address]);
   expect(made.stderr).toBe('');
+  const flags = () => (ns.ip(`-j link show dev ${name}`) as { flags: string[] }[])[0]?.flags;
+  await expect.poll(flags, SOON).toContain('LOWER_UP');
 }
 
-/** tcpdump as a witness: writes to `file` what passes `device`, from the moment this resolves. */
+/** tcpdump as a witness: writes to `file` what passes `device`, from the moment this resolves. With its usual -s its ring holds 8 packets. */
 async function witness(ns: Namespace, device: string, file: string, ...filter: string[]): Promise<Child> {
-  const tcpdump = ns.spawn(['tcpdump', '-i', device, '--immediate-mode', '-U', '-n', '-w', file, ...filter]);
+  const tcpdump = ns.spawn(['tcpdump', '-i', device, '--immediate-mode', '-s', '2000', '-U', '-n', '-w', file, ...filter]);
   await tcpdump.until(({ stderr }) => stderr.includes('listening on'), 'tcpdump');
   return tcpdump;
 }
@@ -64,7 +67,7 @@ it.each([
 ])('captures %s to a file with the packets that tcpdump sees, and drop counts, until Ctrl-C', async (device, mode, address) => {
   await using all = await setUp();
   if (mode === 'tap') {
-    await create(all.agent, device, mode, '10.8.0.1/24');
+    await create(all.agent, all.ns, device, mode, '10.8.0.1/24');
     all.ns.ip(`neighbour add ${address} lladdr 02:00:00:00:00:02 dev ${device}`);
   }
   const [file, seen] = [all.path('ours.pcapng'), all.path('seen.pcap')];
@@ -153,8 +156,8 @@ it('an interface that is deleted meanwhile leaves a whole file', async () => {
 
 it('replays what tcpdump has captured, packet for packet, and refuses what does not fit', async () => {
   await using all = await setUp();
-  await create(all.agent, 'tun1', 'tun', '10.9.0.1/24');
-  await create(all.agent, 'tap0', 'tap', '10.8.0.1/24');
+  await create(all.agent, all.ns, 'tun1', 'tun', '10.9.0.1/24');
+  await create(all.agent, all.ns, 'tap0', 'tap', '10.8.0.1/24');
   const [recorded, seen] = [all.path('recorded.pcap'), all.path('seen.pcap')];
   await using recording = await witness(all.ns, 'tun0', recorded, 'icmp');
   await all.ns.exec(['ping', '-c', '20', '-i', '0.02', '-s', '1200', '-W', '1', '10.7.0.2']);

@@ -222,11 +222,10 @@ it('tells at the end of the file what a client that does not read has lost: capt
   await withDevice({ ...still, responders: [sink] }, async (agent, ns) => {
     await quiet(ns, DEVICE);
     const before = passed(ns);
-    const request = { format: Format.PCAPNG, queueBytes: 65_536, duration: { seconds: 4n } };
+    const request = { format: Format.PCAPNG, queueBytes: 65_536, duration: { seconds: 3n } };
     using client = await capture(agent, request);
     client.pause();
-    expect((await flood(ns, 1.5, 30_000, 400)).code).toBe(0);
-    await sleep(500);
+    expect((await flood(ns, 1, 30_000, 400)).code).toBe(0);
     expect(client.ended).toBe(false);
     client.resume();
     await ended(client);
@@ -396,40 +395,6 @@ it('shows all that passed before the end was asked for', async () => {
       await ended(observer);
       const wanted = Array.from({ length: 20 }, (_, index) => 100 * round + index);
       expect(observer.frames.map(({ data }) => data.readUInt32BE(28)).slice(-20)).toEqual(wanted);
-    }
-  });
-});
-
-it('takes others in, and lets them go, while more passes than it can look at', async () => {
-  await withDevice({ ...still, responders: [sink] }, async (agent, ns) => {
-    await quiet(ns, DEVICE);
-    const [lane] = await lanesOf(agent);
-    const all: PacketClient[] = [];
-    const open = async (): Promise<PacketClient> => {
-      const request = {
-        interface: IFACE,
-        mode: StreamOpen_Mode.OBSERVE,
-        filter: 'udp port 10 or udp portrange 20000-30000 or tcp[4:4] = 77',
-      };
-      const client = await PacketClient.stream(agent.server, request, { keep: false }).ready();
-      all.push(client);
-      return client;
-    };
-    try {
-      for (let count = 0; count < 30; count++) await open();
-      const load = flood(ns, 4, 0);
-      await all[0]?.until(() => (all[0]?.lost.get(Loss_Reason.KERNEL) ?? 0) > 0, 'a loss');
-      for (let count = 0; count < 3; count++) {
-        const client = await open();
-        client.end();
-        await ended(client);
-      }
-      expect((await load).code).toBe(0);
-      // An agent kills a lane that does not answer.
-      expect(await lanesOf(agent)).toEqual([lane]);
-      expect(all.flatMap(({ error, problems }) => [...problems, ...(error === undefined ? [] : [error.message])])).toEqual([]);
-    } finally {
-      for (const client of all) client[Symbol.dispose]();
     }
   });
 });

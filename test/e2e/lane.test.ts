@@ -1,10 +1,12 @@
 // The data-plane process: it keeps the carrier of interfaces that ask for it, over the death of agents, consumers and itself.
 
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { InterfaceSpec_Carrier, ResponderSpec_Kind } from '../../src/gen/taplane/v1/interface.ts';
 import type { TaplaneClient } from '../../src/rpc/client.ts';
 import { type Agent, startAgent } from '../harness/agent.ts';
+import { bound } from '../harness/bound.ts';
 import { type KernelEvent, watchKernel } from '../harness/ip-monitor.ts';
 import { stopLanes } from '../harness/lanes.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
@@ -128,8 +130,11 @@ it('comes back soon when it is killed, with all it held, while packets pass', { 
     await using watch = await watchKernel(ns);
     await using ping = ns.spawn(['ping', '-n', '-i', '0.01', '10.60.0.9']);
     const answers = (): number => ping.stdout.match(/bytes from/g)?.length ?? 0;
-    const before = { devices: devices(), fds: agent.fds(), rss: agent.rss() };
+    const before = { devices: devices(), fds: agent.fds() };
+    let rssHalfway = 0;
     for (let round = 0; round < kills; round++) {
+      // The heap of a young process grows until it has seen its usual work.
+      if (round === Math.floor(kills / 2)) rssHalfway = agent.rss();
       const pid = await lanePid(agent);
       const begun = performance.now();
       process.kill(pid, 'SIGKILL');
@@ -142,11 +147,12 @@ it('comes back soon when it is killed, with all it held, while packets pass', { 
       const seen = answers();
       await ping.until(() => answers() > seen, 'an answer of the new lane', 20_000);
     }
-    const grown = { fds: agent.fds() - before.fds, rss: agent.rss() - before.rss };
+    const grown = { fds: agent.fds() - before.fds, rss: agent.rss() - rssHalfway };
     console.log(
-      `lane back after kill -9: ${summary(delays)}; ${answers()} pings answered meanwhile; agent ${grown.fds} fds, ${(grown.rss / 2 ** 20).toFixed(1)} MiB more`,
+      `lane back after kill -9: ${summary(delays)}; ${answers()} pings answered meanwhile; agent has ${grown.fds} fds more, ` +
+        `${(grown.rss / 2 ** 20).toFixed(1)} MiB more than halfway`,
     );
-    expect(percentile(delays, 99)).toBeLessThanOrEqual(process.env['TAPLANE_STRICT'] === '1' ? 1000 : 6000);
+    expect(percentile(delays, 99)).toBeLessThanOrEqual(bound(1000, 6000));
     expect(devices()).toEqual(before.devices);
     expect((await watch.settle()).filter(({ kind, deleted }) => kind === 'link' && deleted)).toEqual([]);
     expect(Math.abs(grown.fds)).toBeLessThanOrEqual(4);
@@ -165,7 +171,7 @@ it('is replaced when it hangs', async () => {
     await expect.poll(() => existsSync(`/proc/${pid}`), { timeout: 20_000, interval: 50 }).toBe(false);
     await untilAnswers(ns, '10.60.0.9');
     console.log(`lane back after SIGSTOP: ${((performance.now() - begun) / 1000).toFixed(1)} s`);
-    expect(performance.now() - begun).toBeLessThanOrEqual(process.env['TAPLANE_STRICT'] === '1' ? 15_000 : 30_000);
+    expect(performance.now() - begun).toBeLessThanOrEqual(bound(15_000, 30_000));
     expect(await lanePid(agent)).not.toBe(pid);
     expect(link(ns, 'k0')?.ifindex).toBe(index);
   });
@@ -233,5 +239,15 @@ it('is told off by an agent that wants nothing of what an agent before it left b
     await other.stop();
     await agent.restart();
     await expect.poll(() => carrier(ns, 'k0'), { timeout: 20_000 }).toBe(true);
+  });
+});
+
+it('ends by itself when its socket is gone, since no agent could ever take it over', async () => {
+  await withKept({ k9: { mode: TUN } }, async (agent, ns) => {
+    const pid = await lanePid(agent);
+    await agent.kill9();
+    for (const name of readdirSync(agent.runtimeDir)) if (name.startsWith('lane-')) rmSync(join(agent.runtimeDir, name));
+    await expect.poll(() => existsSync(`/proc/${pid}`), { timeout: 30_000 }).toBe(false);
+    expect(carrier(ns, 'k9')).toBe(false);
   });
 });

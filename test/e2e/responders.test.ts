@@ -66,13 +66,13 @@ async function isSilent(ns: Namespace, address: string): Promise<boolean> {
 it('answers echo requests on a TUN, 10,000 of each family, and counts its answers', async () => {
   await withInterface({ responders: [echo] }, async (agent, ns) => {
     for (const address of [V4, V6]) await untilAnswers(ns, address);
-    for (const address of [V4, V6]) expect(await floodPings(ns, address, FLOOD)).toEqual({ sent: FLOOD, received: FLOOD, more: '' });
+    for (const address of [V4, V6]) expect(await floodPings(ns, address, FLOOD)).toMatchObject({ received: FLOOD, lost: 0, more: '' });
     for (const [address, bytes] of [
       ['10.94.0.200', '1472'],
       ['fd94::200', '1452'],
       ['10.94.0.201', '0'],
     ] as const)
-      expect(await pings(ns, address, 20, '-i', '0.01', '-s', bytes)).toEqual({ sent: 20, received: 20, more: '' });
+      expect(await pings(ns, address, 20, '-i', '0.01', '-s', bytes)).toMatchObject({ received: 20, lost: 0, more: '' });
     await expect.poll(() => answered(agent, 'echo'), patience).toBeGreaterThanOrEqual(2 * FLOOD + 60);
     const { attached, failed } = (await counts(agent)).echo ?? {};
     expect({ attached, failed }).toEqual({ attached: true, failed: 0n });
@@ -88,7 +88,7 @@ it('answers on a TAP, where it is also asked who has the address', async () => {
   await withInterface({ mode: TAP, responders }, async (agent, ns) => {
     for (const address of [V4, V6]) {
       await untilAnswers(ns, address);
-      expect(await floodPings(ns, address, FLOOD)).toEqual({ sent: FLOOD, received: FLOOD, more: '' });
+      expect(await floodPings(ns, address, FLOOD)).toMatchObject({ received: FLOOD, lost: 0, more: '' });
       expect(ns.ip(`-j neighbour show dev r0 to ${address}`)).toMatchObject([{ lladdr: MAC }]);
     }
     // Nobody answers for these.
@@ -134,7 +134,9 @@ def ask(family, address, port, payload):
         except TimeoutError: continue
         return sender[:2] == (address, port) and data == payload
     return False
-for size in (0, 1, 100, 1400, 8000): print(ask(socket.AF_INET, '${V4}', 4000 + size, os.urandom(size)), ask(socket.AF_INET6, '${V6}', 4000 + size, os.urandom(size)))
+for size in (0, 1, 100, 1400, 8000):
+    port, payload = 4000 + size, os.urandom(size)
+    print(ask(socket.AF_INET, '${V4}', port, payload), ask(socket.AF_INET6, '${V6}', port, payload))
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.settimeout(0.3)
 s.sendto(b'nobody', ('10.94.0.99', 9))
@@ -164,7 +166,7 @@ it('loses no ping while the agent is killed five times', async () => {
     }
     // Faults that fired while it ran.
     expect(over).toBe(false);
-    expect(await pinging).toEqual({ sent: 3000, received: 3000, more: '' });
+    expect(await pinging).toMatchObject({ received: 3000, lost: 0, more: '' });
     expect(await lanesOf(agent)).toEqual([lane]);
     // The count went on too.
     await expect.poll(() => answered(agent, 'echo'), patience).toBeGreaterThanOrEqual(3000);
@@ -206,7 +208,7 @@ it('follows what the spec says, without a break for those that stay', async () =
       await sleep(50);
     }
     expect(over).toBe(false);
-    expect(await pinging).toEqual({ sent: 1000, received: 1000, more: '' });
+    expect(await pinging).toMatchObject({ received: 1000, lost: 0, more: '' });
     await expect.poll(() => answered(agent, 'echo'), patience).toBeGreaterThanOrEqual(1000);
     await set([]);
     await expect.poll(() => isSilent(ns, V4), patience).toBe(true);

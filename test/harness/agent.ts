@@ -11,6 +11,7 @@ import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, type TaplaneClient } from '../../src/rpc/client.ts';
 import { bound } from './bound.ts';
+import { endLanes } from './lanes.ts';
 import type { Namespace } from './namespace.ts';
 import { Child, endsWithin, type Result, run } from './process.ts';
 
@@ -141,6 +142,8 @@ export class Agent implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill9();
+    // Lanes outlive their agent on purpose, but not its test.
+    await endLanes(this.runtimeDir);
     rmSync(this.folder, { recursive: true, force: true });
   }
 

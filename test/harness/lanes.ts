@@ -14,29 +14,37 @@ export async function lanesOf(agent: Agent): Promise<number[]> {
   }
 }
 
-/** Ends every lane of an agent, whether the agent still runs or not: they are told by the directory that they serve in. */
+/** Ends every lane of an agent, whether the agent still runs or not, and the agent, which would start them again. */
 export async function stopLanes(agent: Agent): Promise<void> {
-  // An agent would start them again.
   await agent.kill9();
-  for (const pid of lanesIn(agent.runtimeDir)) {
+  await endLanes(agent.runtimeDir);
+}
+
+/** Ends the lanes that serve in a directory. */
+export async function endLanes(runtimeDir: string): Promise<void> {
+  for (const pid of lanesIn(runtimeDir)) {
     process.kill(pid, 'SIGKILL');
     while (existsSync(`/proc/${pid}`) && !isZombie(pid)) await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
 
-/** Process ids of lanes whose socket is in a directory. */
+/** Process ids of lanes that serve in a directory. */
 export function lanesIn(runtimeDir: string): number[] {
-  return readdirSync('/proc')
-    .map(Number)
-    .filter((pid) => pid > 1 && isLaneIn(pid, runtimeDir));
+  return lanesUnder(`${runtimeDir}/lane-`);
 }
 
-function isLaneIn(pid: number, runtimeDir: string): boolean {
+/** Process ids of lanes whose log has a path that begins so: their title is their own, but their log goes to the directory. */
+export function lanesUnder(prefix: string): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => pid > 1 && pid !== process.pid && logOf(pid).startsWith(prefix));
+}
+
+function logOf(pid: number): string {
   try {
-    // Its title is its own, but its log goes to the directory.
-    return readlinkSync(`/proc/${pid}/fd/2`).startsWith(`${runtimeDir}/lane-`);
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('taplane') ? readlinkSync(`/proc/${pid}/fd/2`) : '';
   } catch {
-    return false;
+    return '';
   }
 }
 

@@ -15,23 +15,32 @@ export async function untilAnswers(ns: Namespace, address: string, timeoutMs = 2
 }
 
 export interface Pings {
-  sent: number;
+  /** Different requests, of those that were asked for, that were answered. */
   received: number;
-  /** What the answers were like, or why there was none: duplicates, errors. */
+  /** Requests, of those that were asked for, that were not. */
+  lost: number;
+  /** What was amiss with answers: duplicates, errors. */
   more: string;
+  /** Requests sent: up to some that were on their way when the last answer that was asked for came. */
+  transmitted: number;
 }
 
-/** Sends `count` echo requests, more options of ping before the address. */
+/** Echo requests until `count` (at most 65535) are answered or `seconds` are over. More options of ping before the address. */
 export async function pings(ns: Namespace, address: string, count: number, ...options: string[]): Promise<Pings> {
-  const { stdout, stderr } = await ns.exec(['ping', '-n', '-q', '-W', '5', '-c', String(count), ...options, address], {
-    timeoutMs: 100_000,
-  });
-  const found = /(\d+) packets transmitted, (\d+) received(.*), [\d.]+% packet loss/.exec(stdout);
-  if (found === null) throw new Error(`ping ${address}: ${stdout}${stderr}`);
-  return { sent: Number(found[1]), received: Number(found[2]), more: found[3] ?? '' };
+  // With a deadline ping waits for as many answers as there are to be, and asks on meanwhile. Without one it takes an answer that comes
+  // later than twice the slowest for lost; on a busy machine some do.
+  const seconds = 60;
+  const command = ['ping', '-n', '-c', String(count), '-w', String(seconds), ...options, address];
+  const { stdout, stderr } = await ns.exec(command, { timeoutMs: 2 * seconds * 1000 });
+  const transmitted = /^(\d+) packets transmitted/m.exec(stdout)?.[1];
+  if (transmitted === undefined) throw new Error(`ping ${address}: ${stdout}${stderr}`);
+  const answered = new Set([...stdout.matchAll(/ bytes from .* icmp_seq=(\d+) /g)].map((match) => Number(match[1])));
+  const received = [...answered].filter((number) => number <= count).length;
+  const amiss = stdout.split('\n').filter((line) => /DUP!|^From |wrong|truncated|different|damaged/.test(line));
+  return { received, lost: count - received, more: amiss.slice(0, 3).join('; '), transmitted: Number(transmitted) };
 }
 
 /** As fast as answers come, with up to 16 requests on their way. */
 export function floodPings(ns: Namespace, address: string, count: number): Promise<Pings> {
-  return pings(ns, address, count, '-f', '-l', '16');
+  return pings(ns, address, count, '-i', '0', '-l', '16');
 }
