@@ -1,5 +1,5 @@
-// What Wireshark is told before a capture: interfaces, link types, choices, in the sentences of extcap(4). An agent that does not answer has
-// no interfaces; that is no failure, or Wireshark would complain at every start.
+// What Wireshark is told before a capture: interfaces, link types, choices, in the sentences of extcap(4). An agent that does not answer
+// has no interfaces; that is no failure, or Wireshark would complain at every start.
 
 import { type Interface, InterfaceSpec_Mode } from '../gen/taplane/v1/interface.ts';
 import { UsageError } from './exit-code.ts';

@@ -14,8 +14,8 @@ import { openSink } from './sink.ts';
 export async function capturing(options: ExtcapOptions, settings: Settings): Promise<void> {
   if (options.fifo === undefined) throw new UsageError('--capture needs --fifo');
   const name = deviceOf(options.extcapInterface);
-  // Before anything that may fail: whoever reads waits for ever when nobody has opened the other end. After a failure the end of the process
-  // closes it, when the reason has been told: a reader that sees the end first asks for no reason.
+  // Before anything that may fail: whoever reads waits for ever when nobody has opened the other end. After a failure it is closed by the
+  // end of the process, when the reason has been told: a reader that sees the end first asks for no reason.
   const sink = await openSink(options.fifo);
   // Wireshark takes every word on stderr for an error.
   await capture(name, wanted(options), settings, { open: async () => sink, tail: new CaptureTail(), say() {} });
