@@ -13,6 +13,7 @@ import type { Log } from './log.ts';
 import { packetMirrors } from './mirrors.ts';
 import { agentVersion, nodeFacts } from './node.ts';
 import { agentPackets } from './packets.ts';
+import { lockRuntimeDir } from './runtime-dir.ts';
 import { openStateDir } from './state-dir.ts';
 
 export interface Agent {
@@ -37,12 +38,14 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
 
     const stateDir = openStateDir(config.stateDir);
     parts.add('state directory', async () => stateDir.release());
+    const runtimeDir = lockRuntimeDir(config.runtimeDir);
+    parts.add('runtime directory', async () => runtimeDir.release());
 
     const nats = connectNats({ mode: config.nats, name: `taplane/${config.node}`, stateDir: config.stateDir, log });
     parts.add('nats', () => nats.close());
 
-    const { runtimeDir, lanes: count } = config;
-    const lanes = new Lanes({ runtimeDir, count, log, changed: () => interfaces.laneChanged() });
+    const { lanes: count } = config;
+    const lanes = new Lanes({ runtimeDir: config.runtimeDir, count, log, changed: () => interfaces.laneChanged() });
     parts.add('lanes', () => lanes.stop());
 
     const { cluster, node: nodeName } = config;

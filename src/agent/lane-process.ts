@@ -5,7 +5,7 @@
 //                               '--no answer--> start a process, ask again soon
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -81,7 +81,7 @@ export class LaneProcess {
   /** Keeps the lane running until the answer is called. */
   use(): () => void {
     this.#users++;
-    if (this.#state === undefined) this.#schedule(0);
+    this.#schedule(0);
     let used = true;
     return () => {
       if (!used) return;
@@ -99,7 +99,7 @@ export class LaneProcess {
     this.#waiting.push(resolve);
     const timer = setTimeout(() => {
       this.#waiting = this.#waiting.filter((other) => other !== resolve);
-      const message = `${this.name}: the data-plane process does not answer within ${timeoutMs} ms; its log is ${this.#logFile}`;
+      const message = `${this.name}: the data-plane process does not answer in time; its log is ${this.#logFile}`;
       reject(new TaplaneError('UNAVAILABLE', 'LANE_UNAVAILABLE', message, { retryAfterMs: 1000 }));
     }, timeoutMs);
     await promise.finally(() => clearTimeout(timer));
@@ -175,9 +175,14 @@ export class LaneProcess {
 
   /** A lane that is there and does not answer cannot be helped otherwise: its place is taken by a new one. */
   #endIfSilent(error: unknown): void {
-    const pid = this.#state?.pid;
-    if ((error as { code?: number }).code !== DEADLINE_EXCEEDED || pid === undefined || ++this.#silences < SILENCES_MOST) return;
+    if ((error as { code?: number }).code !== DEADLINE_EXCEEDED) {
+      this.#silences = 0;
+      return;
+    }
+    if (++this.#silences < SILENCES_MOST) return;
     this.#silences = 0;
+    const pid = this.#state?.pid ?? this.#child?.pid ?? laneThatLogsTo(this.#logFile);
+    if (pid === undefined) return;
     this.#log.warn({ lane: this.name, pid }, 'lane does not answer; ending it');
     try {
       process.kill(pid, 'SIGKILL');
@@ -196,7 +201,7 @@ export class LaneProcess {
 
   #start(): void {
     const now = performance.now();
-    if (this.#child !== undefined || now < this.#startedAt + this.#pause()) return;
+    if (this.#stopped || this.#child !== undefined || now < this.#startedAt + this.#pause()) return;
     this.#failures++;
     this.#startedAt = now;
     try {
@@ -222,6 +227,7 @@ export class LaneProcess {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#ended = promise;
     const gone = (why: string): void => {
+      if (this.#child !== child) return;
       this.#child = undefined;
       resolve();
       if (this.#needed && !this.#stopped) this.#log.warn({ lane: this.name, why }, 'lane is gone');
@@ -236,6 +242,29 @@ export class LaneProcess {
   /** Milliseconds that must lie between two starts. */
   #pause(): number {
     return Math.min(BACKOFF_MOST_MS, RESTART_MS * 2 ** this.#failures);
+  }
+}
+
+/** The lane of another agent's time, which has not answered us yet: known by the log that it writes to. */
+function laneThatLogsTo(path: string): number | undefined {
+  return readdirSync('/proc')
+    .map(Number)
+    .find((pid) => pid > 1 && isLane(pid) && logOf(pid) === path);
+}
+
+function isLane(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('taplane');
+  } catch {
+    return false;
+  }
+}
+
+function logOf(pid: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/fd/2`);
+  } catch {
+    return '';
   }
 }
 

@@ -42,7 +42,9 @@ export function agentPackets({ lanes, device, isManaged }: PacketsNeeds): AgentP
       const found = device(name, ask.$case === 'stream' ? 'open.interface' : 'interface');
       const setup: StreamSetup = { device: found, ask };
       let open: Open | undefined;
+      let over = false;
       const forget = (): void => {
+        over = true;
         if (open !== undefined) all.delete(open);
       };
       const pipe = await lanes.open(setup, {
@@ -58,7 +60,7 @@ export function agentPackets({ lanes, device, isManaged }: PacketsNeeds): AgentP
         destroyed: forget,
       });
       open = { uid: found.uid, name: found.interface, pipe, events };
-      all.add(open);
+      if (!over) all.add(open);
       return pipe;
     },
     interfacesChanged() {

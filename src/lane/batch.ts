@@ -67,6 +67,17 @@ export class Batch {
     return HEAD_BYTES + PREFIX_MOST + bytes + FRAME_HEADER_MOST + TRAILER_MOST;
   }
 
+  /** A finished batch in a block that is no longer than it. */
+  tightCopy(): Batch {
+    const copy = new Batch(this.format, this.length);
+    this.bytes.copy(copy.bytes, 0, 0, this.length);
+    copy.length = this.length;
+    copy.frames = this.frames;
+    copy.firstSequence = this.firstSequence;
+    copy.frameBytes = this.frameBytes;
+    return copy;
+  }
+
   /** Makes a used block empty again. */
   clear(): void {
     this.length = HEAD_BYTES;

@@ -65,6 +65,7 @@ export class Delivery {
   /** The connection is gone. */
   detach(): void {
     this.#outlet = undefined;
+    this.#again = 0;
     this.#epoch++;
   }
 
@@ -93,7 +94,7 @@ export class Delivery {
     while (gone < this.#kept.length - this.#again) {
       const batch = this.#kept[gone] as Batch;
       if (batch.firstSequence + batch.frames > sequence) break;
-      this.#keptBytes -= batch.bytes.length;
+      this.#keptBytes -= batch.length;
       gone++;
     }
     // A client may acknowledge what it has not got; that harms only itself.
@@ -113,7 +114,7 @@ export class Delivery {
         this.#write(outlet, again, false);
         continue;
       }
-      if (this.#windowBytes > 0 && this.#keptBytes > 0 && this.#keptBytes >= this.#windowBytes) break;
+      if (this.#windowBytes > 0 && this.#drained === undefined && this.#keptBytes >= this.#windowBytes) break;
       if (!queue.waiting && this.#inFlight === 0) queue.seal();
       const batch = queue.take();
       if (batch === undefined) break;
@@ -129,7 +130,8 @@ export class Delivery {
   /** Tells the account without frames, when it has changed and nothing waits that would tell it. */
   tellAccounts(): void {
     const { queue, account } = this.#subscription;
-    if (this.#outlet === undefined) return;
+    // A client that does not read is told later.
+    if (this.#outlet === undefined || this.#inFlight >= 2 * IN_FLIGHT_BYTES) return;
     if (queue.waiting || queue.filling || this.#again > 0) {
       if (this.#inject.changed) this.#control(undefined);
       return;
@@ -171,12 +173,16 @@ export class Delivery {
     this.#toldOffered = batch.offered;
     if (this.#inject.changed) batch.length = this.#inject.write(batch.bytes, batch.length);
     writeHead(batch.bytes, 0, batch.length - HEAD_BYTES, KIND_BATCH);
-    const keep = this.#windowBytes > 0 && batch.frames > 0;
-    if (keep) {
-      this.#kept.push(batch);
-      this.#keptBytes += batch.bytes.length;
+    if (this.#windowBytes === 0 || batch.frames === 0) {
+      this.#write(outlet, batch, true);
+      return;
     }
-    this.#write(outlet, batch, !keep);
+    // What is kept takes about as much memory as it has bytes.
+    const kept = batch.length * 2 < batch.bytes.length ? batch.tightCopy() : batch;
+    if (kept !== batch) this.#subscription.queue.giveBack(batch);
+    this.#kept.push(kept);
+    this.#keptBytes += kept.length;
+    this.#write(outlet, kept, false);
   }
 
   #write(outlet: Outlet, batch: Batch, free: boolean): void {

@@ -64,10 +64,9 @@ function serve(socket: Socket, streams: Streams, log: LaneLog): void {
     if (over) return;
     over = true;
     if (stream !== undefined) streams.end(stream);
-    // Not destroyed at once: what the agent still writes must not keep it from reading the last word.
-    socket.end(last);
+    // Not destroyed at once: what the agent still writes must not keep it from reading the last word. A slow client gets all of it.
+    socket.end(last, () => socket.setTimeout(LAST_WORD_MS, () => socket.destroy()));
     socket.resume();
-    socket.setTimeout(LAST_WORD_MS, () => socket.destroy());
   };
   const fail = (error: unknown): void => {
     const known = error instanceof TaplaneError;

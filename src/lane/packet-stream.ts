@@ -11,6 +11,7 @@ import type { StreamState } from '../gen/taplane/lane/v1/lane_service.ts';
 import { InjectRejection_Reason, LinkType, type StreamOpened } from '../gen/taplane/v1/packet.ts';
 import { interfaceDescription, interfaceStatistics, LINKTYPE_ETHERNET, LINKTYPE_RAW, sectionHeader } from '../packet/pcapng.ts';
 import { InjectAccount } from './account.ts';
+import { wallNs } from './clock.ts';
 import { Delivery, type Outlet } from './delivery.ts';
 import { RequestReader } from './request-reader.ts';
 import type { StreamPlan } from './stream-rules.ts';
@@ -40,7 +41,7 @@ export class PacketStream {
   readonly delivery: Delivery;
   readonly #source: Source;
   readonly #inject = new InjectAccount();
-  readonly #startNs = BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n;
+  readonly #startNs = wallNs();
   readonly #timer: NodeJS.Timeout;
   readonly #durationTimer: NodeJS.Timeout | undefined;
   #work: RequestReader | undefined;
@@ -49,6 +50,7 @@ export class PacketStream {
   #idle: (() => void) | undefined;
   #closed = false;
   #limited = false;
+  #finishing = false;
   /** Called when a limit was reached and the stream should finish. */
   onLimit: () => void = () => {};
   /** Called when the requests that wait are fewer again. */
@@ -78,6 +80,11 @@ export class PacketStream {
     return this.#source.uid;
   }
 
+  /** Its client sends no more: when its connection breaks nobody comes back for it. */
+  get finishing(): boolean {
+    return this.#finishing;
+  }
+
   get closed(): boolean {
     return this.#closed;
   }
@@ -98,6 +105,7 @@ export class PacketStream {
 
   /** The client sends no more: works off what it has sent, sends what waits, and the last totals. */
   async finish(): Promise<void> {
+    this.#finishing = true;
     if (this.#work !== undefined || this.#turn !== undefined) {
       await new Promise<void>((resolve) => {
         this.#idle = resolve;
@@ -162,6 +170,10 @@ export class PacketStream {
         );
         return;
       }
+      if (outcome === 'great') {
+        this.onBad(invalidFields([{ field: 'inject_id', description: 'must be below 2^53, as must acknowledge' }]));
+        return;
+      }
       if (outcome === 'open') {
         this.onBad(invalidFields([{ field: 'open', description: 'is given once, in the first request' }]));
         return;
@@ -198,7 +210,7 @@ export class PacketStream {
 
   #endFile(): void {
     const { account, queue } = this.subscription;
-    const endNs = BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n;
+    const endNs = wallNs();
     const dropped = account.kernel + account.malformed + account.queueFull;
     queue.addPiece(
       interfaceStatistics(0, {

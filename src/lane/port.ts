@@ -10,11 +10,11 @@
 import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
 import type { InjectRejection_Reason as Rejected } from '../gen/taplane/v1/packet.ts';
 import * as libc from '../sys/libc.ts';
-import { attachMarked } from '../sys/marked-tun.ts';
+import { attachMarked, findMarked, isStillMeant, setHeaders } from '../sys/marked-tun.ts';
 import { SysError } from '../sys/sys-error.ts';
 import { IFF_ATTACH_QUEUE, IFF_DETACH_QUEUE, setOffload, setQueue, TUN_OFFLOADS } from '../sys/tun.ts';
 import type { FrameClock } from './batch.ts';
-import { frameClock, monotonicOffsetNs, setNow } from './clock.ts';
+import { followWallClock, frameClock, monotonicOffsetNs, setNow } from './clock.ts';
 import type { Consumer } from './consumer.ts';
 import { markedDevice } from './device.ts';
 import { FrameWriter } from './frame-writer.ts';
@@ -49,6 +49,7 @@ export class Port {
   readonly #headerBytes: number;
   #queues: Queue[] = [];
   #reading = false;
+  #identity = '';
   #parked = false;
   #injectors = 0;
   #consumers: PortConsumer[] = [];
@@ -123,6 +124,11 @@ export class Port {
   /** Sends a frame that has its virtio header before it. */
   writeSuper = (bytes: Buffer, start: number, length: number): Rejected => this.#writer.writeSuper(bytes, start, length);
 
+  /** Looks whether the device that is held is still the one that is meant: its namespace may have been made anew. */
+  verify(): void {
+    if (this.attached && !isStillMeant(markedDevice(this.device), this.#identity)) this.#lost();
+  }
+
   /** Looks whether the device that is held is still there, and tries again what could not be had. */
   check(): void {
     const [first] = this.#queues;
@@ -177,6 +183,7 @@ export class Port {
       if (!this.attached) {
         const fds = attachMarked(markedDevice(this.device), active ? this.#queueCount : multiQueue ? 'off' : 1);
         this.#queues = fds.map((fd) => new Queue(fd));
+        this.#identity = findMarked(markedDevice(this.device)).identity;
         this.#offload = 0;
         this.#reading = false;
         for (const queue of this.#queues) this.#watch(queue, active);
@@ -193,9 +200,25 @@ export class Port {
       return undefined;
     } catch (error) {
       if (!(error instanceof SysError)) throw error;
-      this.#release();
+      if (!this.#parkAgain()) this.#release();
       return error;
     }
+  }
+
+  /** After a change that failed: back to the parked queue, if there is one, so that the carrier stays. */
+  #parkAgain(): boolean {
+    const [first, ...others] = this.#queues;
+    if (first === undefined || !this.#parked || !first.isAttached()) return false;
+    for (const queue of others) queue.close();
+    this.#queues = [first];
+    this.#watch(first, false);
+    this.#reading = false;
+    try {
+      if (this.device.multiQueue) setQueue(first.fd, IFF_DETACH_QUEUE);
+    } catch {
+      // It is off already.
+    }
+    return true;
   }
 
   /** From parked to reading or back, on the same first queue. */
@@ -207,6 +230,8 @@ export class Port {
         setQueue(first.fd, IFF_ATTACH_QUEUE);
         this.#fitQueues();
       }
+      setHeaders(first.fd, markedDevice(this.device), 0);
+      this.#offload = 0;
       this.#throwAway(first.fd);
     } else {
       for (const queue of others) queue.close();
@@ -305,6 +330,7 @@ export class Port {
     if (this.#clockTimer !== undefined || !this.#reading) return;
     this.clock.monotonicOffsetNs = monotonicOffsetNs();
     this.#clockTimer = setInterval(() => {
+      followWallClock();
       this.clock.monotonicOffsetNs = monotonicOffsetNs();
     }, 1000);
     this.#clockTimer.unref();

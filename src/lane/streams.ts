@@ -64,7 +64,7 @@ export class Streams {
     const waiting = this.#streams.get(stream);
     if (waiting === undefined) return;
     stream.delivery.detach();
-    if (stream.plan.resumeTimeoutMs === 0) {
+    if (stream.plan.resumeTimeoutMs === 0 || stream.finishing) {
       this.end(stream);
       return;
     }

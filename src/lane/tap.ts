@@ -9,11 +9,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
 import { insertVlanTag } from '../packet/vlan.ts';
-import { findMarked, inNamespace } from '../sys/marked-tun.ts';
+import { findMarked, inNamespace, isStillMeant } from '../sys/marked-tun.ts';
 import { PacketRing, RING_DELAY_MS, type RingFrame } from '../sys/packet-ring.ts';
 import { SysError } from '../sys/sys-error.ts';
 import { type FrameClock, INBOUND, OUTBOUND } from './batch.ts';
-import { frameClock, monotonicOffsetNs } from './clock.ts';
+import { followWallClock, frameClock, monotonicOffsetNs } from './clock.ts';
 import { markedDevice } from './device.ts';
 import { Intake } from './intake.ts';
 import { FRAME_MOST } from './subscription.ts';
@@ -42,7 +42,7 @@ export class Tap {
   readonly #changed: () => void;
   #observers: Observer[] = [];
   #ring: PacketRing | undefined;
-  #index = 0;
+  #identity = '';
   #timer: NodeJS.Timeout | undefined;
   #retry: NodeJS.Timeout | undefined;
   #more: NodeJS.Immediate | undefined;
@@ -76,6 +76,14 @@ export class Tap {
     this.#changed();
   }
 
+  /** Looks whether the device is still the one that is meant, see `Port.verify`; and whether the clock was set. */
+  verify(): void {
+    if (this.#ring === undefined) return;
+    followWallClock();
+    this.#clock.monotonicOffsetNs = monotonicOffsetNs();
+    if (!isStillMeant(markedDevice(this.#device), this.#identity)) this.#look();
+  }
+
   /** Shows all that the kernel has handed over; what it hands over meanwhile may wait, or this might never end. */
   drain(): void {
     const rounds = Math.ceil((this.#ring?.blocks ?? 0) / ROUND);
@@ -96,10 +104,11 @@ export class Tap {
 
   #open(): void {
     const device = markedDevice(this.#device);
-    const { index } = findMarked(device);
+    const { index, identity } = findMarked(device);
     const ring = inNamespace(device.namespace, () => new PacketRing(index, RING_BYTES));
+    clearTimeout(this.#retry);
     this.#ring = ring;
-    this.#index = index;
+    this.#identity = identity;
     this.#clock.monotonicOffsetNs = monotonicOffsetNs();
     ring.listen(() => this.#ready());
     this.#timer = setInterval(() => this.#takeDrops(), DROPS_MS);
@@ -116,8 +125,8 @@ export class Tap {
   /** The device is down, or gone. When it is only down the ring stays, so that nothing is missed when it comes up. */
   #look(): void {
     try {
-      const { index, up } = findMarked(markedDevice(this.#device));
-      if (index === this.#index) {
+      const { identity, up } = findMarked(markedDevice(this.#device));
+      if (identity === this.#identity) {
         if (!up) this.#again(() => this.#look());
         return;
       }

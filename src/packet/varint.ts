@@ -33,15 +33,19 @@ export interface Cursor {
   at: number;
 }
 
-/** Reads a varint before `end` and moves on; -1 when it is cut off, longer than ten bytes, or its value is 2^53 or more. */
+/** What `readVarint` answers in place of a value: the bytes are no varint, or its value is 2^53 or more and so no exact number. */
+export const NO_VARINT = -1;
+export const TOO_GREAT = -2;
+
+/** Reads a varint of at most ten bytes before `end` and moves on. Answers NO_VARINT or TOO_GREAT in place of its value, see there. */
 export function readVarint(bytes: Uint8Array, cursor: Cursor, end: number): number {
   let value = 0;
   let scale = 1;
   for (let count = 0; count < 10 && cursor.at < end; count++) {
     const byte = bytes[cursor.at++] as number;
     value += (byte & 0x7f) * scale;
-    if (byte < 0x80) return value < 2 ** 53 ? value : -1;
+    if (byte < 0x80) return value < 2 ** 53 ? value : TOO_GREAT;
     scale *= 0x80;
   }
-  return -1;
+  return NO_VARINT;
 }

@@ -2,6 +2,7 @@
 
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
 import { type Attachment, type LaneState, LaneServiceService as methods } from '../gen/taplane/lane/v1/lane_service.ts';
+import { LANE_MESSAGE_BYTES } from './limits.ts';
 
 export interface LaneClient {
   /** Declares all attachments; rejects when the lane does not answer in time. */
@@ -13,6 +14,8 @@ export interface LaneClient {
 export function connectLane(path: string, timeoutMs: number): LaneClient {
   const client = new Client(`unix:${path}`, credentials.createInsecure(), {
     'grpc.default_authority': 'lane',
+    'grpc.max_receive_message_length': LANE_MESSAGE_BYTES,
+    'grpc.max_send_message_length': LANE_MESSAGE_BYTES,
     'grpc.enable_http_proxy': 0,
     'grpc.service_config_disable_resolution': 1,
     'grpc.use_local_subchannel_pool': 1,

@@ -3,7 +3,7 @@
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { type LaneState, LaneServiceService as methods, type SetAttachmentsRequest } from '../gen/taplane/lane/v1/lane_service.ts';
 import { rawMethod, unary } from './handlers.ts';
-import { DEFAULT_LIMITS, metadataLimit, serverOptions } from './limits.ts';
+import { DEFAULT_LIMITS, LANE_MESSAGE_BYTES, metadataLimit, serverOptions } from './limits.ts';
 import { type ErrorLog, errorExit } from './status.ts';
 import { reserveSocket } from './unix-socket.ts';
 
@@ -15,8 +15,9 @@ export interface LaneFacts {
 
 /** Serves on `path`. Throws TaplaneError SOCKET_IN_USE when another lane does. */
 export async function startLaneServer(path: string, lane: LaneFacts, log: ErrorLog): Promise<{ stop(): Promise<void> }> {
-  const server = new Server({ ...serverOptions(DEFAULT_LIMITS), interceptors: [metadataLimit(DEFAULT_LIMITS.maxMetadataBytes)] });
-  const needs = { exit: errorExit(log), maxMessageBytes: DEFAULT_LIMITS.maxMessageBytes, maxPendingBytes: DEFAULT_LIMITS.maxPendingBytes };
+  const limits = { ...DEFAULT_LIMITS, maxMessageBytes: LANE_MESSAGE_BYTES };
+  const server = new Server({ ...serverOptions(limits), interceptors: [metadataLimit(limits.maxMetadataBytes)] });
+  const needs = { exit: errorExit(log), maxMessageBytes: LANE_MESSAGE_BYTES, maxPendingBytes: DEFAULT_LIMITS.maxPendingBytes };
   server.addService(
     { getLane: rawMethod(methods.getLane), setAttachments: rawMethod(methods.setAttachments) },
     {

@@ -25,6 +25,9 @@ export interface ServerLimits {
   maxConnectionIdleMs: number;
 }
 
+/** A batch of packets: the frames that are asked for at most, and what stands around them. */
+const BATCH_MOST_BYTES = 1_048_576 + 131_072;
+
 export const DEFAULT_LIMITS: Readonly<ServerLimits> = {
   maxConcurrentStreams: 100,
   maxMessageBytes: 4 * 1024 * 1024,
@@ -38,11 +41,15 @@ export const DEFAULT_LIMITS: Readonly<ServerLimits> = {
   maxConnectionIdleMs: 15 * 60_000,
 };
 
+/** Between agent and lane: all attachments of a node in one message, however many the limits allow. */
+export const LANE_MESSAGE_BYTES = 256 * 1024 * 1024;
+
 export function serverOptions(limits: ServerLimits): ChannelOptions {
   return {
     'grpc.max_concurrent_streams': limits.maxConcurrentStreams,
     'grpc.max_receive_message_length': limits.maxMessageBytes,
-    'grpc.max_send_message_length': limits.maxMessageBytes,
+    // Batches of packets have a bound of their own, see packet_service.proto.
+    'grpc.max_send_message_length': Math.max(limits.maxMessageBytes, BATCH_MOST_BYTES),
     'grpc-node.max_session_memory': limits.maxSessionMemoryMb,
     'grpc.keepalive_time_ms': limits.keepaliveTimeMs,
     'grpc.keepalive_timeout_ms': limits.keepaliveTimeoutMs,

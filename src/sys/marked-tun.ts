@@ -2,10 +2,10 @@
 // ownership is looked at before and after: what came under the name meanwhile is let go again.
 
 import * as libc from './libc.ts';
-import { Namespace, namespacePath } from './namespace.ts';
+import { Namespace, namespaceIdentity, namespacePath } from './namespace.ts';
 import { getLink, type Link, readLink } from './netlink/link.ts';
 import { Netlink } from './netlink/socket.ts';
-import { SysError } from './sys-error.ts';
+import { isErrno, SysError } from './sys-error.ts';
 import { attachTun, IFF_DETACH_QUEUE, setOffload, setQueue, setVnetHeaderSize, type TunShape } from './tun.ts';
 
 const ENODEV = 19;
@@ -19,6 +19,15 @@ export interface MarkedDevice extends TunShape {
   alias: string;
   /** Network namespace: '' for our own, a name under /run/netns, or a path. */
   namespace: string;
+}
+
+/** A device as it was found. */
+export interface FoundDevice {
+  index: number;
+  mtu: number;
+  up: boolean;
+  /** Tells it from every other device of its name, now and later: namespace and index. */
+  identity: string;
 }
 
 /** Runs a synchronous function in a network namespace; '' is our own. Throws SysError. */
@@ -45,14 +54,34 @@ function markedLink(device: MarkedDevice): Link {
 }
 
 /** Index and MTU of a device, wherever it is, and whether it is up. Throws SysError ENODEV. */
-export function findMarked(device: MarkedDevice): { index: number; mtu: number; up: boolean } {
-  return inNamespace(device.namespace, () => markedLink(device));
+export function findMarked(device: MarkedDevice): FoundDevice {
+  return inNamespace(device.namespace, () => {
+    const { index, mtu, up } = markedLink(device);
+    return { index, mtu, up, identity: `${namespaceIdentity()} ${index}` };
+  });
 }
 
 /**
- * Takes queues of a device: `count` of them, or one that is turned off. Offload mask and virtio header size, which are the device's and
- * may be left over from another program, are set anew. The caller owns the fds. Throws SysError: ENODEV when the device is not there,
- * EBUSY when no queue is free.
+ * Whether a device that was attached, with the identity that it had, is still the one that is meant. A descriptor keeps a deleted
+ * namespace, and the device in it, alive without a word. True when it cannot be told.
+ */
+export function isStillMeant(device: MarkedDevice, identity: string): boolean {
+  try {
+    return findMarked(device).identity === identity;
+  } catch (error) {
+    return !isErrno(error, 'ENODEV', 'ENOENT');
+  }
+}
+
+/** Sets offload mask and virtio header size, which are the device's and may be left over from another program. Throws SysError. */
+export function setHeaders(fd: number, device: MarkedDevice, offload: number): void {
+  if (device.vnetHeader) setVnetHeaderSize(fd, VNET_HEADER_BYTES);
+  setOffload(fd, offload);
+}
+
+/**
+ * Takes queues of a device: `count` of them with the headers set, or one that is turned off, for which the headers of others are left alone.
+ * The caller owns the fds. Throws SysError: ENODEV when the device is not there, EBUSY when no queue is free.
  */
 export function attachMarked(device: MarkedDevice, count: number | 'off', offload = 0): number[] {
   return inNamespace(device.namespace, () => {
@@ -62,11 +91,8 @@ export function attachMarked(device: MarkedDevice, count: number | 'off', offloa
       for (let queue = 0; queue < (count === 'off' ? 1 : count); queue++) fds.push(attachTun(device.name, device));
       markedLink(device);
       const [first] = fds;
-      if (first !== undefined) {
-        if (device.vnetHeader) setVnetHeaderSize(first, VNET_HEADER_BYTES);
-        setOffload(first, offload);
-        if (count === 'off') setQueue(first, IFF_DETACH_QUEUE);
-      }
+      if (first !== undefined && count === 'off') setQueue(first, IFF_DETACH_QUEUE);
+      else if (first !== undefined) setHeaders(first, device, offload);
       return fds;
     } catch (error) {
       for (const fd of fds) libc.close(fd);

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
+import { lockRuntimeDir } from '../../src/agent/runtime-dir.ts';
 import { openStateDir } from '../../src/agent/state-dir.ts';
 import { NatsStatus_State } from '../../src/gen/taplane/v1/node_service.ts';
 import { eventually, natsBinary } from '../flow/real-nats.ts';
@@ -69,6 +70,19 @@ describe('with a start', () => {
       cure: expect.stringContaining('--state-dir'),
     });
     expect(line?.['error']).toContain(`pid ${process.pid}`);
+  });
+
+  test('a runtime directory in use: code 1, since two agents would tell the same lanes different things', async () => {
+    const held = lockRuntimeDir(home);
+    const result = await agent();
+    held.release();
+    expect(result.code).toBe(1);
+    expect(entries(result.stderr).at(-1)).toMatchObject({
+      msg: 'start failed',
+      reason: 'RUNTIME_DIR_LOCKED',
+      cure: expect.stringContaining('--runtime-dir'),
+      error: expect.stringContaining(`pid ${process.pid}`),
+    });
   });
 
   test('a socket in use: code 1, and what was open is closed again', async () => {

@@ -177,6 +177,19 @@ it('is replaced when it hangs', async () => {
   });
 });
 
+it('is replaced when it hangs while there is no agent', async () => {
+  await withKept({ k0: { mode: TUN } }, async (agent, ns) => {
+    const pid = await lanePid(agent);
+    process.kill(pid, 'SIGSTOP');
+    await agent.kill9();
+    await agent.restart();
+    await expect.poll(() => existsSync(`/proc/${pid}`), { timeout: 40_000, interval: 50 }).toBe(false);
+    await expect.poll(() => carrier(ns, 'k0'), { timeout: 20_000 }).toBe(true);
+    await expect.poll(() => lanePid(agent), { timeout: 20_000 }).not.toBe(0);
+    expect(await lanePid(agent)).not.toBe(pid);
+  });
+});
+
 it('shares its work with a second one, and takes it all when it is alone again', async () => {
   await withKept(
     {},

@@ -11,6 +11,7 @@ import { watchKernel } from '../harness/ip-monitor.ts';
 import { lanesOf, lostCarrier, stopLanes } from '../harness/lanes.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { PacketClient } from '../harness/packet-stream.ts';
+import { runSync } from '../harness/process.ts';
 import { link } from '../harness/truth.ts';
 import { creation, deletion, type PartialSpec, TUN } from './specs.ts';
 
@@ -180,6 +181,31 @@ it('outlives its device: the agent makes it anew, and the stream goes on with it
       await expect.poll(bothSee, { timeout: 15_000, interval: 100 }).toBe(true);
     }
     expect([...client.problems, ...watcher.problems]).toEqual([]);
+  });
+});
+
+it.each(['made anew under its name', 'left by the device'])('finds the device again when the namespace was %s', async (how) => {
+  await using other = createNamespace();
+  await withStream({}, async (agent) => {
+    const inside: PartialSpec = { ...spec, carrier: InterfaceSpec_Carrier.KEEP, networkNamespace: other.name };
+    await agent.client().interfaces.create(creation('n0', inside));
+    using client = await PacketClient.stream(agent.server, { interface: 'interfaces/n0', filter: 'udp port 9' }).ready();
+    const observe = { interface: 'interfaces/n0', mode: StreamOpen_Mode.OBSERVE, filter: 'udp port 9' };
+    using watcher = await PacketClient.stream(agent.server, observe).ready();
+    await using away = createNamespace();
+    if (how === 'left by the device') other.ip(`link set n0 netns ${away.name}`);
+    else {
+      // The descriptors of the lane keep the old namespace, and the device in it, alive.
+      runSync('ip', 'netns', 'delete', other.name);
+      runSync('ip', 'netns', 'add', other.name);
+    }
+    const carries = (): boolean => link(other, 'n0')?.flags.includes('LOWER_UP') ?? false;
+    await expect.poll(carries, { timeout: 60_000 }).toBe(true);
+    const bothSee = async (): Promise<boolean> => {
+      await sendNumbered(other, 1, 1000);
+      return client.received > 0 && watcher.received > 0;
+    };
+    await expect.poll(bothSee, { timeout: 60_000, interval: 200 }).toBe(true);
   });
 });
 

@@ -58,6 +58,15 @@ it('passes over unknown fields, and takes no bytes that are no message', () => {
     expect(frames(Buffer.from(bad, 'hex')).outcome, bad).toBe('bad');
 });
 
+it('passes over what a newer client may say: great numbers and groups in unknown fields, and fields in groups', () => {
+  // Field 15: -1; field 15: a group with a frame inside and a group; then a frame.
+  const newer = Buffer.from('78ffffffffffffffffff01 7b 1201ee 73 74 7c 1201ff'.replaceAll(' ', ''), 'hex');
+  expect(frames(newer)).toMatchObject({ outcome: 'end', frames: ['ff'] });
+  for (const bad of ['7c', '7b7b7c', '7b'.repeat(101)]) expect(frames(Buffer.from(bad, 'hex')).outcome, bad).toBe('bad');
+  const great = StreamPacketsRequest.encode(StreamPacketsRequest.fromPartial({ injectId: 2n ** 60n })).finish();
+  expect(frames(Buffer.from(great)).outcome).toBe('great');
+});
+
 it('never throws and never reads outside, whatever comes', () => {
   console.log(`TAPLANE_SEED=${seed}`);
   const next = random('request reader');

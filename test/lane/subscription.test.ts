@@ -40,10 +40,12 @@ class Client implements Outlet {
   expected = 1;
   received: number[] = [];
   lost = 0;
+  messages = 0;
   #done: (() => void)[] = [];
 
   write(bytes: Buffer, done: () => void): void {
     this.#done.push(done);
+    this.messages++;
     const batch = PacketBatch.decode(Buffer.from(bytes.subarray(HEAD_BYTES)));
     expect(bytes.readUInt32LE(0)).toBe(bytes.length - HEAD_BYTES);
     if (batch.opened) this.opened.push(batch.opened);
@@ -197,6 +199,66 @@ it('stops at the window until something is acknowledged', () => {
   delivery.acknowledge(before + 1);
   client.drain();
   expect(client.received.length).toBeGreaterThan(before);
+});
+
+it('counts a window in bytes of batches, however small they are', () => {
+  const { subscription, delivery, opened } = setUp({}, 16_384);
+  const client = new Client();
+  delivery.attach(client, opened);
+  for (let count = 0; count < 100; count++) {
+    client.drain();
+    subscription.take(Buffer.alloc(60), 0, 60);
+    subscription.flush();
+  }
+  client.drain();
+  expect(client.received.length).toBe(100);
+});
+
+it('still sends all that waits when the client half-closes, also behind a full window', async () => {
+  const { subscription, delivery, opened } = setUp({ queueBytes: 8 * 1024 * 1024 }, 16_384);
+  const client = new Client();
+  delivery.attach(client, opened);
+  for (let count = 0; count < 1000; count++) subscription.take(Buffer.alloc(1000), 0, 1000);
+  subscription.flush();
+  client.drain();
+  expect(client.received.length).toBeLessThan(100);
+  const finishing = delivery.finish();
+  client.drain();
+  await finishing;
+  expect(client.received.length).toBe(1000);
+  expect(client.last.delivered).toBe(1000n);
+});
+
+it('sends nothing again to a client that says it has everything, also after a break in the middle of a resume', () => {
+  const { subscription, delivery, opened } = setUp({ queueBytes: 8 * 1024 * 1024 }, 1024 * 1024);
+  const first = new Client();
+  delivery.attach(first, opened);
+  for (let count = 0; count < 700; count++) subscription.take(Buffer.alloc(1000), 0, 1000);
+  subscription.flush();
+  first.drain();
+  expect(first.received.length).toBe(700);
+  delivery.detach();
+  delivery.resumeAt(1);
+  const second = new Client();
+  delivery.attach(second, opened);
+  expect(second.received.length).toBeLessThan(700);
+  delivery.detach();
+  delivery.resumeAt(0);
+  const third = new Client();
+  delivery.attach(third, opened);
+  third.drain();
+  expect(third.received).toEqual([]);
+});
+
+it('writes no accounts without end to a client that does not read', () => {
+  const { subscription, delivery, opened } = setUp({ filter });
+  const client = new Client();
+  delivery.attach(client, opened);
+  for (let count = 0; count < 100_000; count++) {
+    subscription.take(Buffer.alloc(60), 0, 60);
+    delivery.tellAccounts();
+  }
+  expect(client.messages).toBeLessThan(20_000);
 });
 
 it('refuses to go on from a number that was never sent', () => {

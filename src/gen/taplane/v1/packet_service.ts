@@ -30,7 +30,7 @@ export interface StreamPacketsRequest {
     | undefined;
   /** Frames to send into the interface, in this order. */
   frames: Buffer[];
-  /** Number of this request, chosen by the client, increasing; told back in `InjectTotals.last_inject_id`. 0: none. */
+  /** Number of this request, chosen by the client, increasing, below 2^53; told back in `InjectTotals.last_inject_id`. 0: none. */
   injectId: bigint;
   /** Every frame with a number below this has been received: gives room in the window. 0: nothing said. */
   acknowledge: bigint;
@@ -74,7 +74,7 @@ export interface StreamOpen {
   resumeTimeout:
     | Duration
     | undefined;
-  /** Go on with the subscription of this token; the other fields but `resume_sequence` must be as they were, or unset. */
+  /** Go on with the subscription of this token, on the same interface; of the other fields only `resume_sequence` is read. */
   resumeToken: string;
   /**
    * Number of the next frame that the client wants. What was sent from there on comes again where a window kept it, else it is told as
@@ -162,7 +162,10 @@ export interface CapturePacketsRequest {
   maxFrames: bigint;
   /** End before the kept bytes of frames exceed this. 0: no limit. */
   maxBytes: bigint;
-  /** End after this time, at most 86400 seconds. Absent: no limit. */
+  /**
+   * End after this time, at most 86400 seconds. Absent: no limit. The agent ends every connection about half an hour after it began, and a
+   * capture cannot be resumed: a longer one goes on with another call.
+   */
   duration:
     | Duration
     | undefined;
