@@ -11,17 +11,20 @@ import { message, print } from './output.ts';
 const MARK = '# Written by taplane extcap install.';
 const BIN = fileURLToPath(new URL('../../bin/taplane', import.meta.url));
 
-export async function install({ directory, force }: { directory?: string; force?: boolean }): Promise<void> {
+/** With `server` the script asks that agent; without, the one of TAPLANE_SERVER, or the usual one. */
+export async function install({ directory, force, server }: { directory?: string; force?: boolean; server?: string }): Promise<void> {
   const folder = directory ?? personalFolder();
   const path = join(folder, 'taplane');
   const before = await content(path);
   if (before !== undefined && !before.includes(MARK) && !force)
     throw new UsageError(`install ${path}: a file of this name is there that is not ours; --force replaces it`);
   await mkdir(folder, { recursive: true });
-  await writeFile(path, script(BIN));
+  await writeFile(path, script(BIN, server));
   await chmod(path, 0o755);
   print(`${path}\n`);
   message(`${before === undefined ? 'installed' : 'replaced'}: Wireshark and tshark call ${BIN} from now on`);
+  if (server === undefined)
+    message('it asks the agent of TAPLANE_SERVER, where Wireshark has that, else the usual one; --server names another');
   message('next: tshark -D lists taplane-... for each interface of a running agent; in Wireshark: Capture > Refresh Interfaces');
 }
 
@@ -35,8 +38,9 @@ export async function uninstall({ directory }: { directory?: string }): Promise<
 }
 
 /** Wireshark calls it without a sub-command. */
-export function script(bin: string): string {
-  return `#!/bin/sh\n${MARK}\nexec '${bin.replaceAll("'", "'\\''")}' extcap "$@"\n`;
+export function script(bin: string, server?: string): string {
+  const quoted = (word: string): string => `'${word.replaceAll("'", "'\\''")}'`;
+  return `#!/bin/sh\n${MARK}\nexec ${quoted(bin)} ${server === undefined ? '' : `--server ${quoted(server)} `}extcap "$@"\n`;
 }
 
 /** From what `tshark -G folders` says; undefined where it says nothing of a folder of the user's own. */

@@ -19,22 +19,27 @@ export interface ExtcapOptions {
   direction?: 'in' | 'out' | 'both';
 }
 
+/** What Wireshark says, and people need not see. */
+function byWireshark(flags: string, description: string): Option {
+  return new Option(flags, description).hideHelp();
+}
+
 export function addExtcapCommand(program: Command): void {
   const noun = program
-    .command('extcap', { hidden: true })
+    .command('extcap')
     .summary('interfaces of the agent in Wireshark')
     .description('Lists the interfaces of the agent in Wireshark and tshark, which call this command by themselves once it is installed.')
     .addHelpText('before', examples('taplane extcap install', 'tshark -D', 'taplane extcap uninstall'))
-    .option('--extcap-interfaces', 'list the interfaces')
-    .option('--extcap-version [version]', 'version of the Wireshark that asks')
-    .option('--extcap-interface <interface>', 'the one that is asked about')
-    .option('--extcap-dlts', 'say what its packets begin with')
-    .option('--extcap-config', 'list what can be chosen')
-    .option('--extcap-capture-filter <filter>', 'only packets that match; without --capture: check it')
-    .option('--capture', 'write its packets to the fifo')
-    .option('--fifo <file>', 'where packets are written')
-    .addOption(new Option('--snap-length <bytes>', 'bytes of a packet that are kept').argParser(parseCount))
-    .addOption(new Option('--direction <direction>', 'seen from the node').choices(['in', 'out', 'both']))
+    .addOption(byWireshark('--extcap-interfaces', 'list the interfaces'))
+    .addOption(byWireshark('--extcap-version [version]', 'version of the Wireshark that asks'))
+    .addOption(byWireshark('--extcap-interface <interface>', 'the one that is asked about'))
+    .addOption(byWireshark('--extcap-dlts', 'say what its packets begin with'))
+    .addOption(byWireshark('--extcap-config', 'list what can be chosen'))
+    .addOption(byWireshark('--extcap-capture-filter <filter>', 'only packets that match; without --capture: check it'))
+    .addOption(byWireshark('--capture', 'write its packets to the fifo'))
+    .addOption(byWireshark('--fifo <file>', 'where packets are written'))
+    .addOption(byWireshark('--snap-length <bytes>', 'bytes of a packet that are kept').argParser(parseCount))
+    .addOption(byWireshark('--direction <direction>', 'seen from the node').choices(['in', 'out', 'both']))
     .allowUnknownOption()
     .allowExcessArguments()
     .action(async (options: ExtcapOptions, command: Command) => {
@@ -52,7 +57,11 @@ export function addExtcapCommand(program: Command): void {
     .option('--directory <directory>', 'the folder (default: what tshark -G folders says, else ~/.local/lib/wireshark/extcap)')
     .option('--force', 'also over a file that is not ours')
     .addHelpText('before', examples('taplane extcap install', 'taplane extcap install --directory ~/.config/wireshark/extcap'))
-    .action(async (options: { directory?: string; force?: boolean }) => (await import('./extcap-install.ts')).install(options));
+    .action(async (options: { directory?: string; force?: boolean }, command: Command) => {
+      // Wireshark is started from a menu, where nobody has set TAPLANE_SERVER.
+      const given = command.getOptionValueSourceWithGlobals('server') === 'cli' ? { server: settingsOf(command).server } : {};
+      await (await import('./extcap-install.ts')).install({ ...options, ...given });
+    });
   noun
     .command('uninstall')
     .summary('take the script away again')

@@ -26,6 +26,7 @@ export async function send(name: string, hex: string[], { file }: { file?: strin
     }
     return injection.finish();
   });
+  if (totals.accepted + sum(totals.rejected) === 0n) throw new UsageError(`no packets on ${path === '-' ? 'standard input' : path}`);
   await tell(totals, settings);
   return sum(totals.rejected) === 0n;
 }

@@ -61,7 +61,9 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
     .addOption(new Option('--server <address>', 'agent to ask: unix:PATH or HOST:PORT').env('TAPLANE_SERVER').default(DEFAULT_SERVER))
     .addOption(new Option('-o, --output <format>', 'form of the data on stdout').choices(FORMATS).default('table'))
     .addOption(
-      new Option('--timeout <time>', 'give up after this long: 500ms, 10s, 2m').argParser(parseDuration).default(DEFAULT_TIMEOUT_MS, '10s'),
+      new Option('--timeout <time>', 'how long a request may wait for its answer, of streams and captures the first: 500ms, 10s, 2m')
+        .argParser(parseDuration)
+        .default(DEFAULT_TIMEOUT_MS, '10s'),
     )
     .addOption(new Option('--no-color', 'no colours; also by NO_COLOR, and when the output is no terminal'))
     .on('option:no-color', () => {

@@ -98,7 +98,7 @@ function objectionToWord(tokens: string[]): string | undefined {
     const kind = kindOf(token);
     if (kind === 'bad address') return `${token} is no address`;
     if (kind === 'name' && before !== 'listed' && namedAt === undefined) {
-      return `${token}: names of hosts and networks are not looked up, give the address (services go after port, protocols after proto)`;
+      return `${token}: is no word of the filter language; names of hosts and networks are not looked up, give the address (services go after port, protocols after proto)`;
     }
     if (kind === 'open') depth += 1;
     if (kind === 'close') depth -= 1;

@@ -81,6 +81,7 @@ test('finds the folder of the user in what tshark says of old and new', () => {
   );
   expect(personalFolderOf('')).toBeUndefined();
   expect(script("/it's/bin/taplane")).toContain(`exec '/it'\\''s/bin/taplane' extcap "$@"\n`);
+  expect(script('/bin/taplane', 'unix:/x.sock')).toContain(`exec '/bin/taplane' --server 'unix:/x.sock' extcap "$@"\n`);
 });
 
 test('installs a script that calls this taplane, twice if asked, and only takes away what is its own', async () => {

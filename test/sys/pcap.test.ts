@@ -131,11 +131,12 @@ describe.runIf(isThere)('libpcap', () => {
   });
 });
 
-describe.runIf(!isThere)('without libpcap', () => {
-  it('a filter tells so', () => {
+// Where libpcap is there, this is nothing to skip: it cannot be seen on this machine.
+if (!isThere) {
+  it('without libpcap a filter tells so', () => {
     expect(() => compileFilter('tcp', 1, 0)).toThrow(LibpcapMissing);
   });
-});
+}
 
 describe('names that libpcap would look up', () => {
   it.each([

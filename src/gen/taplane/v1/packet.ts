@@ -133,8 +133,8 @@ export interface PacketBatch {
   /** The frames. */
   frames: Frame[];
   /**
-   * Number of the first frame. Frames of a subscription are numbered from 1; within a batch there is no gap, between batches a gap is
-   * as long as what was dropped between them.
+   * Number of the first frame. Frames that passed filter and sampling are numbered from 1; within a batch there is no gap, between batches
+   * a gap is as long as what was dropped for want of room.
    */
   firstSequence: bigint;
   /** Wall clock at the first frame. */
