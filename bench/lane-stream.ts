@@ -15,6 +15,7 @@ import { type Counted, countMessages, gigabits, openCeiling } from './grpc-ceili
 const ROUNDS = Number(process.env['TAPLANE_ROUNDS'] ?? 5);
 const BENCH = import.meta.dirname;
 const UDP_HEADERS = 28;
+const BATCH_BYTES = Number(process.env['TAPLANE_BATCH_BYTES'] ?? 32_768);
 const same = (bytes: Buffer): Buffer => bytes;
 
 export async function laneStreamBench(): Promise<string[]> {
@@ -68,7 +69,7 @@ async function delivered(ns: Namespace, agent: Agent, device: string, to: string
     call.on('data', (bytes: Buffer) => {
       last = bytes;
     });
-    call.write(StreamPacketsRequest.fromPartial({ open: { interface: `interfaces/${device}`, maxBatchBytes: 32_768 } }));
+    call.write(StreamPacketsRequest.fromPartial({ open: { interface: `interfaces/${device}`, maxBatchBytes: BATCH_BYTES } }));
     const framesNow = (): number => {
       if (last === undefined) return totals;
       totals = Number(PacketBatch.decode(last).totals?.delivered ?? totals);

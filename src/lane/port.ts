@@ -22,8 +22,9 @@ import { Intake } from './intake.ts';
 import { Queue } from './queue.ts';
 
 const RETRY_MS = 250;
-/** Frames read from a queue before others get their turn. */
+/** Reads of a queue, and frames that they are cut into, before others get their turn: sending wants its turn too. */
 const ROUND = 64;
+const ROUND_FRAMES = 192;
 const READ_BYTES = 65_536 + 64;
 const STALE_MOST = 8192;
 const PI_BYTES = 4;
@@ -50,6 +51,8 @@ export class Port {
   #queues: Queue[] = [];
   #reading = false;
   #identity = '';
+  /** Frames of this round. */
+  #cut = 0;
   #parked = false;
   #injectors = 0;
   #consumers: PortConsumer[] = [];
@@ -68,6 +71,7 @@ export class Port {
     this.#changed = changed;
     this.#headerBytes = (device.packetInfo ? PI_BYTES : 0) + (device.vnetHeader ? VNET_BYTES : 0);
     this.#intake = new Intake(device.tap, (bytes, start, length) => {
+      this.#cut++;
       for (const consumer of this.#plain) consumer.take(bytes, start, length);
     });
     this.#writer = new FrameWriter(device, () => this.#queues[0]?.fd ?? -1);
@@ -264,7 +268,8 @@ export class Port {
   #ready(queue: Queue, status: number): void {
     if (queue.closed) return;
     setNow(this.clock);
-    for (let count = 0; count < ROUND; count++) {
+    this.#cut = 0;
+    for (let count = 0; count < ROUND && this.#cut < ROUND_FRAMES; count++) {
       const length = libc.read(queue.fd, this.#buffer, READ_BYTES);
       if (length >= 0) this.#take(length);
       else if (length === EINTR) continue;
