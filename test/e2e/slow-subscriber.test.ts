@@ -11,12 +11,12 @@ it('costs no memory beyond its bound, no frame of another, no time of a ping, an
       `stalled ${seen.offered} = ${seen.delivered} + ${seen.filtered} + ${seen.dropped}; reader lost ${seen.readerLost} of ${seen.readerReceived}`,
   );
   expect(seen.problems).toEqual([]);
-  expect(seen.grownBytes).toBeLessThan(bound(64, 256) * 2 ** 20);
+  expect(seen.grownBytes).toBeLessThan(64 * 2 ** 20);
   expect(seen.offered).toBe(seen.delivered + seen.filtered + seen.dropped);
   // The fault fired: it lost most of what passed.
   expect(seen.dropped).toBeGreaterThan(seen.offered / 3);
-  // Where others use the processor, who reads may fall behind for lack of it. One that waits for the stalled would get hardly anything.
-  expect(seen.readerLost).toBeLessThanOrEqual(bound(0, seen.readerReceived));
+  // Where others use the processor, who reads may fall behind for lack of it: a hundredth was seen. The stalled one loses most.
+  expect(seen.readerLost).toBeLessThanOrEqual(bound(0, seen.readerReceived / 10));
   expect(seen.pingsLost).toBeLessThanOrEqual(bound(0, 20));
   // Both medians are far below a millisecond.
   expect(seen.pingMeanwhileMs).toBeLessThan(bound(Math.max(5, 4 * seen.pingBeforeMs), 100));
