@@ -2,6 +2,7 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import os from 'node:os';
+import type { ExportStats } from '../gen/taplane/v1/flow_service.ts';
 import type { Condition } from '../gen/taplane/v1/interface.ts';
 import type { KernelFeatures, Lane, NatsStatus, NetlinkCounters, Node } from '../gen/taplane/v1/node_service.ts';
 import { effectiveCapabilities } from '../sys/capability.ts';
@@ -14,6 +15,8 @@ export interface NodeNeeds {
   interfaces: { nodeUid: string; count(): number; conditions(): Condition[]; netlinkCounters(): NetlinkCounters };
   nats: { status(): NatsStatus };
   lanes(): Lane[];
+  /** What goes to NATS; absent without NATS. */
+  export?: () => ExportStats;
   /** Milliseconds from the start of the process to the first answered call; undefined before that. */
   startupMs(): number | undefined;
 }
@@ -46,6 +49,7 @@ export function nodeFacts(needs: NodeNeeds): { getNode(): Promise<Node> } {
         conditions: interfaces.conditions(),
         interfaceCount: interfaces.count(),
         netlink: interfaces.netlinkCounters(),
+        export: needs.export?.(),
       };
     },
   };

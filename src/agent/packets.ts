@@ -40,7 +40,7 @@ export function agentPackets({ lanes, device, isManaged }: PacketsNeeds): AgentP
     async open(ask, events) {
       const { interface: name } = ask.value;
       const found = device(name, ask.$case === 'stream' ? 'open.interface' : 'interface');
-      const setup: StreamSetup = { device: found, ask };
+      const setup: StreamSetup = { device: found, ask, flows: undefined };
       let open: Open | undefined;
       let over = false;
       const forget = (): void => {

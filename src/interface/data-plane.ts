@@ -29,8 +29,9 @@ export function attachmentsOf(record: Record): Attachment[] {
   const { carrier, responders } = record.spec;
   const device = deviceOf(record);
   const wanted: Attachment[] = [];
-  if (carrier === InterfaceSpec_Carrier.KEEP) wanted.push({ kind: Attachment_Kind.PARKING, device, responders: [], peer: undefined });
-  if (responders.length > 0) wanted.push({ kind: Attachment_Kind.RESPONDERS, device, responders, peer: undefined });
+  if (carrier === InterfaceSpec_Carrier.KEEP)
+    wanted.push({ kind: Attachment_Kind.PARKING, device, responders: [], peer: undefined, meter: undefined });
+  if (responders.length > 0) wanted.push({ kind: Attachment_Kind.RESPONDERS, device, responders, peer: undefined, meter: undefined });
   return wanted;
 }
 

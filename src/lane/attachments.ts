@@ -11,7 +11,7 @@ import { Responder } from './responder.ts';
 
 interface Held {
   attachment: Attachment;
-  state(): Pick<AttachmentState, 'attached' | 'reason' | 'responders'>;
+  state(): Pick<AttachmentState, 'attached' | 'reason' | 'responders' | 'meter'>;
   /** It is declared again, maybe with other responders. Looks whether the device is still there. */
   again(attachment: Attachment): void;
   release(): void;
@@ -68,7 +68,7 @@ export class Attachments {
       port.park(true);
       return {
         attachment,
-        state: () => ({ attached: port.attached, reason: port.reason, responders: [] }),
+        state: () => ({ attached: port.attached, reason: port.reason, responders: [], meter: undefined }),
         again: (declared) => this.#look(declared, port),
         release: () => {
           port.park(false);
@@ -81,7 +81,7 @@ export class Attachments {
       const patch = new Patch(device, peer);
       return {
         attachment,
-        state: () => ({ attached: patch.attached, reason: patch.reason, responders: [] }),
+        state: () => ({ attached: patch.attached, reason: patch.reason, responders: [], meter: undefined }),
         again: () => {},
         release: () => patch.close(),
       };
@@ -108,6 +108,7 @@ export class Attachments {
         attached: port.attached,
         reason: port.reason,
         responders: [...running.values()].map((responder) => responder.counts()),
+        meter: undefined,
       }),
       again: (declared) => {
         run(declared.responders);

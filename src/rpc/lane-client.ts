@@ -1,12 +1,12 @@
 // The agent's side of a lane's socket.
 
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
-import { type Attachment, type LaneState, LaneServiceService as methods } from '../gen/taplane/lane/v1/lane_service.ts';
+import { type Attachment, type FlowLimits, type LaneState, LaneServiceService as methods } from '../gen/taplane/lane/v1/lane_service.ts';
 import { LANE_MESSAGE_BYTES } from './limits.ts';
 
 export interface LaneClient {
   /** Declares all attachments; rejects when the lane does not answer in time. */
-  setAttachments(attachments: Attachment[], keepRunning: boolean): Promise<LaneState>;
+  setAttachments(attachments: Attachment[], keepRunning: boolean, flowLimits?: FlowLimits): Promise<LaneState>;
   close(): void;
 }
 
@@ -26,13 +26,13 @@ export function connectLane(path: string, timeoutMs: number): LaneClient {
   });
   const { path: method, requestSerialize, responseDeserialize } = methods.setAttachments;
   return {
-    setAttachments: (attachments, keepRunning) =>
+    setAttachments: (attachments, keepRunning, flowLimits) =>
       new Promise((resolve, reject) => {
         client.makeUnaryRequest(
           method,
           requestSerialize,
           responseDeserialize,
-          { attachments, keepRunning },
+          { attachments, keepRunning, flowLimits },
           new Metadata(),
           { deadline: Date.now() + timeoutMs },
           (error, state) => {

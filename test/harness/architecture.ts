@@ -18,12 +18,12 @@ export interface Import {
 /** What each room may import of the others: a room, or one file of it without its ending; `?` after it: only lazily. */
 export const ROOMS: Record<string, string[]> = {
   main: ['cli', 'agent?', 'lane?'],
-  cli: ['gen', 'rpc/client', 'rpc/status', 'packet/pcapng', 'packet/capture-reader'],
+  cli: ['gen', 'rpc/client', 'rpc/status', 'packet/pcapng', 'packet/capture-reader', 'flow/filter', 'flow/nats-observer?'],
   agent: ['rpc', 'interface', 'link', 'flow', 'lane', 'packet', 'sys', 'gen', 'errors'],
   rpc: ['gen', 'interface', 'link', 'flow', 'lane/client', 'errors'],
   interface: ['gen', 'sys', 'errors'],
   link: ['gen', 'lane/client', 'errors'],
-  flow: ['gen', 'errors'],
+  flow: ['gen', 'packet', 'errors'],
   lane: ['gen', 'sys', 'packet', 'errors'],
   packet: [],
   sys: [],
@@ -42,7 +42,7 @@ export const PACKAGES: [name: RegExp, places: RegExp][] = [
   [/^yaml$/, /^src\/(agent|cli)\//],
   [/^pino$/, /^src\/agent\//],
   [/^ipaddr\.js$/, /^src\/(interface|cli|lane)\//],
-  [/^@nats-io\//, /^src\/flow\/(nats|packet-publisher)[\w-]*\.ts$/],
+  [/^@nats-io\//, /^src\/flow\/(nats|packet-publisher|jetstream)[\w-]*\.ts$/],
   [/^node:sqlite$/, /^src\/(interface\/store|flow\/spool)[\w-]*\.ts$/],
 ];
 

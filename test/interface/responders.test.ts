@@ -49,7 +49,7 @@ function room(specs: Record<string, InterfaceSpec>) {
     },
   };
   const state = (uid: string, kind: Attachment_Kind) =>
-    states.get(uid) ?? { uid, kind, attached: false, reason: 'not heard', responders: [] };
+    states.get(uid) ?? { uid, kind, attached: false, reason: 'not heard', responders: [], meter: undefined };
   const registry = {
     need,
     get: (name: string) => entries.get(name),
@@ -137,7 +137,7 @@ describe('get and list', () => {
     const { api, entries, states } = room(specs);
     const uid = entries.get('a')?.record.uid ?? '';
     const responderCounts = [{ id: 'sink', received: 9n, answered: 8n, failed: 1n }];
-    states.set(uid, { uid, kind: Attachment_Kind.RESPONDERS, attached: true, reason: '', responders: responderCounts });
+    states.set(uid, { uid, kind: Attachment_Kind.RESPONDERS, attached: true, reason: '', responders: responderCounts, meter: undefined });
     expect((await api.get({ name: 'interfaces/a/responders/sink' })).status).toEqual({
       attached: true,
       reason: '',
@@ -153,7 +153,14 @@ describe('get and list', () => {
       answered: 0n,
       failed: 0n,
     });
-    states.set(uid, { uid, kind: Attachment_Kind.RESPONDERS, attached: false, reason: 'busy', responders: responderCounts });
+    states.set(uid, {
+      uid,
+      kind: Attachment_Kind.RESPONDERS,
+      attached: false,
+      reason: 'busy',
+      responders: responderCounts,
+      meter: undefined,
+    });
     expect((await api.get({ name: 'interfaces/a/responders/sink' })).status).toMatchObject({
       attached: false,
       reason: 'busy',

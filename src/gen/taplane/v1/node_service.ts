@@ -20,6 +20,7 @@ import {
 } from "@grpc/grpc-js";
 import { Duration } from "../../google/protobuf/duration.ts";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
+import { ExportStats } from "./flow_service.ts";
 import { Condition } from "./interface.ts";
 
 /** Request of `GetNode`. */
@@ -73,7 +74,11 @@ export interface Node {
   /** How many interfaces are managed. */
   interfaceCount: number;
   /** Netlink work since the start. */
-  netlink: NetlinkCounters | undefined;
+  netlink:
+    | NetlinkCounters
+    | undefined;
+  /** The way of flow records and events to NATS; absent without NATS. */
+  export: ExportStats | undefined;
 }
 
 /** What the kernel offers. */
@@ -288,6 +293,7 @@ function createBaseNode(): Node {
     conditions: [],
     interfaceCount: 0,
     netlink: undefined,
+    export: undefined,
   };
 }
 
@@ -346,6 +352,9 @@ export const Node: MessageFns<Node> = {
     }
     if (message.netlink !== undefined) {
       NetlinkCounters.encode(message.netlink, writer.uint32(146).fork()).join();
+    }
+    if (message.export !== undefined) {
+      ExportStats.encode(message.export, writer.uint32(154).fork()).join();
     }
     return writer;
   },
@@ -507,6 +516,14 @@ export const Node: MessageFns<Node> = {
             message.netlink = NetlinkCounters.decode(reader, reader.uint32());
             continue;
           }
+          case 19: {
+            if (tag !== 154) {
+              break;
+            }
+
+            message.export = ExportStats.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -569,6 +586,7 @@ export const Node: MessageFns<Node> = {
         ? globalThis.Number(object.interface_count)
         : 0,
       netlink: isSet(object.netlink) ? NetlinkCounters.fromJSON(object.netlink) : undefined,
+      export: isSet(object.export) ? ExportStats.fromJSON(object.export) : undefined,
     };
   },
 
@@ -628,6 +646,9 @@ export const Node: MessageFns<Node> = {
     if (message.netlink !== undefined) {
       obj.netlink = NetlinkCounters.toJSON(message.netlink);
     }
+    if (message.export !== undefined) {
+      obj.export = ExportStats.toJSON(message.export);
+    }
     return obj;
   },
 
@@ -665,6 +686,9 @@ export const Node: MessageFns<Node> = {
     message.interfaceCount = object.interfaceCount ?? 0;
     message.netlink = (object.netlink !== undefined && object.netlink !== null)
       ? NetlinkCounters.fromPartial(object.netlink)
+      : undefined;
+    message.export = (object.export !== undefined && object.export !== null)
+      ? ExportStats.fromPartial(object.export)
       : undefined;
     return message;
   },

@@ -19,6 +19,7 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { Timestamp } from "../../../google/protobuf/timestamp.ts";
+import { MeterTotals } from "../../v1/flow.ts";
 import { ResponderSpec } from "../../v1/interface.ts";
 import { CapturePacketsRequest, StreamOpen } from "../../v1/packet_service.ts";
 
@@ -32,6 +33,18 @@ export interface SetAttachmentsRequest {
   attachments: Attachment[];
   /** Stay also without attachments: streams may come. */
   keepRunning: boolean;
+  /** Room for flows. Absent: the usual. */
+  flowLimits: FlowLimits | undefined;
+}
+
+/** What meters of a lane may use together. */
+export interface FlowLimits {
+  /** Flows in the tables of all meters. 0: 524288. */
+  tableEntries: number;
+  /** Bytes of records that wait for the agent. 0: 16 MiB. */
+  waitingBytes: number;
+  /** Bytes of capture rings of all meters; each has at least 128 KiB. 0: 64 MiB. */
+  ringBytes: number;
 }
 
 /** A TUN or TAP device, and the shape that attaching must repeat. */
@@ -65,7 +78,11 @@ export interface Attachment {
   /** For `KIND_RESPONDERS`. */
   responders: ResponderSpec[];
   /** For `KIND_PATCH`. */
-  peer: Device | undefined;
+  peer:
+    | Device
+    | undefined;
+  /** For `KIND_METER`. */
+  meter: MeterSetup | undefined;
 }
 
 /** What is done with the queue. */
@@ -78,6 +95,8 @@ export const Attachment_Kind = {
   RESPONDERS: 2,
   /** PATCH - Frames go to `peer`, and back, with offloads. Both devices need `vnet_header`. */
   PATCH: 3,
+  /** METER - Takes nothing away: the flows that pass are metered. */
+  METER: 4,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -88,6 +107,7 @@ export namespace Attachment_Kind {
   export type PARKING = typeof Attachment_Kind.PARKING;
   export type RESPONDERS = typeof Attachment_Kind.RESPONDERS;
   export type PATCH = typeof Attachment_Kind.PATCH;
+  export type METER = typeof Attachment_Kind.METER;
   export type UNRECOGNIZED = typeof Attachment_Kind.UNRECOGNIZED;
 }
 
@@ -105,6 +125,9 @@ export function attachment_KindFromJSON(object: any): Attachment_Kind {
     case 3:
     case "KIND_PATCH":
       return Attachment_Kind.PATCH;
+    case 4:
+    case "KIND_METER":
+      return Attachment_Kind.METER;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -122,10 +145,35 @@ export function attachment_KindToJSON(object: Attachment_Kind): string {
       return "KIND_RESPONDERS";
     case Attachment_Kind.PATCH:
       return "KIND_PATCH";
+    case Attachment_Kind.METER:
+      return "KIND_METER";
     case Attachment_Kind.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
   }
+}
+
+/** How a device is metered. A change of names, labels or timeouts goes on with the flows that are there. */
+export interface MeterSetup {
+  /** For `FlowBatch.cluster`. */
+  cluster: string;
+  /** For `FlowBatch.node`. */
+  node: string;
+  /** For `FlowBatch.labels`. */
+  labels: { [key: string]: string };
+  /** Seconds after which a flow that goes on is told of, 1 to 86400. */
+  activeTimeout: number;
+  /** Seconds without a packet after which a flow has ended, 1 to 86400. */
+  idleTimeout: number;
+  /** One packet in this many is metered; 0 and 1: all. */
+  sampling: number;
+  /** Flows that the table holds at most. */
+  tableEntries: number;
+}
+
+export interface MeterSetup_LabelsEntry {
+  key: string;
+  value: string;
 }
 
 /** State of a lane. */
@@ -156,6 +204,20 @@ export interface AttachmentState {
   reason: string;
   /** Counts of the responders, in the order of the attachment. */
   responders: ResponderCounts[];
+  /** What a meter has done. */
+  meter: MeterState | undefined;
+}
+
+/** What a meter has done since it began. */
+export interface MeterState {
+  /** As `FlowBatch.epoch`. */
+  epoch: string;
+  /** Account of its packets, now. */
+  totals:
+    | MeterTotals
+    | undefined;
+  /** Records made. */
+  records: bigint;
 }
 
 /** What a responder has done. */
@@ -195,6 +257,18 @@ export interface StreamSetup {
     /** A capture. */
     { $case: "capture"; value: CapturePacketsRequest }
     | undefined;
+  /** In place of device and ask: the records of all meters of the lane, each batch a `taplane.v1.FlowBatch`. A later connection takes over. */
+  flows: FlowsAsk | undefined;
+}
+
+/** Asks for flow records. Batches that were not acknowledged come again, in order, on the next connection. */
+export interface FlowsAsk {
+}
+
+/** Acknowledges batches of flow records: the agent has them on disk. */
+export interface FlowsAck {
+  /** How many of the batches of this connection, in their order, it has. */
+  batches: bigint;
 }
 
 /** Last message on a packet connection that fails: an error in the words of the API. */
@@ -291,7 +365,7 @@ export const GetLaneRequest: MessageFns<GetLaneRequest> = {
 };
 
 function createBaseSetAttachmentsRequest(): SetAttachmentsRequest {
-  return { attachments: [], keepRunning: false };
+  return { attachments: [], keepRunning: false, flowLimits: undefined };
 }
 
 export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
@@ -301,6 +375,9 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
     }
     if (message.keepRunning !== false) {
       writer.uint32(16).bool(message.keepRunning);
+    }
+    if (message.flowLimits !== undefined) {
+      FlowLimits.encode(message.flowLimits, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -334,6 +411,14 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
             message.keepRunning = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.flowLimits = FlowLimits.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -356,6 +441,11 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
         : isSet(object.keep_running)
         ? globalThis.Boolean(object.keep_running)
         : false,
+      flowLimits: isSet(object.flowLimits)
+        ? FlowLimits.fromJSON(object.flowLimits)
+        : isSet(object.flow_limits)
+        ? FlowLimits.fromJSON(object.flow_limits)
+        : undefined,
     };
   },
 
@@ -367,6 +457,9 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
     if (message.keepRunning !== false) {
       obj.keepRunning = message.keepRunning;
     }
+    if (message.flowLimits !== undefined) {
+      obj.flowLimits = FlowLimits.toJSON(message.flowLimits);
+    }
     return obj;
   },
 
@@ -377,6 +470,122 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
     const message = createBaseSetAttachmentsRequest();
     message.attachments = object.attachments?.map((e) => Attachment.fromPartial(e)) || [];
     message.keepRunning = object.keepRunning ?? false;
+    message.flowLimits = (object.flowLimits !== undefined && object.flowLimits !== null)
+      ? FlowLimits.fromPartial(object.flowLimits)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseFlowLimits(): FlowLimits {
+  return { tableEntries: 0, waitingBytes: 0, ringBytes: 0 };
+}
+
+export const FlowLimits: MessageFns<FlowLimits> = {
+  encode(message: FlowLimits, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tableEntries !== 0) {
+      writer.uint32(8).uint32(message.tableEntries);
+    }
+    if (message.waitingBytes !== 0) {
+      writer.uint32(16).uint32(message.waitingBytes);
+    }
+    if (message.ringBytes !== 0) {
+      writer.uint32(24).uint32(message.ringBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FlowLimits {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFlowLimits();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.tableEntries = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.waitingBytes = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.ringBytes = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FlowLimits {
+    return {
+      tableEntries: isSet(object.tableEntries)
+        ? globalThis.Number(object.tableEntries)
+        : isSet(object.table_entries)
+        ? globalThis.Number(object.table_entries)
+        : 0,
+      waitingBytes: isSet(object.waitingBytes)
+        ? globalThis.Number(object.waitingBytes)
+        : isSet(object.waiting_bytes)
+        ? globalThis.Number(object.waiting_bytes)
+        : 0,
+      ringBytes: isSet(object.ringBytes)
+        ? globalThis.Number(object.ringBytes)
+        : isSet(object.ring_bytes)
+        ? globalThis.Number(object.ring_bytes)
+        : 0,
+    };
+  },
+
+  toJSON(message: FlowLimits): unknown {
+    const obj: any = {};
+    if (message.tableEntries !== 0) {
+      obj.tableEntries = Math.round(message.tableEntries);
+    }
+    if (message.waitingBytes !== 0) {
+      obj.waitingBytes = Math.round(message.waitingBytes);
+    }
+    if (message.ringBytes !== 0) {
+      obj.ringBytes = Math.round(message.ringBytes);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<FlowLimits>, I>>(base?: I): FlowLimits {
+    return FlowLimits.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<FlowLimits>, I>>(object: I): FlowLimits {
+    const message = createBaseFlowLimits();
+    message.tableEntries = object.tableEntries ?? 0;
+    message.waitingBytes = object.waitingBytes ?? 0;
+    message.ringBytes = object.ringBytes ?? 0;
     return message;
   },
 };
@@ -588,7 +797,7 @@ export const Device: MessageFns<Device> = {
 };
 
 function createBaseAttachment(): Attachment {
-  return { kind: 0, device: undefined, responders: [], peer: undefined };
+  return { kind: 0, device: undefined, responders: [], peer: undefined, meter: undefined };
 }
 
 export const Attachment: MessageFns<Attachment> = {
@@ -604,6 +813,9 @@ export const Attachment: MessageFns<Attachment> = {
     }
     if (message.peer !== undefined) {
       Device.encode(message.peer, writer.uint32(34).fork()).join();
+    }
+    if (message.meter !== undefined) {
+      MeterSetup.encode(message.meter, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -653,6 +865,14 @@ export const Attachment: MessageFns<Attachment> = {
             message.peer = Device.decode(reader, reader.uint32());
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.meter = MeterSetup.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -673,6 +893,7 @@ export const Attachment: MessageFns<Attachment> = {
         ? object.responders.map((e: any) => ResponderSpec.fromJSON(e))
         : [],
       peer: isSet(object.peer) ? Device.fromJSON(object.peer) : undefined,
+      meter: isSet(object.meter) ? MeterSetup.fromJSON(object.meter) : undefined,
     };
   },
 
@@ -690,6 +911,9 @@ export const Attachment: MessageFns<Attachment> = {
     if (message.peer !== undefined) {
       obj.peer = Device.toJSON(message.peer);
     }
+    if (message.meter !== undefined) {
+      obj.meter = MeterSetup.toJSON(message.meter);
+    }
     return obj;
   },
 
@@ -704,6 +928,301 @@ export const Attachment: MessageFns<Attachment> = {
       : undefined;
     message.responders = object.responders?.map((e) => ResponderSpec.fromPartial(e)) || [];
     message.peer = (object.peer !== undefined && object.peer !== null) ? Device.fromPartial(object.peer) : undefined;
+    message.meter = (object.meter !== undefined && object.meter !== null)
+      ? MeterSetup.fromPartial(object.meter)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseMeterSetup(): MeterSetup {
+  return { cluster: "", node: "", labels: {}, activeTimeout: 0, idleTimeout: 0, sampling: 0, tableEntries: 0 };
+}
+
+export const MeterSetup: MessageFns<MeterSetup> = {
+  encode(message: MeterSetup, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.cluster !== "") {
+      writer.uint32(10).string(message.cluster);
+    }
+    if (message.node !== "") {
+      writer.uint32(18).string(message.node);
+    }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      MeterSetup_LabelsEntry.encode({ key: key as any, value }, writer.uint32(26).fork()).join();
+    });
+    if (message.activeTimeout !== 0) {
+      writer.uint32(32).uint32(message.activeTimeout);
+    }
+    if (message.idleTimeout !== 0) {
+      writer.uint32(40).uint32(message.idleTimeout);
+    }
+    if (message.sampling !== 0) {
+      writer.uint32(48).uint32(message.sampling);
+    }
+    if (message.tableEntries !== 0) {
+      writer.uint32(56).uint32(message.tableEntries);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MeterSetup {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMeterSetup();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.cluster = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            const entry3 = MeterSetup_LabelsEntry.decode(reader, reader.uint32());
+            if (entry3.value !== undefined) {
+              message.labels[entry3.key] = entry3.value;
+            }
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.activeTimeout = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.idleTimeout = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.sampling = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.tableEntries = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): MeterSetup {
+    return {
+      cluster: isSet(object.cluster) ? globalThis.String(object.cluster) : "",
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      labels: isObject(object.labels)
+        ? (globalThis.Object.entries(object.labels) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
+      activeTimeout: isSet(object.activeTimeout)
+        ? globalThis.Number(object.activeTimeout)
+        : isSet(object.active_timeout)
+        ? globalThis.Number(object.active_timeout)
+        : 0,
+      idleTimeout: isSet(object.idleTimeout)
+        ? globalThis.Number(object.idleTimeout)
+        : isSet(object.idle_timeout)
+        ? globalThis.Number(object.idle_timeout)
+        : 0,
+      sampling: isSet(object.sampling) ? globalThis.Number(object.sampling) : 0,
+      tableEntries: isSet(object.tableEntries)
+        ? globalThis.Number(object.tableEntries)
+        : isSet(object.table_entries)
+        ? globalThis.Number(object.table_entries)
+        : 0,
+    };
+  },
+
+  toJSON(message: MeterSetup): unknown {
+    const obj: any = {};
+    if (message.cluster !== "") {
+      obj.cluster = message.cluster;
+    }
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.labels) {
+      const entries = globalThis.Object.entries(message.labels) as [string, string][];
+      if (entries.length > 0) {
+        obj.labels = {};
+        entries.forEach(([k, v]) => {
+          obj.labels[k] = v;
+        });
+      }
+    }
+    if (message.activeTimeout !== 0) {
+      obj.activeTimeout = Math.round(message.activeTimeout);
+    }
+    if (message.idleTimeout !== 0) {
+      obj.idleTimeout = Math.round(message.idleTimeout);
+    }
+    if (message.sampling !== 0) {
+      obj.sampling = Math.round(message.sampling);
+    }
+    if (message.tableEntries !== 0) {
+      obj.tableEntries = Math.round(message.tableEntries);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<MeterSetup>, I>>(base?: I): MeterSetup {
+    return MeterSetup.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MeterSetup>, I>>(object: I): MeterSetup {
+    const message = createBaseMeterSetup();
+    message.cluster = object.cluster ?? "";
+    message.node = object.node ?? "";
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    message.activeTimeout = object.activeTimeout ?? 0;
+    message.idleTimeout = object.idleTimeout ?? 0;
+    message.sampling = object.sampling ?? 0;
+    message.tableEntries = object.tableEntries ?? 0;
+    return message;
+  },
+};
+
+function createBaseMeterSetup_LabelsEntry(): MeterSetup_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const MeterSetup_LabelsEntry: MessageFns<MeterSetup_LabelsEntry> = {
+  encode(message: MeterSetup_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MeterSetup_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMeterSetup_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): MeterSetup_LabelsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: MeterSetup_LabelsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<MeterSetup_LabelsEntry>, I>>(base?: I): MeterSetup_LabelsEntry {
+    return MeterSetup_LabelsEntry.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MeterSetup_LabelsEntry>, I>>(object: I): MeterSetup_LabelsEntry {
+    const message = createBaseMeterSetup_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
@@ -850,7 +1369,7 @@ export const LaneState: MessageFns<LaneState> = {
 };
 
 function createBaseAttachmentState(): AttachmentState {
-  return { uid: "", kind: 0, attached: false, reason: "", responders: [] };
+  return { uid: "", kind: 0, attached: false, reason: "", responders: [], meter: undefined };
 }
 
 export const AttachmentState: MessageFns<AttachmentState> = {
@@ -869,6 +1388,9 @@ export const AttachmentState: MessageFns<AttachmentState> = {
     }
     for (const v of message.responders) {
       ResponderCounts.encode(v!, writer.uint32(42).fork()).join();
+    }
+    if (message.meter !== undefined) {
+      MeterState.encode(message.meter, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -926,6 +1448,14 @@ export const AttachmentState: MessageFns<AttachmentState> = {
             message.responders.push(ResponderCounts.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.meter = MeterState.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -947,6 +1477,7 @@ export const AttachmentState: MessageFns<AttachmentState> = {
       responders: globalThis.Array.isArray(object?.responders)
         ? object.responders.map((e: any) => ResponderCounts.fromJSON(e))
         : [],
+      meter: isSet(object.meter) ? MeterState.fromJSON(object.meter) : undefined,
     };
   },
 
@@ -967,6 +1498,9 @@ export const AttachmentState: MessageFns<AttachmentState> = {
     if (message.responders?.length) {
       obj.responders = message.responders.map((e) => ResponderCounts.toJSON(e));
     }
+    if (message.meter !== undefined) {
+      obj.meter = MeterState.toJSON(message.meter);
+    }
     return obj;
   },
 
@@ -980,6 +1514,115 @@ export const AttachmentState: MessageFns<AttachmentState> = {
     message.attached = object.attached ?? false;
     message.reason = object.reason ?? "";
     message.responders = object.responders?.map((e) => ResponderCounts.fromPartial(e)) || [];
+    message.meter = (object.meter !== undefined && object.meter !== null)
+      ? MeterState.fromPartial(object.meter)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseMeterState(): MeterState {
+  return { epoch: "", totals: undefined, records: 0n };
+}
+
+export const MeterState: MessageFns<MeterState> = {
+  encode(message: MeterState, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.epoch !== "") {
+      writer.uint32(10).string(message.epoch);
+    }
+    if (message.totals !== undefined) {
+      MeterTotals.encode(message.totals, writer.uint32(18).fork()).join();
+    }
+    if (message.records !== 0n) {
+      if (BigInt.asUintN(64, message.records) !== message.records) {
+        throw new globalThis.Error("value provided for field message.records of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.records);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MeterState {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMeterState();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.epoch = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.totals = MeterTotals.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.records = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): MeterState {
+    return {
+      epoch: isSet(object.epoch) ? globalThis.String(object.epoch) : "",
+      totals: isSet(object.totals) ? MeterTotals.fromJSON(object.totals) : undefined,
+      records: isSet(object.records) ? BigInt(object.records) : 0n,
+    };
+  },
+
+  toJSON(message: MeterState): unknown {
+    const obj: any = {};
+    if (message.epoch !== "") {
+      obj.epoch = message.epoch;
+    }
+    if (message.totals !== undefined) {
+      obj.totals = MeterTotals.toJSON(message.totals);
+    }
+    if (message.records !== 0n) {
+      obj.records = message.records.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<MeterState>, I>>(base?: I): MeterState {
+    return MeterState.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<MeterState>, I>>(object: I): MeterState {
+    const message = createBaseMeterState();
+    message.epoch = object.epoch ?? "";
+    message.totals = (object.totals !== undefined && object.totals !== null)
+      ? MeterTotals.fromPartial(object.totals)
+      : undefined;
+    message.records = (object.records !== undefined && object.records !== null) ? BigInt(object.records) : 0n;
     return message;
   },
 };
@@ -1212,7 +1855,7 @@ export const StreamState: MessageFns<StreamState> = {
 };
 
 function createBaseStreamSetup(): StreamSetup {
-  return { device: undefined, ask: undefined };
+  return { device: undefined, ask: undefined, flows: undefined };
 }
 
 export const StreamSetup: MessageFns<StreamSetup> = {
@@ -1227,6 +1870,9 @@ export const StreamSetup: MessageFns<StreamSetup> = {
       case "capture":
         CapturePacketsRequest.encode(message.ask.value, writer.uint32(26).fork()).join();
         break;
+    }
+    if (message.flows !== undefined) {
+      FlowsAsk.encode(message.flows, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -1268,6 +1914,14 @@ export const StreamSetup: MessageFns<StreamSetup> = {
             message.ask = { $case: "capture", value: CapturePacketsRequest.decode(reader, reader.uint32()) };
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.flows = FlowsAsk.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1288,6 +1942,7 @@ export const StreamSetup: MessageFns<StreamSetup> = {
         : isSet(object.capture)
         ? { $case: "capture", value: CapturePacketsRequest.fromJSON(object.capture) }
         : undefined,
+      flows: isSet(object.flows) ? FlowsAsk.fromJSON(object.flows) : undefined,
     };
   },
 
@@ -1300,6 +1955,9 @@ export const StreamSetup: MessageFns<StreamSetup> = {
       obj.stream = StreamOpen.toJSON(message.ask.value);
     } else if (message.ask?.$case === "capture") {
       obj.capture = CapturePacketsRequest.toJSON(message.ask.value);
+    }
+    if (message.flows !== undefined) {
+      obj.flows = FlowsAsk.toJSON(message.flows);
     }
     return obj;
   },
@@ -1326,6 +1984,131 @@ export const StreamSetup: MessageFns<StreamSetup> = {
         break;
       }
     }
+    message.flows = (object.flows !== undefined && object.flows !== null)
+      ? FlowsAsk.fromPartial(object.flows)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseFlowsAsk(): FlowsAsk {
+  return {};
+}
+
+export const FlowsAsk: MessageFns<FlowsAsk> = {
+  encode(_: FlowsAsk, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FlowsAsk {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFlowsAsk();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): FlowsAsk {
+    return {};
+  },
+
+  toJSON(_: FlowsAsk): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<FlowsAsk>, I>>(base?: I): FlowsAsk {
+    return FlowsAsk.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<FlowsAsk>, I>>(_: I): FlowsAsk {
+    const message = createBaseFlowsAsk();
+    return message;
+  },
+};
+
+function createBaseFlowsAck(): FlowsAck {
+  return { batches: 0n };
+}
+
+export const FlowsAck: MessageFns<FlowsAck> = {
+  encode(message: FlowsAck, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.batches !== 0n) {
+      if (BigInt.asUintN(64, message.batches) !== message.batches) {
+        throw new globalThis.Error("value provided for field message.batches of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.batches);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FlowsAck {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFlowsAck();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.batches = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FlowsAck {
+    return { batches: isSet(object.batches) ? BigInt(object.batches) : 0n };
+  },
+
+  toJSON(message: FlowsAck): unknown {
+    const obj: any = {};
+    if (message.batches !== 0n) {
+      obj.batches = message.batches.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<FlowsAck>, I>>(base?: I): FlowsAck {
+    return FlowsAck.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<FlowsAck>, I>>(object: I): FlowsAck {
+    const message = createBaseFlowsAck();
+    message.batches = (object.batches !== undefined && object.batches !== null) ? BigInt(object.batches) : 0n;
     return message;
   },
 };
