@@ -1,29 +1,23 @@
 // A tap on one device for all who observe it: sees both directions, takes nothing away, works whoever holds the queues. Opens with the
-// first observer and closes with the last.
-//
-//   closed --add--> open <--(up: the kernel goes on by itself)-- down
-//                     '--(ENETDOWN)--> down --(gone, or another)--> waiting for one with the same mark: tried again every RETRY_MS
+// first observer and closes with the last; `DeviceRing` says what becomes of it when the device goes.
 //
 // What the kernel took off or left undone is made good before observers see a frame: VLAN tags, checksums, super-frames.
 
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
 import { insertVlanTag } from '../packet/vlan.ts';
-import { findMarked, inNamespace, isStillMeant } from '../sys/marked-tun.ts';
-import { PacketRing, RING_DELAY_MS, type RingFrame } from '../sys/packet-ring.ts';
-import { SysError } from '../sys/sys-error.ts';
+import type { PacketRing, RingFrame } from '../sys/packet-ring.ts';
 import { type FrameClock, INBOUND, OUTBOUND } from './batch.ts';
 import { followWallClock, frameClock, monotonicOffsetNs } from './clock.ts';
-import { markedDevice } from './device.ts';
+import { DeviceRing } from './device-ring.ts';
 import { Intake } from './intake.ts';
 import { FRAME_MOST } from './subscription.ts';
 
-const RETRY_MS = 250;
 /** Memory of the kernel for one tap. */
 export const RING_BYTES = 4 * 1024 * 1024;
-/** Blocks worked off before others get their turn. */
-const ROUND = 2;
-const DROPS_MS = 200;
+/** A super-frame of 64 KiB with all its headers fits into a block. */
+const BLOCK_BYTES = 128 * 1024;
+const RETIRE_MS = 16;
+const VNET_BYTES = 10;
 const VLAN_BYTES = 4;
 /** Who looks at the frames of a device. */
 export interface Observer {
@@ -35,25 +29,33 @@ export interface Observer {
 }
 
 export class Tap {
-  readonly #device: Device;
+  readonly #tap: boolean;
   readonly #intake: Intake;
   readonly #clock = frameClock();
   readonly #vlan = Buffer.allocUnsafeSlow(FRAME_MOST + VLAN_BYTES);
   readonly #changed: () => void;
+  readonly #ring: DeviceRing;
   #observers: Observer[] = [];
-  #ring: PacketRing | undefined;
-  #identity = '';
-  #timer: NodeJS.Timeout | undefined;
-  #retry: NodeJS.Timeout | undefined;
-  #more: NodeJS.Immediate | undefined;
   #direction = OUTBOUND;
 
   /** `changed` is called when the last observer has gone. */
   constructor(device: Device, changed: () => void = () => {}) {
-    this.#device = device;
+    this.#tap = device.tap;
     this.#changed = changed;
     this.#intake = new Intake(device.tap, (bytes, start, length) => {
       for (const observer of this.#observers) observer.offer(bytes, start, length, length, this.#direction, this.#clock);
+    });
+    this.#ring = new DeviceRing(device, () => ({ bytes: RING_BYTES, blockBytes: BLOCK_BYTES, retireMs: RETIRE_MS }), {
+      take: (frame, ring) => this.#take(frame, ring),
+      lose: (count) => {
+        for (const observer of this.#observers) observer.lose('kernel', count);
+      },
+      flush: () => {
+        for (const observer of this.#observers) observer.flush();
+      },
+      opened: () => {
+        this.#clock.monotonicOffsetNs = monotonicOffsetNs();
+      },
     });
   }
 
@@ -63,7 +65,7 @@ export class Tap {
 
   /** Shows every frame to `observer` from now on. Throws SysError when the device cannot be tapped now. */
   add(observer: Observer): void {
-    if (this.#ring === undefined) this.#open();
+    if (this.idle || !this.#ring.isOpen) this.#ring.open();
     // What the ring holds from before is not for it.
     this.drain();
     this.#observers = [...this.#observers, observer];
@@ -78,91 +80,27 @@ export class Tap {
 
   /** Looks whether the device is still the one that is meant, see `Port.verify`; and whether the clock was set. */
   verify(): void {
-    if (this.#ring === undefined) return;
+    if (!this.#ring.isOpen) return;
     followWallClock();
     this.#clock.monotonicOffsetNs = monotonicOffsetNs();
-    if (!isStillMeant(markedDevice(this.#device), this.#identity)) this.#look();
+    this.#ring.verify();
   }
 
-  /** Shows all that the kernel has handed over; what it hands over meanwhile may wait, or this might never end. */
+  /** Shows all that the kernel has handed over; what it hands over meanwhile may wait. */
   drain(): void {
-    const rounds = Math.ceil((this.#ring?.blocks ?? 0) / ROUND);
-    for (let round = 0; round < rounds && this.#step(); round++);
+    this.#ring.drain();
   }
 
   /** Shows all that has passed until now, also what the kernel has not handed over yet. */
-  async settle(): Promise<void> {
-    await sleep(RING_DELAY_MS);
-    this.drain();
+  settle(): Promise<void> {
+    return this.#ring.settle();
   }
 
   close(): void {
-    clearTimeout(this.#retry);
-    this.#retry = undefined;
-    this.#shut();
+    this.#ring.close();
   }
 
-  #open(): void {
-    const device = markedDevice(this.#device);
-    const { index, identity } = findMarked(device);
-    const ring = inNamespace(device.namespace, () => new PacketRing(index, RING_BYTES));
-    clearTimeout(this.#retry);
-    this.#ring = ring;
-    this.#identity = identity;
-    this.#clock.monotonicOffsetNs = monotonicOffsetNs();
-    ring.listen(() => this.#ready());
-    this.#timer = setInterval(() => this.#takeDrops(), DROPS_MS);
-    this.#timer.unref();
-  }
-
-  #ready(): void {
-    if (this.#step()) this.#more ??= setImmediate(() => this.#continue());
-    if (this.#ring?.problem() === undefined) return;
-    this.#ring.listen(() => this.#ready());
-    this.#look();
-  }
-
-  /** The device is down, or gone. When it is only down the ring stays, so that nothing is missed when it comes up. */
-  #look(): void {
-    try {
-      const { identity, up } = findMarked(markedDevice(this.#device));
-      if (identity === this.#identity) {
-        if (!up) this.#again(() => this.#look());
-        return;
-      }
-    } catch (error) {
-      if (!(error instanceof SysError)) throw error;
-    }
-    // What is in the ring is still good.
-    this.drain();
-    this.#ring?.drainRest(this.#take);
-    for (const observer of this.#observers) observer.flush();
-    this.#reopen();
-  }
-
-  #again(run: () => void): void {
-    clearTimeout(this.#retry);
-    this.#retry = setTimeout(run, RETRY_MS);
-    this.#retry.unref();
-  }
-
-  #continue(): void {
-    this.#more = undefined;
-    if (this.#step()) this.#more = setImmediate(() => this.#continue());
-  }
-
-  /** Works off some blocks; answers whether more wait. */
-  #step(): boolean {
-    const ring = this.#ring;
-    if (ring === undefined) return false;
-    const more = ring.drain(ROUND, this.#take);
-    if (!more) this.#takeDrops();
-    for (const observer of this.#observers) observer.flush();
-    return more;
-  }
-
-  #take = (frame: RingFrame): void => {
-    const ring = this.#ring as PacketRing;
+  #take(frame: RingFrame, ring: PacketRing): void {
     const clock = this.#clock;
     clock.seconds = frame.seconds;
     clock.nanos = frame.nanos;
@@ -174,14 +112,14 @@ export class Tap {
       for (const observer of this.#observers) observer.offer(bytes, start, captured, frame.length, this.#direction, clock);
       return;
     }
-    if (frame.vlanTpid !== 0 && this.#device.tap && captured >= 14 && captured <= FRAME_MOST - VNET_BYTES) {
+    if (frame.vlanTpid !== 0 && this.#tap && captured >= 14 && captured <= FRAME_MOST - VNET_BYTES) {
       // The header stands before the frame in the copy too, with what it points to moved behind the tag.
       captured = this.#withTag(bytes, start, captured, frame);
       bytes = this.#vlan;
       start = VNET_BYTES;
     }
     if (!this.#intake.withHeader(bytes, start, captured)) for (const observer of this.#observers) observer.lose('malformed', 1);
-  };
+  }
 
   #withTag(bytes: Buffer, start: number, captured: number, frame: RingFrame): number {
     const out = this.#vlan;
@@ -189,31 +127,4 @@ export class Tap {
     if ((out[0] as number) !== 0 || (out[1] as number) !== 0) out.writeUInt16LE((out.readUInt16LE(6) + VLAN_BYTES) & 0xffff, 6);
     return insertVlanTag(out.subarray(VNET_BYTES), bytes, start, captured, frame.vlanTpid, frame.vlanTci);
   }
-
-  #takeDrops(): void {
-    const drops = this.#ring?.takeDrops() ?? 0;
-    if (drops > 0) for (const observer of this.#observers) observer.lose('kernel', drops);
-  }
-
-  #reopen(): void {
-    this.#shut();
-    if (this.idle) return;
-    try {
-      this.#open();
-    } catch (error) {
-      if (!(error instanceof SysError)) throw error;
-      this.#again(() => this.#reopen());
-    }
-  }
-
-  #shut(): void {
-    clearInterval(this.#timer);
-    clearImmediate(this.#more);
-    this.#more = undefined;
-    this.#takeDrops();
-    this.#ring?.close();
-    this.#ring = undefined;
-  }
 }
-
-const VNET_BYTES = 10;

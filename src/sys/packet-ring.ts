@@ -23,15 +23,24 @@ const TP_STATUS_VLAN_VALID = 1 << 4;
 const TP_STATUS_VLAN_TPID_VALID = 1 << 6;
 const ETH_P_8021Q = 0x8100;
 
-/** A frame of 64 KiB, its headers and a super-frame's must fit into a block. */
-const BLOCK_BYTES = 128 * 1024;
-/**
- * After this the kernel hands a block over however little is in it, and at the latest after as long again. So many blocks as there are
- * last for so long when little passes: a reader may stand still for half a second with 32 of them, and sees what passed with this delay.
- */
-const RETIRE_MS = 16;
-/** Whatever has passed is to be had after this, milliseconds. */
-export const RING_DELAY_MS = 2 * RETIRE_MS + 8;
+const SO_ATTACH_FILTER = 26;
+const BPF_RET_K = 6;
+
+/** The memory of a ring, and what goes into it. */
+export interface RingShape {
+  /** All blocks together; rounded down to blocks, at least 2. */
+  bytes: number;
+  /** Of one block, a power of two from 4096: a frame as far as it is kept, its headers and 80 bytes must fit into it. */
+  blockBytes: number;
+  /**
+   * After this the kernel hands a block over however little is in it, and at the latest after as long again. So many blocks as there are
+   * last for so long when little passes: a reader may stand still for half a second with 32 of them and 16 ms, and sees what passed with
+   * this delay.
+   */
+  retireMs: number;
+  /** Bytes of a frame that are kept; undefined for all. */
+  snapLength?: number;
+}
 
 // struct tpacket_block_desc
 const BLOCK_STATUS = 8;
@@ -73,14 +82,19 @@ export class PacketRing {
   readonly #words: Int32Array;
   /** Blocks of the ring. */
   readonly blocks: number;
+  readonly blockBytes: number;
+  /** Whatever has passed is to be had after this, milliseconds. */
+  readonly delayMs: number;
   #block = 0;
   #poll: libc.Poll | undefined;
   #closed = false;
   readonly #frame: RingFrame = { seconds: 0, nanos: 0, outgoing: false, start: 0, captured: 0, length: 0, vlanTpid: 0, vlanTci: 0 };
 
-  /** Taps the device with this index in the current network namespace. `ringBytes` is rounded down to blocks of 128 KiB, at least 2. Throws SysError. */
-  constructor(index: number, ringBytes: number) {
-    this.blocks = Math.max(2, Math.floor(ringBytes / BLOCK_BYTES));
+  /** Taps the device with this index in the current network namespace. Throws SysError. */
+  constructor(index: number, { bytes, blockBytes, retireMs, snapLength }: RingShape) {
+    this.blocks = Math.max(2, Math.floor(bytes / blockBytes));
+    this.blockBytes = blockBytes;
+    this.delayMs = 2 * retireMs + 8;
     // Without a protocol nothing comes until the ring is there and the socket is bound to the one device.
     this.#fd = libc.socket(AF_PACKET, libc.SOCK_RAW | libc.SOCK_NONBLOCK, 0);
     let memory: libc.SharedMemory | undefined;
@@ -89,10 +103,11 @@ export class PacketRing {
       libc.setsockoptInt(this.#fd, SOL_PACKET, PACKET_VNET_HDR, 1);
       const request = Buffer.alloc(28);
       const frameBytes = 2048;
-      const fields = [BLOCK_BYTES, this.blocks, frameBytes, (BLOCK_BYTES / frameBytes) * this.blocks, RETIRE_MS, 0, 0];
+      const fields = [blockBytes, this.blocks, frameBytes, (blockBytes / frameBytes) * this.blocks, retireMs, 0, 0];
       for (const [at, value] of fields.entries()) request.writeUInt32LE(value, at * 4);
       libc.setsockopt(this.#fd, SOL_PACKET, PACKET_RX_RING, request);
-      memory = libc.mapShared(this.#fd, BLOCK_BYTES * this.blocks);
+      memory = libc.mapShared(this.#fd, blockBytes * this.blocks);
+      if (snapLength !== undefined) snap(this.#fd, snapLength);
       // struct sockaddr_ll
       const address = Buffer.alloc(20);
       address.writeUInt16LE(AF_PACKET, 0);
@@ -126,7 +141,7 @@ export class PacketRing {
   /** Tells of the frames of at most `most` blocks, in order; answers whether more blocks wait. */
   drain(most: number, take: (frame: RingFrame) => void): boolean {
     for (let count = 0; count < most && !this.#closed; count++) {
-      const at = this.#block * BLOCK_BYTES;
+      const at = this.#block * this.blockBytes;
       if ((Atomics.load(this.#words, (at + BLOCK_STATUS) >> 2) & TP_STATUS_USER) === 0) return false;
       this.#walk(at, take);
       if (this.#closed) return false;
@@ -135,12 +150,12 @@ export class PacketRing {
       Atomics.store(this.#words, (at + BLOCK_STATUS) >> 2, 0);
       this.#block = (this.#block + 1) % this.blocks;
     }
-    return !this.#closed && (Atomics.load(this.#words, (this.#block * BLOCK_BYTES + BLOCK_STATUS) >> 2) & TP_STATUS_USER) !== 0;
+    return !this.#closed && (Atomics.load(this.#words, (this.#block * this.blockBytes + BLOCK_STATUS) >> 2) & TP_STATUS_USER) !== 0;
   }
 
   /** Tells of the frames of the block that the kernel has not handed over yet. Only when nothing fills it any more: the device is gone. */
   drainRest(take: (frame: RingFrame) => void): void {
-    if (!this.#closed) this.#walk(this.#block * BLOCK_BYTES, take);
+    if (!this.#closed) this.#walk(this.#block * this.blockBytes, take);
   }
 
   /** Frames that the kernel dropped for want of room since the last call. */
@@ -182,4 +197,17 @@ export class PacketRing {
       at += next;
     }
   }
+}
+
+/** Keeps so many bytes of each frame, by a filter of one instruction (struct sock_fprog, linux/filter.h). */
+function snap(fd: number, length: number): void {
+  const instruction = Buffer.alloc(8);
+  instruction.writeUInt16LE(BPF_RET_K, 0);
+  instruction.writeUInt32LE(length, 4);
+  const program = Buffer.alloc(16);
+  program.writeUInt16LE(1, 0);
+  program.writeBigUInt64LE(libc.addressOf(instruction), 8);
+  libc.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, program);
+  // Only an address points to it: it must not be collected before the kernel has read it.
+  if (instruction.length === 0) throw new RangeError('no instruction');
 }

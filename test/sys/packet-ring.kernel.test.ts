@@ -7,6 +7,7 @@ import { PacketRing, type RingFrame } from '../../src/sys/packet-ring.ts';
 import { createCable, createNamespace, type Namespace } from '../harness/namespace.ts';
 import { link } from '../harness/truth.ts';
 
+const shape = (bytes: number) => ({ bytes, blockBytes: 128 * 1024, retireMs: 16 });
 const MEBIBYTE = 1024 * 1024;
 /** An EtherType for experiments: nothing that the kernel says by itself has it. */
 const TYPE = '88b5';
@@ -23,7 +24,7 @@ class Tapped implements Disposable {
 
   constructor(ns: Namespace, device: string, bytes: number) {
     const index = link(ns, device)?.ifindex ?? 0;
-    this.ring = inNamespace(ns.name, () => new PacketRing(index, bytes));
+    this.ring = inNamespace(ns.name, () => new PacketRing(index, shape(bytes)));
   }
 
   readonly take = (frame: RingFrame): void => {
@@ -208,14 +209,15 @@ it('leaves no descriptor and no memory behind, 200 times', async () => {
     const before = held();
     const index = link(near, 'e0')?.ifindex ?? 0;
     for (let round = 0; round < 200; round++) {
-      const ring = inNamespace(near.name, () => new PacketRing(index, MEBIBYTE));
+      const ring = inNamespace(near.name, () => new PacketRing(index, shape(MEBIBYTE)));
       if (round % 2 === 0) ring.listen(() => {});
       if (round === 7) expect(held().maps).toBe(before.maps + 1);
       ring.close();
       ring.close();
     }
     // A device that is not there: what was opened on the way is closed again.
-    for (let round = 0; round < 20; round++) expect(() => inNamespace(near.name, () => new PacketRing(9999, MEBIBYTE))).toThrow('ENODEV');
+    for (let round = 0; round < 20; round++)
+      expect(() => inNamespace(near.name, () => new PacketRing(9999, shape(MEBIBYTE)))).toThrow('ENODEV');
     await expect.poll(held, { timeout: 15_000 }).toEqual(before);
   });
 });

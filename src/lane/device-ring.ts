@@ -1,0 +1,190 @@
+// A capture ring on the device that is meant, for as long as somebody wants it: follows the device when it goes and comes back, and tells of
+// frames in rounds, so that others get their turn between them.
+//
+//   closed --open--> open <--(up: the kernel goes on by itself)-- down
+//                     '--(ENETDOWN)--> down --(gone, or another)--> waiting for one with the same mark: tried again every RETRY_MS
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
+import { findMarked, inNamespace, isStillMeant } from '../sys/marked-tun.ts';
+import { PacketRing, type RingFrame, type RingShape } from '../sys/packet-ring.ts';
+import { SysError } from '../sys/sys-error.ts';
+import { markedDevice } from './device.ts';
+
+const RETRY_MS = 250;
+/** Bytes of blocks worked off before others get their turn. */
+const ROUND_BYTES = 256 * 1024;
+const DROPS_MS = 200;
+
+/** Who looks through a ring. */
+export interface RingUser {
+  /** A frame of `ring.bytes`; valid until it returns (*borrows*). */
+  take(frame: RingFrame, ring: PacketRing): void;
+  /** The kernel had no room for so many frames. */
+  lose(count: number): void;
+  /** A round is over. */
+  flush(): void;
+  /** The ring was opened, maybe again. */
+  opened?(): void;
+}
+
+export class DeviceRing {
+  readonly #device: Device;
+  readonly #shape: () => RingShape;
+  readonly #user: RingUser;
+  #wanted = false;
+  #ring: PacketRing | undefined;
+  #delayMs = 0;
+  #identity = '';
+  #reason = '';
+  #timer: NodeJS.Timeout | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #more: NodeJS.Immediate | undefined;
+
+  /** `shape` is asked at each opening. */
+  constructor(device: Device, shape: () => RingShape, user: RingUser) {
+    this.#device = device;
+    this.#shape = shape;
+    this.#user = user;
+  }
+
+  get isOpen(): boolean {
+    return this.#ring !== undefined;
+  }
+
+  /** Why it is not open. */
+  get reason(): string {
+    return this.#reason;
+  }
+
+  /** Opens it now; throws SysError, and does not try again, when it cannot. */
+  open(): void {
+    if (this.#ring === undefined) this.#open();
+    this.#wanted = true;
+  }
+
+  /** Opens it now or as soon as it can be. */
+  openWhenever(): void {
+    this.#wanted = true;
+    if (this.#ring === undefined) this.#reopen();
+  }
+
+  /** Looks whether the device is still the one that is meant, which no notification tells. */
+  verify(): void {
+    if (this.#ring !== undefined && !isStillMeant(markedDevice(this.#device), this.#identity)) this.#look();
+  }
+
+  /** Tells of all that the kernel has handed over; what it hands over meanwhile may wait, or this might never end. */
+  drain(): void {
+    const blocks = this.#ring?.blocks ?? 0;
+    const most = this.#round();
+    for (let round = 0; round < Math.ceil(blocks / most) && this.#step(); round++);
+  }
+
+  /** Tells of all that has passed until now, also what the kernel has not handed over yet. */
+  async settle(): Promise<void> {
+    await sleep(this.#delayMs);
+    this.drain();
+  }
+
+  close(): void {
+    this.#wanted = false;
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
+    this.#shut();
+  }
+
+  #open(): void {
+    const device = markedDevice(this.#device);
+    const { index, identity } = findMarked(device);
+    const ring = inNamespace(device.namespace, () => new PacketRing(index, this.#shape()));
+    clearTimeout(this.#retry);
+    this.#ring = ring;
+    this.#delayMs = ring.delayMs;
+    this.#identity = identity;
+    this.#reason = '';
+    this.#user.opened?.();
+    ring.listen(() => this.#ready());
+    this.#timer = setInterval(() => this.#takeDrops(), DROPS_MS);
+    this.#timer.unref();
+  }
+
+  #round(): number {
+    return Math.max(1, Math.floor(ROUND_BYTES / (this.#ring?.blockBytes ?? ROUND_BYTES)));
+  }
+
+  #ready(): void {
+    if (this.#step()) this.#more ??= setImmediate(() => this.#continue());
+    if (this.#ring?.problem() === undefined) return;
+    this.#ring.listen(() => this.#ready());
+    this.#look();
+  }
+
+  /** The device is down, or gone. When it is only down the ring stays, so that nothing is missed when it comes up. */
+  #look(): void {
+    try {
+      const { identity, up } = findMarked(markedDevice(this.#device));
+      if (identity === this.#identity) {
+        if (!up) this.#again(() => this.#look());
+        return;
+      }
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+    }
+    // What is in the ring is still good.
+    this.drain();
+    const ring = this.#ring;
+    ring?.drainRest((frame) => this.#user.take(frame, ring));
+    this.#user.flush();
+    this.#reopen();
+  }
+
+  #again(run: () => void): void {
+    clearTimeout(this.#retry);
+    this.#retry = setTimeout(run, RETRY_MS);
+    this.#retry.unref();
+  }
+
+  #continue(): void {
+    this.#more = undefined;
+    if (this.#step()) this.#more = setImmediate(() => this.#continue());
+  }
+
+  /** Works off some blocks; answers whether more wait. */
+  #step(): boolean {
+    const ring = this.#ring;
+    if (ring === undefined) return false;
+    const more = ring.drain(this.#round(), this.#take);
+    if (!more) this.#takeDrops();
+    this.#user.flush();
+    return more;
+  }
+
+  #take = (frame: RingFrame): void => this.#user.take(frame, this.#ring as PacketRing);
+
+  #takeDrops(): void {
+    const drops = this.#ring?.takeDrops() ?? 0;
+    if (drops > 0) this.#user.lose(drops);
+  }
+
+  #reopen(): void {
+    this.#shut();
+    if (!this.#wanted) return;
+    try {
+      this.#open();
+    } catch (error) {
+      if (!(error instanceof SysError)) throw error;
+      this.#reason = error.message;
+      this.#again(() => this.#reopen());
+    }
+  }
+
+  #shut(): void {
+    clearInterval(this.#timer);
+    clearImmediate(this.#more);
+    this.#more = undefined;
+    this.#takeDrops();
+    this.#ring?.close();
+    this.#ring = undefined;
+  }
+}
