@@ -11,6 +11,10 @@ import { agentVersion, timestampOf } from './node.ts';
 
 const ALONE_MS = 10_000;
 const LAST_ANSWER_MS = 100;
+/** Without an agent meters go on for so long: an upgrade is over by then, and their records wait in memory. */
+const METERING_ALONE_MS = 10 * 60_000;
+/** How long records may still wait to be fetched when nothing else is left to do. */
+const LAST_RECORDS_MS = 5_000;
 
 export interface LaneOptions {
   socket: string;
@@ -25,13 +29,19 @@ export async function runLane({ socket }: LaneOptions): Promise<number> {
   const startTime = timestampOf(new Date(performance.timeOrigin));
   let alone: NodeJS.Timeout | undefined;
   let lane: Lane | undefined;
+  let heardAt = performance.now();
   const heard = (): void => {
+    heardAt = performance.now();
+    waitAlone();
+  };
+  const waitAlone = (): void => {
     clearTimeout(alone);
     alone = setTimeout(() => {
       // Without its socket no agent can ever take it over.
       if (!existsSync(socket)) end('its socket is gone');
       // What it holds is what it is for, also without an agent.
-      else if (lane?.isUsed()) heard();
+      else if (lane?.isUsed() === true) heard();
+      else if (lane?.isUsed() && performance.now() - heardAt < METERING_ALONE_MS) waitAlone();
       else end('nobody speaks to it');
     }, ALONE_MS);
   };
@@ -42,18 +52,27 @@ export async function runLane({ socket }: LaneOptions): Promise<number> {
     attachments: lane?.attachments() ?? [],
     streams: lane?.streams() ?? [],
   });
+  let leaving = false;
+  const endIfUnused = (deadline = performance.now() + LAST_RECORDS_MS): void => {
+    const used = lane?.isUsed();
+    if (used === true || !leaving) return;
+    if (used === 'metering' && performance.now() < deadline) setTimeout(() => endIfUnused(deadline), LAST_ANSWER_MS);
+    else end('nothing left to do');
+  };
   const server = await startLaneServer(
     socket,
     {
-      getLane: state,
-      setAttachments({ attachments, keepRunning }) {
+      getLane() {
         heard();
-        lane?.setAttachments(attachments);
+        return state();
+      },
+      setAttachments({ attachments, keepRunning, flowLimits }) {
+        heard();
+        lane?.setAttachments(attachments, flowLimits);
+        const toldBefore = leaving;
+        leaving = attachments.length === 0 && !keepRunning;
         // After the answer is out.
-        if (attachments.length === 0 && !keepRunning)
-          setTimeout(() => {
-            if (!lane?.isUsed()) end('nothing left to do');
-          }, LAST_ANSWER_MS);
+        if (leaving && !toldBefore) setTimeout(() => endIfUnused(), LAST_ANSWER_MS);
         return state();
       },
     },

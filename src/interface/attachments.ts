@@ -68,7 +68,7 @@ export class Attachments {
   state(uid: string, kind: Attachment_Kind): AttachmentState {
     const { dataPlane } = this.#needs;
     const reason = dataPlane === undefined ? NO_DATA_PLANE : NOT_HEARD;
-    return dataPlane?.attachment(uid, kind) ?? { uid, kind, attached: false, reason, responders: [], meter: undefined };
+    return dataPlane?.attachment(uid, kind) ?? { uid, kind, attached: false, reason, responders: [] };
   }
 
   /** The words for what the data plane does with the queues that the process `pid` holds; '' when it is another's. */

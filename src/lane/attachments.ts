@@ -1,17 +1,24 @@
-// The attachments that the agent has declared: parked queues, responders, patches. Declared as a whole: `set` takes what is new, lets go
+// The attachments that the agent has declared: parked queues, responders, patches, meters. Declared as a whole: `set` takes what is new, lets go
 // what is no more, and leaves the rest alone. What cannot be had now is tried again by itself.
 
-import { type Attachment, type AttachmentState, type Device, Attachment_Kind as Kind } from '../gen/taplane/lane/v1/lane_service.ts';
+import {
+  type Attachment,
+  type AttachmentState,
+  type Device,
+  Attachment_Kind as Kind,
+  MeterSetup,
+} from '../gen/taplane/lane/v1/lane_service.ts';
 import type { ResponderSpec } from '../gen/taplane/v1/interface.ts';
 import { deviceKey } from './device.ts';
 import type { Devices } from './devices.ts';
+import type { Meters } from './meters.ts';
 import { Patch } from './patch.ts';
 import type { Port } from './port.ts';
 import { Responder } from './responder.ts';
 
 interface Held {
   attachment: Attachment;
-  state(): Pick<AttachmentState, 'attached' | 'reason' | 'responders' | 'meter'>;
+  state(): Pick<AttachmentState, 'attached' | 'reason' | 'responders'>;
   /** It is declared again, maybe with other responders. Looks whether the device is still there. */
   again(attachment: Attachment): void;
   release(): void;
@@ -19,10 +26,12 @@ interface Held {
 
 export class Attachments {
   readonly #devices: Devices;
+  readonly #meters: Meters;
   readonly #held = new Map<string, Held>();
 
-  constructor(devices: Devices) {
+  constructor(devices: Devices, meters: Meters) {
     this.#devices = devices;
+    this.#meters = meters;
   }
 
   get size(): number {
@@ -68,7 +77,7 @@ export class Attachments {
       port.park(true);
       return {
         attachment,
-        state: () => ({ attached: port.attached, reason: port.reason, responders: [], meter: undefined }),
+        state: () => ({ attached: port.attached, reason: port.reason, responders: [] }),
         again: (declared) => this.#look(declared, port),
         release: () => {
           port.park(false);
@@ -77,16 +86,28 @@ export class Attachments {
       };
     }
     if (kind === Kind.RESPONDERS) return this.#respond(attachment, device);
+    if (kind === Kind.METER) return this.#meter(attachment, device);
     if (kind === Kind.PATCH && peer !== undefined) {
       const patch = new Patch(device, peer);
       return {
         attachment,
-        state: () => ({ attached: patch.attached, reason: patch.reason, responders: [], meter: undefined }),
+        state: () => ({ attached: patch.attached, reason: patch.reason, responders: [] }),
         again: () => {},
         release: () => patch.close(),
       };
     }
     return undefined;
+  }
+
+  #meter(attachment: Attachment, device: Device): Held {
+    const usual = MeterSetup.fromPartial({});
+    const meter = this.#meters.open(device, attachment.meter ?? usual);
+    return {
+      attachment,
+      state: () => ({ attached: meter.isOpen, reason: meter.reason, responders: [] }),
+      again: (declared) => meter.again(declared.meter ?? usual),
+      release: () => this.#meters.drop(meter),
+    };
   }
 
   /** Responders that stay as they are keep their counts when others come and go. */
@@ -108,7 +129,6 @@ export class Attachments {
         attached: port.attached,
         reason: port.reason,
         responders: [...running.values()].map((responder) => responder.counts()),
-        meter: undefined,
       }),
       again: (declared) => {
         run(declared.responders);

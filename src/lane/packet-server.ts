@@ -7,6 +7,7 @@ import { TaplaneError } from '../errors.ts';
 import { StreamFailure, StreamSetup } from '../gen/taplane/lane/v1/lane_service.ts';
 import type { Outlet } from './delivery.ts';
 import { failureOf } from './failure-wire.ts';
+import type { FlowConnections } from './flow-connection.ts';
 import { Framer, KIND_END, KIND_FAILURE, KIND_REQUEST, KIND_SETUP, message } from './framing.ts';
 import type { PacketStream } from './packet-stream.ts';
 import type { Streams } from './streams.ts';
@@ -25,13 +26,13 @@ export interface PacketServer {
 }
 
 /** Serves on `path`; a socket that is there is the rest of a killed lane, since the caller holds the lane's own socket. */
-export async function startPacketServer(path: string, streams: Streams, log: LaneLog): Promise<PacketServer> {
+export async function startPacketServer(path: string, streams: Streams, flows: FlowConnections, log: LaneLog): Promise<PacketServer> {
   rmSync(path, { force: true });
   const sockets = new Set<Socket>();
   const server: Server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    serve(socket, streams, log);
+    serve(socket, streams, flows, log);
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
@@ -48,8 +49,9 @@ export async function startPacketServer(path: string, streams: Streams, log: Lan
   };
 }
 
-function serve(socket: Socket, streams: Streams, log: LaneLog): void {
+function serve(socket: Socket, streams: Streams, flows: FlowConnections, log: LaneLog): void {
   let stream: PacketStream | undefined;
+  let acknowledge: ((payload: Buffer) => void) | undefined;
   let asked = false;
   let over = false;
   const outlet: Outlet = {
@@ -83,7 +85,12 @@ function serve(socket: Socket, streams: Streams, log: LaneLog): void {
     socket.destroy();
   };
   const open = (payload: Buffer): void => {
-    const opened = streams.open(StreamSetup.decode(payload), outlet, displace);
+    const setup = StreamSetup.decode(payload);
+    if (setup.flows !== undefined) {
+      acknowledge = flows.open(socket);
+      return;
+    }
+    const opened = streams.open(setup, outlet, displace);
     stream = opened;
     opened.onBad = fail;
     opened.onRoom = () => socket.resume();
@@ -91,7 +98,8 @@ function serve(socket: Socket, streams: Streams, log: LaneLog): void {
   };
   const framer = new Framer((kind, payload) => {
     if (over) return;
-    if (kind === KIND_SETUP && stream === undefined) open(payload);
+    if (kind === KIND_SETUP && stream === undefined && acknowledge === undefined) open(payload);
+    else if (kind === KIND_REQUEST && acknowledge !== undefined) acknowledge(payload);
     else if (kind === KIND_REQUEST && stream !== undefined) {
       const first = !asked;
       asked = true;

@@ -49,7 +49,7 @@ function plane(entries: Entry[]) {
     now: () => 1000,
   });
   const say = (one: Entry, kind: Attachment_Kind, attached: boolean, reason: string) =>
-    says.set(`${one.record.uid} ${kind}`, { uid: one.record.uid, kind, attached, reason, responders: [], meter: undefined });
+    says.set(`${one.record.uid} ${kind}`, { uid: one.record.uid, kind, attached, reason, responders: [] });
   return { attachments, told, say, mirrors, held, changes: () => changes };
 }
 

@@ -19,7 +19,6 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { Timestamp } from "../../../google/protobuf/timestamp.ts";
-import { MeterTotals } from "../../v1/flow.ts";
 import { ResponderSpec } from "../../v1/interface.ts";
 import { CapturePacketsRequest, StreamOpen } from "../../v1/packet_service.ts";
 
@@ -204,20 +203,6 @@ export interface AttachmentState {
   reason: string;
   /** Counts of the responders, in the order of the attachment. */
   responders: ResponderCounts[];
-  /** What a meter has done. */
-  meter: MeterState | undefined;
-}
-
-/** What a meter has done since it began. */
-export interface MeterState {
-  /** As `FlowBatch.epoch`. */
-  epoch: string;
-  /** Account of its packets, now. */
-  totals:
-    | MeterTotals
-    | undefined;
-  /** Records made. */
-  records: bigint;
 }
 
 /** What a responder has done. */
@@ -1369,7 +1354,7 @@ export const LaneState: MessageFns<LaneState> = {
 };
 
 function createBaseAttachmentState(): AttachmentState {
-  return { uid: "", kind: 0, attached: false, reason: "", responders: [], meter: undefined };
+  return { uid: "", kind: 0, attached: false, reason: "", responders: [] };
 }
 
 export const AttachmentState: MessageFns<AttachmentState> = {
@@ -1388,9 +1373,6 @@ export const AttachmentState: MessageFns<AttachmentState> = {
     }
     for (const v of message.responders) {
       ResponderCounts.encode(v!, writer.uint32(42).fork()).join();
-    }
-    if (message.meter !== undefined) {
-      MeterState.encode(message.meter, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -1448,14 +1430,6 @@ export const AttachmentState: MessageFns<AttachmentState> = {
             message.responders.push(ResponderCounts.decode(reader, reader.uint32()));
             continue;
           }
-          case 6: {
-            if (tag !== 50) {
-              break;
-            }
-
-            message.meter = MeterState.decode(reader, reader.uint32());
-            continue;
-          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1477,7 +1451,6 @@ export const AttachmentState: MessageFns<AttachmentState> = {
       responders: globalThis.Array.isArray(object?.responders)
         ? object.responders.map((e: any) => ResponderCounts.fromJSON(e))
         : [],
-      meter: isSet(object.meter) ? MeterState.fromJSON(object.meter) : undefined,
     };
   },
 
@@ -1498,9 +1471,6 @@ export const AttachmentState: MessageFns<AttachmentState> = {
     if (message.responders?.length) {
       obj.responders = message.responders.map((e) => ResponderCounts.toJSON(e));
     }
-    if (message.meter !== undefined) {
-      obj.meter = MeterState.toJSON(message.meter);
-    }
     return obj;
   },
 
@@ -1514,115 +1484,6 @@ export const AttachmentState: MessageFns<AttachmentState> = {
     message.attached = object.attached ?? false;
     message.reason = object.reason ?? "";
     message.responders = object.responders?.map((e) => ResponderCounts.fromPartial(e)) || [];
-    message.meter = (object.meter !== undefined && object.meter !== null)
-      ? MeterState.fromPartial(object.meter)
-      : undefined;
-    return message;
-  },
-};
-
-function createBaseMeterState(): MeterState {
-  return { epoch: "", totals: undefined, records: 0n };
-}
-
-export const MeterState: MessageFns<MeterState> = {
-  encode(message: MeterState, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.epoch !== "") {
-      writer.uint32(10).string(message.epoch);
-    }
-    if (message.totals !== undefined) {
-      MeterTotals.encode(message.totals, writer.uint32(18).fork()).join();
-    }
-    if (message.records !== 0n) {
-      if (BigInt.asUintN(64, message.records) !== message.records) {
-        throw new globalThis.Error("value provided for field message.records of type uint64 too large");
-      }
-      writer.uint32(24).uint64(message.records);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): MeterState {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseMeterState();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.epoch = reader.string();
-            continue;
-          }
-          case 2: {
-            if (tag !== 18) {
-              break;
-            }
-
-            message.totals = MeterTotals.decode(reader, reader.uint32());
-            continue;
-          }
-          case 3: {
-            if (tag !== 24) {
-              break;
-            }
-
-            message.records = reader.uint64() as bigint;
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  fromJSON(object: any): MeterState {
-    return {
-      epoch: isSet(object.epoch) ? globalThis.String(object.epoch) : "",
-      totals: isSet(object.totals) ? MeterTotals.fromJSON(object.totals) : undefined,
-      records: isSet(object.records) ? BigInt(object.records) : 0n,
-    };
-  },
-
-  toJSON(message: MeterState): unknown {
-    const obj: any = {};
-    if (message.epoch !== "") {
-      obj.epoch = message.epoch;
-    }
-    if (message.totals !== undefined) {
-      obj.totals = MeterTotals.toJSON(message.totals);
-    }
-    if (message.records !== 0n) {
-      obj.records = message.records.toString();
-    }
-    return obj;
-  },
-
-  create<I extends Exact<DeepPartial<MeterState>, I>>(base?: I): MeterState {
-    return MeterState.fromPartial(base ?? ({} as any));
-  },
-  fromPartial<I extends Exact<DeepPartial<MeterState>, I>>(object: I): MeterState {
-    const message = createBaseMeterState();
-    message.epoch = object.epoch ?? "";
-    message.totals = (object.totals !== undefined && object.totals !== null)
-      ? MeterTotals.fromPartial(object.totals)
-      : undefined;
-    message.records = (object.records !== undefined && object.records !== null) ? BigInt(object.records) : 0n;
     return message;
   },
 };

@@ -1,0 +1,281 @@
+// What a frame says of the flow that it belongs to: a key in ten words that is the same in both directions, and what is remembered of the
+// packet. Nothing here throws or allocates: bytes that end too early make a flow of what could be read.
+//
+//   word  0..3  address A (IPv6; IPv4 in word 0; MAC in words 0 and 1)     A is the smaller of the two ends
+//         4..7  address B
+//         8     port of A, port of B; for ICMP type and counterpart; for what is no IP its EtherType
+//         9     kind (2 bits: no IP, IPv4, IPv6) | way (1) | protocol (8) | fragment (1) | VLAN id (12)
+//
+// `way` tells a packet from A to B that the node sends from one that it receives: a packet that is routed back out of the interface that it
+// came through belongs to another flow, so that the two directions of a flow are those of the interface.
+
+import { icmpCounterpart } from './community-id.ts';
+import { FragmentPorts } from './fragment-ports.ts';
+
+export const KEY_WORDS = 10;
+export const PORTS_WORD = 8;
+export const KIND_WORD = 9;
+
+export const KIND_OTHER = 0;
+export const KIND_V4 = 1;
+export const KIND_V6 = 2;
+
+const WAY_BIT = 1 << 2;
+const PROTOCOL_SHIFT = 3;
+const FRAGMENT_BIT = 1 << 11;
+const VLAN_SHIFT = 12;
+
+const ETHERNET_BYTES = 14;
+const TAG_BYTES = 4;
+const TAGS_MOST = 3;
+const LEAST_ETHERTYPE = 0x0600;
+const [ICMP, TCP, UDP, ICMP6, SCTP, DCCP, UDP_LITE] = [1, 6, 17, 58, 132, 33, 136] as const;
+const [HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS] = [0, 43, 44, 60] as const;
+const EXTENSIONS_MOST = 8;
+const GSO_KINDS = 0x7f;
+
+/** Kind of an address in word 9. */
+export const kindOf = (word: number): number => word & 3;
+export const protocolOf = (word: number): number => (word >>> PROTOCOL_SHIFT) & 0xff;
+export const vlanOf = (word: number): number => (word >>> VLAN_SHIFT) & 0xfff;
+
+/** Protocols whose first four bytes are two ports. */
+export function hasPorts(protocol: number): boolean {
+  return protocol === TCP || protocol === UDP || protocol === SCTP || protocol === DCCP || protocol === UDP_LITE;
+}
+
+export function isIcmp(protocol: number, kind: number): boolean {
+  return protocol === (kind === KIND_V6 ? ICMP6 : ICMP);
+}
+
+/** Reads frames, one after another, into its own fields. */
+export class FlowKeyReader {
+  readonly key = new Int32Array(KEY_WORDS);
+  /** The packet goes from B to A. */
+  fromB = false;
+  /** Ways to the MAC addresses: index of the Ethernet header in the bytes, -1 for none. */
+  ethernetAt = -1;
+  etherType = 0;
+  /** Packets and bytes on the wire: more than one for a super-frame. */
+  packets = 1;
+  bytes = 0;
+  tcpFlags = 0;
+  dscp = 0;
+  ttl = 0;
+  fragment = false;
+  icmpType = 0;
+  icmpCode = 0;
+  readonly #ethernet: boolean;
+  readonly #fragments = new FragmentPorts();
+  #sourcePort = 0;
+  #destinationPort = 0;
+  #oneWay = false;
+  /** Where what follows the transport header begins, for super-frames; 0 when it was not found. */
+  #payloadAt = 0;
+
+  constructor(ethernet: boolean) {
+    this.#ethernet = ethernet;
+  }
+
+  /**
+   * Reads the frame of which `bytes[start, start + captured)` was kept of `length` bytes. `vlanTpid` and `vlanTci` are the tag that the
+   * kernel took off, TPID 0 for none. `gsoType` and `gsoSize` are those of its virtio header.
+   */
+  read(
+    bytes: Uint8Array,
+    start: number,
+    captured: number,
+    length: number,
+    outgoing: boolean,
+    vlanTpid: number,
+    vlanTci: number,
+    gsoType: number,
+    gsoSize: number,
+  ): void {
+    const key = this.key;
+    key.fill(0);
+    this.fromB = false;
+    this.tcpFlags = 0;
+    this.dscp = 0;
+    this.ttl = 0;
+    this.fragment = false;
+    this.icmpType = 0;
+    this.icmpCode = 0;
+    this.etherType = 0;
+    this.ethernetAt = -1;
+    this.#sourcePort = 0;
+    this.#destinationPort = 0;
+    this.#oneWay = false;
+    this.#payloadAt = 0;
+    const end = start + captured;
+    let vlan = vlanTpid === 0 ? 0 : vlanTci & 0xfff;
+    let at = start;
+    let known = false;
+    if (this.#ethernet) {
+      if (captured >= ETHERNET_BYTES) {
+        this.ethernetAt = start;
+        at = start + ETHERNET_BYTES;
+        let type = half(bytes, at - 2);
+        for (let tags = 0; tags < TAGS_MOST && isTag(type) && at + TAG_BYTES <= end; tags++) {
+          if (tags === 0 && vlanTpid === 0) vlan = half(bytes, at) & 0xfff;
+          type = half(bytes, at + 2);
+          at += TAG_BYTES;
+        }
+        // An 802.3 frame has its length there.
+        this.etherType = type < LEAST_ETHERTYPE ? 0 : type;
+        known = type === 0x0800 ? this.#v4(bytes, at, end) : type === 0x86dd && this.#v6(bytes, at, end);
+        if (!known) this.#other(bytes, start);
+      }
+    } else if (captured > 0) {
+      const version = (bytes[at] as number) >> 4;
+      known = version === 4 ? this.#v4(bytes, at, end) : version === 6 && this.#v6(bytes, at, end);
+      if (known) this.etherType = version === 4 ? 0x0800 : 0x86dd;
+    }
+    if (known) this.#orient();
+    // As seen from A: sent from A to B by the node, or received from A.
+    const way = outgoing !== this.fromB ? WAY_BIT : 0;
+    key[KIND_WORD] = (key[KIND_WORD] as number) | way | (vlan << VLAN_SHIFT);
+    this.#size(start, length + (vlanTpid === 0 ? 0 : TAG_BYTES), vlanTpid === 0 ? 0 : TAG_BYTES, gsoType, gsoSize);
+  }
+
+  /** A super-frame is on the wire what it is cut into: each piece has all headers. */
+  #size(start: number, length: number, tagBytes: number, gsoType: number, gsoSize: number): void {
+    this.packets = 1;
+    this.bytes = length;
+    if ((gsoType & GSO_KINDS) === 0 || gsoSize === 0 || this.#payloadAt === 0) return;
+    const headers = this.#payloadAt - start + tagBytes;
+    const payload = length - headers;
+    if (payload <= gsoSize) return;
+    this.packets = Math.ceil(payload / gsoSize);
+    this.bytes = payload + this.packets * headers;
+  }
+
+  #v4(bytes: Uint8Array, at: number, end: number): boolean {
+    if (at + 20 > end || (bytes[at] as number) >> 4 !== 4) return false;
+    const headerBytes = ((bytes[at] as number) & 15) * 4;
+    if (headerBytes < 20) return false;
+    const key = this.key;
+    const protocol = bytes[at + 9] as number;
+    const fragment = half(bytes, at + 6);
+    key[0] = word(bytes, at + 12);
+    key[4] = word(bytes, at + 16);
+    key[KIND_WORD] = KIND_V4 | (protocol << PROTOCOL_SHIFT);
+    this.dscp = (bytes[at + 1] as number) >> 2;
+    this.ttl = bytes[at + 8] as number;
+    this.fragment = (fragment & 0x3fff) !== 0;
+    this.#transport(bytes, at + headerBytes, end, protocol, KIND_V4, fragment & 0x1fff, half(bytes, at + 4));
+    return true;
+  }
+
+  #v6(bytes: Uint8Array, at: number, end: number): boolean {
+    if (at + 40 > end || (bytes[at] as number) >> 4 !== 6) return false;
+    const key = this.key;
+    for (let index = 0; index < 4; index++) {
+      key[index] = word(bytes, at + 8 + index * 4);
+      key[4 + index] = word(bytes, at + 24 + index * 4);
+    }
+    this.dscp = (half(bytes, at) >> 6) & 0x3f;
+    this.ttl = bytes[at + 7] as number;
+    let protocol = bytes[at + 6] as number;
+    let next = at + 40;
+    let offset = 0;
+    let id = 0;
+    for (let count = 0; count < EXTENSIONS_MOST && offset === 0; count++) {
+      if (protocol !== HOP_BY_HOP && protocol !== ROUTING && protocol !== FRAGMENT && protocol !== DESTINATION_OPTIONS) break;
+      if (next + 8 > end) break;
+      if (protocol === FRAGMENT) {
+        offset = half(bytes, next + 2) >> 3;
+        id = word(bytes, next + 4);
+        // One with neither offset nor more is whole (RFC 6946).
+        this.fragment = (half(bytes, next + 2) & 0xfff9) !== 0;
+      }
+      const size = protocol === FRAGMENT ? 8 : ((bytes[next + 1] as number) + 1) * 8;
+      protocol = bytes[next] as number;
+      next += size;
+    }
+    key[KIND_WORD] = KIND_V6 | (protocol << PROTOCOL_SHIFT);
+    this.#transport(bytes, next, end, protocol, KIND_V6, offset, id);
+    return true;
+  }
+
+  #transport(bytes: Uint8Array, at: number, end: number, protocol: number, kind: number, offset: number, id: number): void {
+    if (offset !== 0) {
+      // The ports stand in the first part only.
+      if (!this.#fragments.find(this.key, protocol, id)) {
+        this.key[KIND_WORD] = (this.key[KIND_WORD] as number) | FRAGMENT_BIT;
+        return;
+      }
+      this.#sourcePort = this.#fragments.sourcePort;
+      this.#destinationPort = this.#fragments.destinationPort;
+      this.#oneWay = this.#fragments.oneWay;
+      if (!isIcmp(protocol, kind)) return;
+      this.icmpType = this.#sourcePort;
+      this.icmpCode = this.#oneWay ? this.#destinationPort : 0;
+      return;
+    }
+    if (hasPorts(protocol)) {
+      if (at + 4 > end) return;
+      this.#sourcePort = half(bytes, at);
+      this.#destinationPort = half(bytes, at + 2);
+      if (protocol === UDP) this.#payloadAt = at + 8;
+      else if (protocol === TCP && at + 14 <= end) {
+        this.tcpFlags = bytes[at + 13] as number;
+        this.#payloadAt = at + ((bytes[at + 12] as number) >> 4) * 4;
+      }
+    } else if (isIcmp(protocol, kind)) {
+      if (at + 2 > end) return;
+      this.icmpType = bytes[at] as number;
+      this.icmpCode = bytes[at + 1] as number;
+      const counterpart = icmpCounterpart(this.icmpType, kind === KIND_V6);
+      this.#oneWay = counterpart < 0;
+      this.#sourcePort = this.icmpType;
+      this.#destinationPort = this.#oneWay ? this.icmpCode : counterpart;
+    } else return;
+    if (this.fragment) this.#fragments.note(this.key, protocol, id, this.#sourcePort, this.#destinationPort, this.#oneWay);
+  }
+
+  /** MAC addresses as ends. */
+  #other(bytes: Uint8Array, start: number): void {
+    const key = this.key;
+    key.fill(0);
+    this.#sourcePort = 0;
+    this.#destinationPort = 0;
+    key[0] = word(bytes, start + 6);
+    key[1] = half(bytes, start + 10) << 16;
+    key[4] = word(bytes, start);
+    key[5] = half(bytes, start + 4) << 16;
+    this.#orient();
+    key[PORTS_WORD] = this.etherType;
+  }
+
+  /** Puts the smaller end first. What has no answer stays as it is. */
+  #orient(): void {
+    const key = this.key;
+    let order = 0;
+    if (!this.#oneWay) {
+      for (let index = 0; index < 4 && order === 0; index++) order = ((key[index] as number) >>> 0) - ((key[4 + index] as number) >>> 0);
+      if (order === 0) order = this.#sourcePort - this.#destinationPort;
+    }
+    this.fromB = order > 0;
+    if (!this.fromB) {
+      key[PORTS_WORD] = (this.#sourcePort << 16) | this.#destinationPort;
+      return;
+    }
+    for (let index = 0; index < 4; index++) {
+      const other = key[index] as number;
+      key[index] = key[4 + index] as number;
+      key[4 + index] = other;
+    }
+    key[PORTS_WORD] = (this.#destinationPort << 16) | this.#sourcePort;
+  }
+}
+
+const isTag = (type: number): boolean => type === 0x8100 || type === 0x88a8 || type === 0x9100;
+
+function half(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
+}
+
+function word(bytes: Uint8Array, at: number): number {
+  return ((bytes[at] as number) << 24) | ((bytes[at + 1] as number) << 16) | ((bytes[at + 2] as number) << 8) | (bytes[at + 3] as number);
+}
