@@ -4,6 +4,7 @@
 // Records are not looked into, so one of them may still prove malformed when it is decoded. Of a field that stands there twice the last
 // counts, as with `FlowBatch.decode`; groups, field 0 and lengths beyond the end are refused, where that one stops early or throws.
 
+import { Timestamp } from '../gen/google/protobuf/timestamp.ts';
 import { FlowBatch_LabelsEntry, MeterTotals, RecordLoss } from '../gen/taplane/v1/flow.ts';
 import { type Cursor, readVarint } from '../packet/varint.ts';
 
@@ -21,6 +22,7 @@ export interface BatchHead {
   /** Sum of the counts of its `lost`: records lost behind them. */
   lost: bigint;
   totals?: MeterTotals;
+  exportTime?: Timestamp;
 }
 
 export interface Malformed {
@@ -46,7 +48,8 @@ export function readBatchHead(bytes: Uint8Array): BatchHead | Malformed {
   const failure = scan(bytes, (tag, start, end) => {
     if (tag === RECORD) head.records++;
     else if (tag === FIRST_SEQUENCE) head.firstSequence = wide(bytes, start, end);
-    else if (tag === LABEL || tag === LOST || tag === TOTALS) failed ||= take(tag, bytes.subarray(start, end), head, labels);
+    else if (tag === LABEL || tag === LOST || tag === TOTALS || tag === EXPORT_TIME)
+      failed ||= take(tag, bytes.subarray(start, end), head, labels);
     else {
       const name = TEXTS[tag];
       if (name !== undefined) head[name] = text(bytes, start, end);
@@ -76,6 +79,8 @@ const FIRST_SEQUENCE = (7 << 3) | VARINT;
 const RECORD = (8 << 3) | BYTES;
 const LOST = (9 << 3) | BYTES;
 const TOTALS = (10 << 3) | BYTES;
+const EXPORT_TIME = (11 << 3) | BYTES;
+const NAMES: Record<number, string> = { [LABEL]: 'label', [LOST]: 'loss', [TOTALS]: 'totals', [EXPORT_TIME]: 'time' };
 const TEXTS: Record<number, 'cluster' | 'node' | 'interface' | 'interfaceUid' | 'epoch'> = {
   [(1 << 3) | BYTES]: 'cluster',
   [(2 << 3) | BYTES]: 'node',
@@ -132,6 +137,7 @@ function text(bytes: Uint8Array, start: number, end: number): string {
 function take(tag: number, value: Uint8Array, head: BatchHead, labels: [string, string][]): string {
   try {
     if (tag === TOTALS) head.totals = MeterTotals.decode(value);
+    else if (tag === EXPORT_TIME) head.exportTime = Timestamp.decode(value);
     else if (tag === LOST) head.lost += RecordLoss.decode(value).count;
     else {
       const label = FlowBatch_LabelsEntry.decode(value);
@@ -139,6 +145,6 @@ function take(tag: number, value: Uint8Array, head: BatchHead, labels: [string, 
     }
     return '';
   } catch {
-    return `no ${tag === TOTALS ? 'totals' : tag === LOST ? 'loss' : 'label'} in field ${tag >>> 3}`;
+    return `no ${NAMES[tag]} in field ${tag >>> 3}`;
   }
 }

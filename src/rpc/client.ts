@@ -5,6 +5,8 @@
 
 import { type CallOptions, Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import { TaplaneError } from '../errors.ts';
+import type { Flows } from '../flow/contract.ts';
+import { type FlowStats, FlowServiceService as flowMethods } from '../gen/taplane/v1/flow_service.ts';
 import { InterfaceServiceService as interfaceMethods } from '../gen/taplane/v1/interface_service.ts';
 import { type Node, NodeServiceService as nodeMethods } from '../gen/taplane/v1/node_service.ts';
 import { PacketServiceService as packetMethods } from '../gen/taplane/v1/packet_service.ts';
@@ -45,6 +47,7 @@ export interface TaplaneClient extends AsyncDisposable {
   readonly interfaces: Interfaces;
   readonly responders: Responders;
   readonly packets: PacketClient;
+  readonly flows: Pick<Flows, 'observe'> & { stats(): Promise<FlowStats> };
   readonly node: { getNode(): Promise<Node> };
   close(): void;
 }
@@ -139,6 +142,7 @@ export function connect(server: string, options: { timeoutMs: number }): Taplane
       capture: stream(packetMethods.capturePackets),
       stream: (open) => openStream({ client, closed: closed.signal, failed }, open),
     },
+    flows: { observe: stream(flowMethods.observeFlows), stats: () => unary(flowMethods.getFlowStats)({}) },
     node: { getNode: () => unary(nodeMethods.getNode)({}) },
     close,
     async [Symbol.asyncDispose]() {

@@ -5,7 +5,9 @@
 
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { TaplaneError } from '../errors.ts';
+import type { Flows } from '../flow/contract.ts';
 import type { Interfaces, Responders } from '../interface/contract.ts';
+import { FLOW_SERVICE, flowService } from './flow-service.ts';
 import { addHealth } from './health.ts';
 import { INTERFACE_SERVICE, interfaceService } from './interface-service.ts';
 import { DEFAULT_LIMITS, metadataLimit, type ServerLimits, serverOptions } from './limits.ts';
@@ -23,6 +25,8 @@ export interface ServerNeeds {
   interfaces: Interfaces;
   responders: Responders;
   packets: Packets;
+  /** Without them there is no FlowService. */
+  flows?: Flows;
   node: NodeFacts;
   log: ErrorLog;
   /** What is not given is as in DEFAULT_LIMITS. */
@@ -34,13 +38,13 @@ export interface ServerNeeds {
 export interface RunningServer {
   /** As in `listen`, with the ports that were taken. */
   readonly addresses: readonly string[];
-  /** Health of a service by its full name; empty for the whole server. Everything starts as not serving. */
+  /** Health of a service by its full name; empty for the whole server. Everything starts as not serving; services that are not there stay unknown. */
   setServing(service: string, serving: boolean): void;
   stop(graceMs: number): Promise<void>;
 }
 
 /** Full names of the services whose health is known, the whole server first. */
-export const HEALTH_SERVICES = ['', INTERFACE_SERVICE, RESPONDER_SERVICE, PACKET_SERVICE, NODE_SERVICE] as const;
+export const HEALTH_SERVICES = ['', INTERFACE_SERVICE, RESPONDER_SERVICE, PACKET_SERVICE, FLOW_SERVICE, NODE_SERVICE] as const;
 
 export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
   const limits = { ...DEFAULT_LIMITS, ...needs.limits };
@@ -52,12 +56,17 @@ export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
     interfaceService(needs.interfaces, handlerNeeds),
     responderService(needs.responders, handlerNeeds),
     packetService(needs.packets, handlerNeeds),
+    ...(needs.flows ? [flowService(needs.flows, handlerNeeds)] : []),
     nodeService(needs.node, handlerNeeds),
   ]) {
     server.addService(definition, handlers);
   }
   const health = addHealth(server, exit);
-  for (const service of HEALTH_SERVICES) health.setServing(service, false);
+  const services = HEALTH_SERVICES.filter((service) => service !== FLOW_SERVICE || needs.flows !== undefined);
+  const setServing = (service: string, serving: boolean): void => {
+    if (services.some((name) => name === service)) health.setServing(service, serving);
+  };
+  for (const service of services) setServing(service, false);
   addReflection(server, exit);
 
   const sockets: ReservedSocket[] = [];
@@ -74,7 +83,7 @@ export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
   }
 
   const stop = async (graceMs: number) => {
-    for (const service of HEALTH_SERVICES) health.setServing(service, false);
+    for (const service of services) setServing(service, false);
     await new Promise<void>((resolve) => {
       const timer = setTimeout(() => server.forceShutdown(), graceMs);
       // Also calls back after a forced shutdown, once the last session is gone.
@@ -86,7 +95,7 @@ export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
     await release();
   };
   let stopping: Promise<void> | undefined;
-  return { addresses, setServing: health.setServing, stop: (graceMs) => (stopping ??= stop(graceMs)) };
+  return { addresses, setServing, stop: (graceMs) => (stopping ??= stop(graceMs)) };
 }
 
 async function bind(server: Server, address: ListenAddress, sockets: ReservedSocket[]): Promise<string> {
