@@ -2,12 +2,17 @@
 // touched; below it every part that opens says how it closes, so that a start that fails half-way leaves nothing open.
 // Devices are not "open": they stay, whatever becomes of the agent. Only ephemeral ones end with an orderly stop.
 
+import { openFlows } from '../flow/flows.ts';
 import { connectNats } from '../flow/nats.ts';
 import { packetPublisher } from '../flow/packet-publisher.ts';
+import { FlowRing } from '../flow/ring.ts';
+import { Attachment_Kind } from '../gen/taplane/lane/v1/lane_service.ts';
+import type { InterfaceFlowStats } from '../gen/taplane/v1/flow_service.ts';
 import { type InterfaceManager, openInterfaces } from '../interface/manager.ts';
 import { HEALTH_SERVICES, startServer } from '../rpc/server.ts';
 import { ClosingStack } from './closing-stack.ts';
 import type { Config } from './config.ts';
+import { type FlowIntake, flowIntake } from './flow-intake.ts';
 import { Lanes } from './lanes.ts';
 import type { Log } from './log.ts';
 import { packetMirrors } from './mirrors.ts';
@@ -66,6 +71,7 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
       log,
       dataPlane: lanes,
       mirrors,
+      metering: { cluster, node: nodeName, activeTimeout: 60, idleTimeout: 15, sampling: 1, tableEntries: 65_536 },
       changed,
     });
     const packets = agentPackets({
@@ -73,6 +79,11 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
       device: (name, field) => interfaces.device(name, field),
       isManaged: (uid) => interfaces.isManaged(uid),
     });
+    const ring = new FlowRing();
+    const intake = flowIntake({ lanes, ring, exporter: undefined, log });
+    parts.add('flow intake', () => intake.stop(GRACE_MS));
+    const flows = openFlows({ ring, interfaces: () => meteredStats(interfaces, intake, lanes) });
+    parts.add('observers', async () => flows.end());
     parts.add('interfaces', () => interfaces.stop());
     await interfaces.start();
 
@@ -80,7 +91,7 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     const limits = { maxConcurrentStreams: config.limits.streamsPerConnection, maxMessageBytes: config.limits.messageBytes };
     const { listen, insecureLoopback } = config;
     const { responders } = interfaces;
-    const server = await startServer({ listen, insecureLoopback, interfaces, responders, packets, node, log, limits });
+    const server = await startServer({ listen, insecureLoopback, interfaces, responders, packets, flows, node, log, limits });
     parts.add('server', () => server.stop(GRACE_MS));
     parts.add('watches', async () => interfaces.endWatches());
     for (const service of HEALTH_SERVICES) server.setServing(service, true);
@@ -92,4 +103,14 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     await parts.close(STOP_MS);
     throw error;
   }
+}
+
+/** Of each metered interface: what its lane says, and what its meter has last told. */
+function meteredStats(interfaces: InterfaceManager, intake: FlowIntake, lanes: Lanes): InterfaceFlowStats[] {
+  return interfaces.metered().map(({ uid, name }) => {
+    const state = lanes.attachment(uid, Attachment_Kind.METER);
+    const { epoch = '', totals, records = 0n } = intake.said(uid) ?? {};
+    const reason = state === undefined ? 'the data-plane process has not answered yet' : state.reason;
+    return { interface: name, active: state?.attached ?? false, reason, epoch, totals, records };
+  });
 }

@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { TaplaneError } from '../errors.ts';
-import type { Attachment, LaneState } from '../gen/taplane/lane/v1/lane_service.ts';
+import type { Attachment, Attachment_Kind, AttachmentState, FlowLimits, LaneState } from '../gen/taplane/lane/v1/lane_service.ts';
 import type { Lane } from '../gen/taplane/v1/node_service.ts';
 import { packetSocketOf } from '../lane/place.ts';
 import { connectLane, type LaneClient } from '../rpc/lane-client.ts';
@@ -18,6 +18,8 @@ import type { Log } from './log.ts';
 
 const HEARTBEAT_MS = 500;
 const ASK_AGAIN_MS = 25;
+/** Of so many heartbeats one declares everything again, as a net. */
+const DECLARE_AGAIN = 10;
 const ANSWER_MS = 2000;
 /** A lane that does not answer so often in a row hangs, and is killed. */
 const SILENCES_MOST = 2;
@@ -39,7 +41,12 @@ export class LaneProcess {
   #wanted: Attachment[] = [];
   #users = 0;
   #lingerUntil = 0;
+  readonly #flowLimits: FlowLimits | undefined;
   #state: LaneState | undefined;
+  /** Its attachments, by uid and kind. */
+  #attachments = new Map<string, AttachmentState>();
+  /** What was declared to the lane with this pid, which need not be declared again. */
+  #declared: { pid: number; wanted: Attachment[]; asked: number } | undefined;
   #waiting: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
   #asking = false;
@@ -55,7 +62,8 @@ export class LaneProcess {
   #farewells = 0;
 
   /** `changed` is called whenever what the lane holds has changed. */
-  constructor(runtimeDir: string, name: string, log: Log, changed: () => void) {
+  constructor(runtimeDir: string, name: string, log: Log, changed: () => void, flowLimits?: FlowLimits) {
+    this.#flowLimits = flowLimits;
     this.name = name;
     this.#socket = join(runtimeDir, `${name}.sock`);
     this.packetSocket = packetSocketOf(this.#socket);
@@ -67,6 +75,16 @@ export class LaneProcess {
   /** What the lane last said; undefined while it says nothing. */
   get state(): LaneState | undefined {
     return this.#state;
+  }
+
+  /** What the lane last said of an attachment. */
+  attachment(uid: string, kind: Attachment_Kind): AttachmentState | undefined {
+    return this.#attachments.get(`${uid} ${kind}`);
+  }
+
+  /** How often this agent had to start it again. */
+  get restarts(): number {
+    return Math.max(0, this.#starts - 1);
   }
 
   /** Declares all attachments. */
@@ -113,7 +131,7 @@ export class LaneProcess {
       name: this.name,
       pid: state?.pid ?? 0,
       startTime: state?.startTime,
-      restarts: BigInt(Math.max(0, this.#starts - 1)),
+      restarts: BigInt(this.restarts),
       attachments: state?.attachments.length ?? 0,
       streams: state?.streams.length ?? 0,
     };
@@ -124,7 +142,7 @@ export class LaneProcess {
     this.#stopped = true;
     clearTimeout(this.#timer);
     if (this.#state === undefined) this.#child?.kill('SIGTERM');
-    else if (this.#wanted.length === 0) await this.#client?.setAttachments([], false).catch(() => undefined);
+    else if (this.#wanted.length === 0) await this.#client?.setAttachments([], false, this.#flowLimits).catch(() => undefined);
     if (this.#child !== undefined && (this.#state === undefined || (this.#wanted.length === 0 && this.#users === 0)))
       await Promise.race([this.#ended, sleep(FAREWELL_MS)]);
     this.#client?.close();
@@ -152,7 +170,7 @@ export class LaneProcess {
     let next = HEARTBEAT_MS;
     try {
       this.#client ??= connectLane(this.#socket, ANSWER_MS);
-      this.#note(await this.#client.setAttachments(wanted, needed));
+      this.#note(await this.#tell(this.#client, wanted, needed));
       this.#failures = 0;
       this.#silences = 0;
       if (!needed) this.#note(undefined);
@@ -171,6 +189,20 @@ export class LaneProcess {
     const soon = this.#askAgain;
     this.#askAgain = false;
     if (needed || soon) this.#schedule(soon && next !== ASK_AGAIN_MS ? 0 : next);
+  }
+
+  /** Declares what is wanted where that is news to the lane, else asks how it is. */
+  async #tell(client: LaneClient, wanted: Attachment[], needed: boolean): Promise<LaneState> {
+    const before = this.#declared;
+    if (needed && before?.wanted === wanted && before.asked < DECLARE_AGAIN) {
+      before.asked++;
+      const state = await client.getLane();
+      if (state.pid === before.pid) return state;
+    }
+    this.#declared = undefined;
+    const state = await client.setAttachments(wanted, needed, this.#flowLimits);
+    if (needed) this.#declared = { pid: state.pid, wanted, asked: 0 };
+    return state;
   }
 
   /** A lane that is there and does not answer cannot be helped otherwise: its place is taken by a new one. */
@@ -195,6 +227,7 @@ export class LaneProcess {
     const before = holdings(this.#state);
     if (state === undefined && this.#silences > 0) return;
     this.#state = state;
+    this.#attachments = new Map(state?.attachments.map((attachment) => [`${attachment.uid} ${attachment.kind}`, attachment]));
     if (state !== undefined) for (const resolve of this.#waiting.splice(0)) resolve();
     if (holdings(state) !== before) this.#changed();
   }

@@ -4,7 +4,7 @@
 import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TaplaneError } from '../errors.ts';
-import type { Attachment, Attachment_Kind, AttachmentState, StreamSetup } from '../gen/taplane/lane/v1/lane_service.ts';
+import type { Attachment, Attachment_Kind, AttachmentState, FlowLimits, StreamSetup } from '../gen/taplane/lane/v1/lane_service.ts';
 import { Attachment_Kind as Kind } from '../gen/taplane/lane/v1/lane_service.ts';
 import type { Lane } from '../gen/taplane/v1/node_service.ts';
 import type { DataPlane } from '../interface/data-plane.ts';
@@ -23,14 +23,16 @@ export interface LanesOptions {
   log: Log;
   /** Called whenever what the lanes hold has changed. */
   changed: () => void;
+  /** Room for flows in each lane. */
+  flowLimits?: FlowLimits;
 }
 
 export class Lanes implements DataPlane {
   readonly #lanes: LaneProcess[];
   readonly #surplus: LaneProcess[];
 
-  constructor({ runtimeDir, count, log, changed }: LanesOptions) {
-    this.#lanes = Array.from({ length: count }, (_, number) => new LaneProcess(runtimeDir, `lane-${number}`, log, changed));
+  constructor({ runtimeDir, count, log, changed, flowLimits }: LanesOptions) {
+    this.#lanes = Array.from({ length: count }, (_, number) => new LaneProcess(runtimeDir, `lane-${number}`, log, changed, flowLimits));
     this.#surplus = numbersIn(runtimeDir)
       .filter((number) => number >= count)
       .map((number) => new LaneProcess(runtimeDir, `lane-${number}`, log, () => {}));
@@ -44,7 +46,12 @@ export class Lanes implements DataPlane {
   }
 
   attachment(uid: string, kind: Attachment_Kind): AttachmentState | undefined {
-    return this.#laneOf(uid).state?.attachments.find((state) => state.uid === uid && state.kind === kind);
+    return this.#laneOf(uid).attachment(uid, kind);
+  }
+
+  /** All lanes, also those that an agent with more has left: each may have records of flows. */
+  processes(): readonly LaneProcess[] {
+    return [...this.#lanes, ...this.#surplus];
   }
 
   holding(uid: string): { pid: number; what: string } | undefined {

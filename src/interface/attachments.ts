@@ -5,7 +5,7 @@
 import { type Attachment, Attachment_Kind, type AttachmentState } from '../gen/taplane/lane/v1/lane_service.ts';
 import { InterfaceSpec_Carrier, type PacketMirrorStatus } from '../gen/taplane/v1/interface.ts';
 import type { ConditionType } from './conditions.ts';
-import { attachmentsOf, type DataPlane } from './data-plane.ts';
+import { attachmentsOf, type DataPlane, isMetered, type Metering } from './data-plane.ts';
 import type { Entry } from './entry.ts';
 import type { Record } from './record.ts';
 
@@ -19,6 +19,8 @@ export interface AttachmentNeeds {
   /** Absent where there is none: then nothing is attached. */
   dataPlane: DataPlane | undefined;
   mirrors: Mirrors | undefined;
+  /** Absent where flows are not metered. */
+  metering?: Metering | undefined;
   /** Interfaces may have come, gone or changed; called once a turn of the event loop. */
   changed: (() => void) | undefined;
   /** All interfaces, in a stable order. */
@@ -27,6 +29,7 @@ export interface AttachmentNeeds {
 }
 
 const NO_DATA_PLANE = 'there is no data-plane process';
+const KINDS = [Attachment_Kind.PARKING, Attachment_Kind.RESPONDERS, Attachment_Kind.METER];
 const NOT_HEARD = 'the data-plane process has not answered yet';
 
 export class Attachments {
@@ -35,6 +38,8 @@ export class Attachments {
   #told = '';
   #due: NodeJS.Immediate | undefined;
   #open = false;
+  /** By uid. */
+  readonly #said = new Map<string, string>();
 
   constructor(needs: AttachmentNeeds) {
     this.#needs = needs;
@@ -82,6 +87,17 @@ export class Attachments {
     return spec.packetMirror === undefined ? undefined : this.#needs.mirrors?.status(uid);
   }
 
+  /** Whether the data plane, or the mirror, says something else of an interface than when this was asked last. */
+  hasNews({ record }: Entry): boolean {
+    const { dataPlane } = this.#needs;
+    const states = KINDS.map((kind) => dataPlane?.attachment(record.uid, kind)).map((state) => state && [state.attached, state.reason]);
+    const { active, reason } = this.mirror(record) ?? {};
+    const said = JSON.stringify([states, active, reason]);
+    if (this.#said.get(record.uid) === said) return false;
+    this.#said.set(record.uid, said);
+    return true;
+  }
+
   /** Brings the conditions of an entry up to date. */
   judge(entry: Entry): void {
     const { spec, record } = entry;
@@ -89,8 +105,17 @@ export class Attachments {
     this.#set(entry, 'CarrierKept', parked && { holds: parked.attached, reason: parked.reason }, 'Parked', 'NotParked');
     const responding = spec.responders.length > 0 ? this.state(record.uid, Attachment_Kind.RESPONDERS) : undefined;
     this.#set(entry, 'Responding', responding && { holds: responding.attached, reason: responding.reason }, 'Attached', 'NotAttached');
+    this.#judgeMeter(entry);
     const { active = false, reason = 'nothing copies its packets yet' } = this.mirror(record) ?? {};
     this.#set(entry, 'Mirroring', spec.packetMirror && { holds: active, reason }, 'Copying', 'NotCopying');
+  }
+
+  /** Metering is usual: it is told of where it was asked for, and where it fails. */
+  #judgeMeter(entry: Entry): void {
+    const { record } = entry;
+    const metered = this.#needs.metering !== undefined && isMetered(record) ? this.state(record.uid, Attachment_Kind.METER) : undefined;
+    const silent = metered === undefined || (entry.spec.flowMetering === undefined && (metered.attached || metered.reason === NOT_HEARD));
+    this.#set(entry, 'Metering', silent ? undefined : { holds: metered.attached, reason: metered.reason }, 'Metered', 'NotMetered');
   }
 
   #set(entry: Entry, type: ConditionType, found: { holds: boolean; reason: string } | undefined, well: string, amiss: string): void {
@@ -101,7 +126,9 @@ export class Attachments {
   #tell(): void {
     const wanted: Attachment[] = [];
     // Without a device there is nothing to attach to.
-    for (const { index, record } of this.#needs.entries()) if (index !== 0) wanted.push(...attachmentsOf(record));
+    for (const { index, record } of this.#needs.entries()) if (index !== 0) wanted.push(...attachmentsOf(record, this.#needs.metering));
+    const uids = new Set(wanted.map(({ device }) => device?.uid));
+    for (const uid of this.#said.keys()) if (!uids.has(uid)) this.#said.delete(uid);
     const text = JSON.stringify(wanted);
     if (text !== this.#told) this.#needs.dataPlane?.want(wanted);
     this.#told = text;

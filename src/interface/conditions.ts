@@ -11,6 +11,7 @@ export type ConditionType =
   | 'CarrierKept'
   | 'Responding'
   | 'Mirroring'
+  | 'Metering'
   | 'StateIntact'
   | 'KernelWatch'
   | 'UnknownDevices';

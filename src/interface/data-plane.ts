@@ -1,6 +1,12 @@
 // What interfaces ask of the data plane: the devices that it should attach to, and what for. Pure.
 
-import { type Attachment, Attachment_Kind, type AttachmentState, type Device } from '../gen/taplane/lane/v1/lane_service.ts';
+import {
+  type Attachment,
+  Attachment_Kind,
+  type AttachmentState,
+  type Device,
+  type MeterSetup,
+} from '../gen/taplane/lane/v1/lane_service.ts';
 import { InterfaceSpec_Carrier, InterfaceSpec_Mode } from '../gen/taplane/v1/interface.ts';
 import type { Record } from './record.ts';
 
@@ -17,6 +23,9 @@ export interface DataPlane {
   holding(uid: string): { pid: number; what: string } | undefined;
 }
 
+/** What the agent meters by where an interface does not say otherwise. */
+export type Metering = Pick<MeterSetup, 'cluster' | 'node' | 'activeTimeout' | 'idleTimeout' | 'sampling' | 'tableEntries'>;
+
 /** The device of an interface, as attaching to it must repeat it. */
 export function deviceOf({ uid, name, spec }: Record): Device {
   const { networkNamespace, multiQueue, packetInfo, vnetHeader, queues } = spec;
@@ -24,18 +33,33 @@ export function deviceOf({ uid, name, spec }: Record): Device {
   return { uid, interface: name, networkNamespace, tap, multiQueue, packetInfo, vnetHeader, queues };
 }
 
-/** What a record with a device wants to be attached. */
-export function attachmentsOf(record: Record): Attachment[] {
+/** Whether flows of an interface are metered, given that the agent meters. */
+export function isMetered({ spec }: Record): boolean {
+  return spec.flowMetering?.disabled !== true;
+}
+
+function meterOf({ spec, labels }: Record, usual: Metering): MeterSetup {
+  const { activeTimeout = 0, idleTimeout = 0, sampling = 0 } = spec.flowMetering ?? {};
+  return {
+    ...usual,
+    labels,
+    activeTimeout: activeTimeout || usual.activeTimeout,
+    idleTimeout: idleTimeout || usual.idleTimeout,
+    sampling: sampling || usual.sampling,
+  };
+}
+
+/** What a record with a device wants to be attached; `metering` is undefined where the agent does not meter. */
+export function attachmentsOf(record: Record, metering?: Metering): Attachment[] {
   const { carrier, responders } = record.spec;
   const device = deviceOf(record);
   const wanted: Attachment[] = [];
   if (carrier === InterfaceSpec_Carrier.KEEP)
     wanted.push({ kind: Attachment_Kind.PARKING, device, responders: [], peer: undefined, meter: undefined });
   if (responders.length > 0) wanted.push({ kind: Attachment_Kind.RESPONDERS, device, responders, peer: undefined, meter: undefined });
+  if (metering !== undefined && isMetered(record)) {
+    const meter = meterOf(record, metering);
+    wanted.push({ kind: Attachment_Kind.METER, device, responders: [], peer: undefined, meter });
+  }
   return wanted;
-}
-
-/** Whether something beside the kernel works for the record, whose state its conditions tell. */
-export function usesDataPlane({ spec }: Record): boolean {
-  return spec.carrier === InterfaceSpec_Carrier.KEEP || spec.responders.length > 0 || spec.packetMirror !== undefined;
 }

@@ -26,7 +26,7 @@ import { Broadcast } from './broadcast.ts';
 import { Changes } from './changes.ts';
 import { Conditions } from './conditions.ts';
 import type { Interfaces, Responders } from './contract.ts';
-import { type DataPlane, deviceOf, usesDataPlane } from './data-plane.ts';
+import { type DataPlane, deviceOf, isMetered, type Metering } from './data-plane.ts';
 import { MARK } from './desired.ts';
 import { addingAddress, addingRoute, removingAddress, removingRoute } from './edits.ts';
 import { Engine } from './engine.ts';
@@ -60,13 +60,15 @@ export interface InterfaceOptions {
   dataPlane?: DataPlane;
   /** Absent where nothing copies packets. */
   mirrors?: Mirrors;
+  /** How flows are metered; absent where they are not. */
+  metering?: Metering;
   /** Called whenever interfaces may have come, gone or changed, once for all that happens in a turn of the event loop. */
   changed?: () => void;
   /** Milliseconds since 1970. */
   clock?: () => number;
 }
 
-export type { DataPlane } from './data-plane.ts';
+export type { DataPlane, Metering } from './data-plane.ts';
 
 export interface InterfaceManager extends Interfaces {
   readonly responders: Responders;
@@ -79,6 +81,8 @@ export interface InterfaceManager extends Interfaces {
    * the interface has none.
    */
   device(name: string, field?: string): Device;
+  /** The interfaces whose flows are metered where the agent meters; `name` is the resource name. */
+  metered(): { uid: string; name: string }[];
   /** The interfaces with a device whose packets are to be copied; `name` is the resource name. */
   mirrored(): { device: Device; mirror: PacketMirror; name: string }[];
   readonly nodeUid: string;
@@ -124,14 +128,14 @@ class Manager implements InterfaceManager {
   #watching = false;
   #stopping = false;
 
-  constructor({ limits, policy, log, dataPlane, mirrors, changed }: InterfaceOptions, store: Store, now: () => number) {
+  constructor({ limits, policy, log, dataPlane, mirrors, metering, changed }: InterfaceOptions, store: Store, now: () => number) {
     this.#log = log;
     this.#now = now;
     this.#store = store;
     this.nodeUid = store.nodeUid;
     this.#once = new Once(store);
     this.#broadcast = new Broadcast(randomUUID().slice(0, 8), limits.watchers);
-    const attachments = new Attachments({ dataPlane, mirrors, changed, entries: () => registry.sorted(), now });
+    const attachments = new Attachments({ dataPlane, mirrors, metering, changed, entries: () => registry.sorted(), now });
     this.#attachments = attachments;
     const registry = new Registry(
       this.#broadcast,
@@ -205,7 +209,7 @@ class Manager implements InterfaceManager {
   }
 
   laneChanged(): void {
-    for (const entry of this.#registry.all()) if (usesDataPlane(entry.record)) this.#reconciler.touch(entry);
+    for (const entry of this.#registry.all()) if (this.#attachments.hasNews(entry)) this.#reconciler.touch(entry);
   }
 
   isManaged(uid: string): boolean {
@@ -216,6 +220,12 @@ class Manager implements InterfaceManager {
     const entry = this.#registry.need(interfaceId(name, field));
     checkDevice(this.#engine, entry);
     return deviceOf(entry.record);
+  }
+
+  metered(): { uid: string; name: string }[] {
+    return this.#registry
+      .sorted()
+      .flatMap(({ name, record }) => (isMetered(record) ? [{ uid: record.uid, name: resourceName(name) }] : []));
   }
 
   mirrored(): { device: Device; mirror: PacketMirror; name: string }[] {

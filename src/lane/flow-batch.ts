@@ -56,7 +56,6 @@ export interface Totals {
 }
 
 export class FlowBatchWriter {
-  readonly #epoch: string;
   readonly #flowId: Buffer;
   readonly #out = Buffer.allocUnsafeSlow(BATCH_BYTES + 2 * RECORD_MOST);
   readonly #addresses = new Uint8Array(32);
@@ -70,7 +69,6 @@ export class FlowBatchWriter {
 
   /** `epoch` are 16 characters. */
   constructor(epoch: string) {
-    this.#epoch = epoch;
     this.#flowId = Buffer.from(`${epoch}-`, 'latin1');
   }
 

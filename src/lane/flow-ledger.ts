@@ -125,7 +125,10 @@ export class FlowLedger {
       // Finds nothing, and so knows where the new one goes.
       slot = table.find(reader.key);
     }
-    if (slot < 0 && !this.#begin(reader, bytes, frame)) return this.#overflowWith(reader, frame);
+    if (slot < 0 && !this.#begin(reader, bytes, frame)) {
+      this.#overflowWith(reader, frame);
+      return;
+    }
     const { words, at } = table;
     const state = words[at + STATE] as number;
     const forward = ((state & FROM_B) !== 0) === reader.fromB;

@@ -7,6 +7,8 @@ import { LANE_MESSAGE_BYTES } from './limits.ts';
 export interface LaneClient {
   /** Declares all attachments; rejects when the lane does not answer in time. */
   setAttachments(attachments: Attachment[], keepRunning: boolean, flowLimits?: FlowLimits): Promise<LaneState>;
+  /** Reads its state; rejects when the lane does not answer in time. */
+  getLane(): Promise<LaneState>;
   close(): void;
 }
 
@@ -24,23 +26,25 @@ export function connectLane(path: string, timeoutMs: number): LaneClient {
     'grpc.min_reconnect_backoff_ms': 50,
     'grpc.max_reconnect_backoff_ms': 500,
   });
-  const { path: method, requestSerialize, responseDeserialize } = methods.setAttachments;
+  /** Rejects when no answer comes in time. */
+  const ask = <Request>(method: Method<Request>, request: Request): Promise<LaneState> =>
+    new Promise((resolve, reject) => {
+      const { path, requestSerialize, responseDeserialize } = method;
+      const deadline = Date.now() + timeoutMs;
+      client.makeUnaryRequest(path, requestSerialize, responseDeserialize, request, new Metadata(), { deadline }, (error, state) => {
+        if (error) reject(error);
+        else resolve(state as LaneState);
+      });
+    });
   return {
-    setAttachments: (attachments, keepRunning, flowLimits) =>
-      new Promise((resolve, reject) => {
-        client.makeUnaryRequest(
-          method,
-          requestSerialize,
-          responseDeserialize,
-          { attachments, keepRunning, flowLimits },
-          new Metadata(),
-          { deadline: Date.now() + timeoutMs },
-          (error, state) => {
-            if (error) reject(error);
-            else resolve(state as LaneState);
-          },
-        );
-      }),
+    setAttachments: (attachments, keepRunning, flowLimits) => ask(methods.setAttachments, { attachments, keepRunning, flowLimits }),
+    getLane: () => ask(methods.getLane, {}),
     close: () => client.close(),
   };
+}
+
+interface Method<Request> {
+  path: string;
+  requestSerialize(request: Request): Buffer;
+  responseDeserialize(bytes: Buffer): LaneState;
 }

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { type Attachment, Attachment_Kind, type AttachmentState } from '../../src/gen/taplane/lane/v1/lane_service.ts';
 import {
   Condition_Status,
+  FlowMetering,
   type InterfaceSpec,
   InterfaceSpec_Carrier,
   PacketMirror,
@@ -12,13 +13,14 @@ import {
 } from '../../src/gen/taplane/v1/interface.ts';
 import { Attachments } from '../../src/interface/attachments.ts';
 import { prepare } from '../../src/interface/canonical.ts';
-import { usesDataPlane } from '../../src/interface/data-plane.ts';
+import type { Metering } from '../../src/interface/data-plane.ts';
 import { Entry } from '../../src/interface/entry.ts';
 import { newRecord } from '../../src/interface/revision.ts';
 import { responder, tap, tun } from './specs.ts';
 
 const { KEEP } = InterfaceSpec_Carrier;
-const { PARKING, RESPONDERS } = Attachment_Kind;
+const { PARKING, RESPONDERS, METER } = Attachment_Kind;
+const metering: Metering = { cluster: 'c', node: 'n', activeTimeout: 60, idleTimeout: 15, sampling: 1, tableEntries: 64 };
 const { SINK, ARP } = ResponderSpec_Kind;
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -29,7 +31,7 @@ function entry(name: string, spec: InterfaceSpec, index = 7): Entry {
 }
 
 /** A data plane that remembers what it was told, and says what it is given to say. */
-function plane(entries: Entry[]) {
+function plane(entries: Entry[], metered?: Metering) {
   const told: Attachment[][] = [];
   const says = new Map<string, AttachmentState>();
   const mirrors = new Map<string, PacketMirrorStatus>();
@@ -42,6 +44,7 @@ function plane(entries: Entry[]) {
       holding: (uid) => held.get(uid),
     },
     mirrors: { status: (uid) => mirrors.get(uid) },
+    metering: metered,
     changed: () => {
       changes += 1;
     },
@@ -162,11 +165,9 @@ describe('conditions', () => {
     const one = entry('t0', tun(spec));
     const { attachments } = plane([one]);
     attachments.judge(one);
-    expect(usesDataPlane(one.record)).toBe(true);
     one.record = { ...one.record, spec: prepare(tun()) };
     attachments.judge(one);
     expect(conditions(one)).toEqual([]);
-    expect(usesDataPlane(one.record)).toBe(false);
   });
 
   it('say so where there is no data plane', () => {
@@ -177,12 +178,59 @@ describe('conditions', () => {
     expect(alone.holding(one.record.uid, 1)).toBe('');
   });
 
-  it.each<[Partial<InterfaceSpec>, boolean]>([
-    [{ carrier: KEEP }, true],
-    [{ responders: [responder(SINK)] }, true],
-    [{ packetMirror: PacketMirror.create() }, true],
-    [{}, false],
-  ])('%# depend on the data plane: %s', (fields, expected) => expect(usesDataPlane(entry('t0', tun(fields)).record)).toBe(expected));
+  it('are news once, whatever it is that was said', () => {
+    const one = entry('t0', tun(spec));
+    const other = entry('t1', tun(spec));
+    const { attachments, say, mirrors } = plane([one, other]);
+    const news = () => [attachments.hasNews(one), attachments.hasNews(other)];
+    expect(news()).toEqual([true, true]);
+    expect(news()).toEqual([false, false]);
+    for (const kind of [PARKING, RESPONDERS, METER]) {
+      say(one, kind, true, '');
+      expect([...news(), ...news()]).toEqual([true, false, false, false]);
+      say(one, kind, false, 'busy');
+      expect([...news(), ...news()]).toEqual([true, false, false, false]);
+    }
+    mirrors.set(other.record.uid, PacketMirrorStatus.fromPartial({ active: true }));
+    expect([...news(), ...news()]).toEqual([false, true, false, false]);
+    // Counts are no news.
+    mirrors.set(other.record.uid, PacketMirrorStatus.fromPartial({ active: true, publishedFrames: 9n }));
+    expect(news()).toEqual([false, false]);
+  });
+
+  it('tell of metering where it was asked for, and where it fails', () => {
+    const usual = entry('t0', tun());
+    const asked = entry('t1', tun({ flowMetering: FlowMetering.create() }));
+    const off = entry('t2', tun({ flowMetering: FlowMetering.fromPartial({ disabled: true }) }));
+    const all = [usual, asked, off];
+    const { attachments, say } = plane(all, metering);
+    const judged = () => {
+      for (const one of all) attachments.judge(one);
+      return all.map((one) => conditions(one).map(([, status, reason, message]) => [status, reason, message]));
+    };
+    const { TRUE, FALSE } = Condition_Status;
+    expect(judged()).toEqual([[], [[FALSE, 'NotMetered', 'the data-plane process has not answered yet']], []]);
+    for (const one of all) say(one, METER, false, 'no capability');
+    expect(judged()).toEqual([[[FALSE, 'NotMetered', 'no capability']], [[FALSE, 'NotMetered', 'no capability']], []]);
+    for (const one of all) say(one, METER, true, '');
+    expect(judged()).toEqual([[], [[TRUE, 'Metered', '']], []]);
+  });
+
+  it('name a meter for each interface, by its own timeouts where it has some', async () => {
+    const own = FlowMetering.fromPartial({ activeTimeout: 5, sampling: 7 });
+    const all = [
+      entry('t0', tun()),
+      entry('t1', tun({ flowMetering: own })),
+      entry('t2', tun({ flowMetering: { ...own, disabled: true } })),
+    ];
+    const { attachments, told } = plane(all, metering);
+    attachments.start();
+    await turn();
+    expect(told[0]?.map(({ kind, device, meter }) => [kind, device?.interface, meter])).toEqual([
+      [METER, 't0', { ...metering, labels: {} }],
+      [METER, 't1', { ...metering, labels: {}, activeTimeout: 5, sampling: 7 }],
+    ]);
+  });
 });
 
 it('a mirror tells what it has done only where one is asked for', () => {

@@ -826,7 +826,7 @@ export interface InterfaceCounters {
 export interface Condition {
   /**
    * What the condition is about. Of an interface: `Ready`, `Drifted`, `Contended`, `CarrierKept` (with `CARRIER_KEEP`), `Responding`
-   * (with responders), `Mirroring` (with a packet mirror).
+   * (with responders), `Mirroring` (with a packet mirror), `Metering` (with flow metering in the spec, or where it fails).
    */
   type: string;
   /** Whether it holds. */
