@@ -15,7 +15,7 @@ import {
   writePacket,
 } from '../../src/packet/pcapng.ts';
 import { everything, type Sent } from './flow-traffic.ts';
-import { TAP_WIRE, TUN_WIRE, type Wire } from './frame-layers.ts';
+import { TAP_WIRE, TUN_WIRE, VLAN_WIRE, type Wire } from './frame-layers.ts';
 import { seed } from './random.ts';
 import { synScan } from './syn-scan.ts';
 
@@ -61,11 +61,10 @@ function tshark(wire: Wire, frames: readonly Buffer[]): Row[] {
     });
 }
 
-const VLANS: Wire = { ...TAP_WIRE, ethernet: { node: '02:00:5e:00:53:01', peer: '02:00:5e:00:53:02', vlans: [200, 100] } };
 const WIRES: [string, Wire][] = [
   ['TUN', TUN_WIRE],
   ['TAP', TAP_WIRE],
-  ['TAP with two VLAN tags', VLANS],
+  ['TAP with two VLAN tags', VLAN_WIRE],
 ];
 
 /** What tshark remarks upon: that connections begin and end. */

@@ -39,10 +39,9 @@ describe('conversations', () => {
   });
 
   it('VLAN tags stand behind the addresses, the outer one of two as that of a provider', () => {
-    const ethernet = { node: '02:00:5e:00:53:01', peer: '02:00:5e:00:53:02' };
     const tags = (vlans: number[]) =>
       traffic
-        .arp({ ...TAP_WIRE, ethernet: { ...ethernet, vlans } })[0]
+        .arp({ ...TAP_WIRE, ethernet: { ...TAP_WIRE.ethernet, vlans } })[0]
         ?.frame.subarray(12, 14 + vlans.length * 4)
         .toString('hex');
     expect(tags([])).toBe('0806');

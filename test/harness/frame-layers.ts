@@ -22,10 +22,15 @@ export interface Wire {
   };
 }
 
-/** Addresses for documentation, that no device has: a kernel that does not forward drops what comes for them, and answers nothing. */
-export const TUN_WIRE: Wire = { node4: '192.0.2.1', peer4: '198.51.100.2', node6: '2001:db8:1::1', peer6: '2001:db8:2::2' };
+/**
+ * Addresses for documentation that no device should have: a kernel that does not forward drops what comes for them, and answers nothing.
+ * Both ends are of one network, for where it has a route to the peer but none to the node, IPv6 would say so.
+ */
+export const TUN_WIRE: Wire = { node4: '198.51.100.101', peer4: '198.51.100.102', node6: '2001:db8:1::101', peer6: '2001:db8:1::102' };
 /** The MAC addresses are not those of the device: it takes what comes for others'. */
-export const TAP_WIRE: Wire = { ...TUN_WIRE, ethernet: { node: '02:00:5e:00:53:01', peer: '02:00:5e:00:53:02' } };
+export const TAP_WIRE = { ...TUN_WIRE, ethernet: { node: '02:00:5e:00:53:01', peer: '02:00:5e:00:53:02' } } satisfies Wire;
+/** The same with two tags. */
+export const VLAN_WIRE = { ...TAP_WIRE, ethernet: { ...TAP_WIRE.ethernet, vlans: [200, 100] } } satisfies Wire;
 
 export const u16 = (...values: number[]): Buffer => Buffer.from(values.flatMap((value) => [(value >> 8) & 0xff, value & 0xff]));
 export const u32 = (...values: number[]): Buffer => u16(...values.flatMap((value) => [value >>> 16, value & 0xffff]));
