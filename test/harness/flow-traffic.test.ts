@@ -63,12 +63,14 @@ describe('a scan', () => {
 
   it('has one buffer with right checksums', () => {
     const seen = new Set<Buffer>();
-    for (const frame of synScan(3000, 7)) {
+    let wrong = 0;
+    // Enough for sums that carry twice.
+    for (const frame of synScan(200_000, 7)) {
       seen.add(frame);
-      expect(slowChecksum(frame.subarray(0, 20))).toBe(0);
       const pseudo = Buffer.concat([frame.subarray(12, 20), Buffer.from([0, 6, 0, 20]), frame.subarray(20)]);
-      expect(slowChecksum(pseudo)).toBe(0);
+      if (slowChecksum(frame.subarray(0, 20)) !== 0 || slowChecksum(pseudo) !== 0) wrong++;
     }
+    expect(wrong).toBe(0);
     expect(seen.size).toBe(1);
     const [tap] = synScan(1, 7, TAP_WIRE);
     expect(tap?.subarray(14)).toEqual([...synScan(1, 7)][0]);
