@@ -135,3 +135,10 @@ export function batch(first: number, flows: Partial<Flow>[], partial: Partial<Fl
 export function encoded(value: FlowBatch): Buffer {
   return Buffer.from(FlowBatch.encode(value).finish());
 }
+
+/** All that comes until it ends. */
+export async function collected<Item>(items: AsyncIterable<Item>): Promise<Item[]> {
+  const list: Item[] = [];
+  for await (const item of items) list.push(item);
+  return list;
+}
