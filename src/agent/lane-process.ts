@@ -10,7 +10,14 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { TaplaneError } from '../errors.ts';
-import type { Attachment, Attachment_Kind, AttachmentState, FlowLimits, LaneState } from '../gen/taplane/lane/v1/lane_service.ts';
+import {
+  type Attachment,
+  type Attachment_Kind,
+  type AttachmentState,
+  type FlowLimits,
+  Attachment_Kind as Kind,
+  type LaneState,
+} from '../gen/taplane/lane/v1/lane_service.ts';
 import type { Lane } from '../gen/taplane/v1/node_service.ts';
 import { packetSocketOf } from '../lane/place.ts';
 import { connectLane, type LaneClient } from '../rpc/lane-client.ts';
@@ -132,8 +139,9 @@ export class LaneProcess {
       pid: state?.pid ?? 0,
       startTime: state?.startTime,
       restarts: BigInt(this.restarts),
-      attachments: state?.attachments.length ?? 0,
+      attachments: state?.attachments.filter(({ kind }) => kind !== Kind.METER).length ?? 0,
       streams: state?.streams.length ?? 0,
+      meters: state?.attachments.filter(({ kind, attached }) => kind === Kind.METER && attached).length ?? 0,
     };
   }
 

@@ -109,6 +109,8 @@ export interface Lane {
   attachments: number;
   /** Streams and captures in progress, those that wait for their client included. */
   streams: number;
+  /** Interfaces whose flows it meters. */
+  meters: number;
 }
 
 /** Limits of the agent. */
@@ -824,7 +826,7 @@ export const KernelFeatures: MessageFns<KernelFeatures> = {
 };
 
 function createBaseLane(): Lane {
-  return { name: "", pid: 0, startTime: undefined, restarts: 0n, attachments: 0, streams: 0 };
+  return { name: "", pid: 0, startTime: undefined, restarts: 0n, attachments: 0, streams: 0, meters: 0 };
 }
 
 export const Lane: MessageFns<Lane> = {
@@ -849,6 +851,9 @@ export const Lane: MessageFns<Lane> = {
     }
     if (message.streams !== 0) {
       writer.uint32(48).uint32(message.streams);
+    }
+    if (message.meters !== 0) {
+      writer.uint32(56).uint32(message.meters);
     }
     return writer;
   },
@@ -914,6 +919,14 @@ export const Lane: MessageFns<Lane> = {
             message.streams = reader.uint32();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.meters = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -938,6 +951,7 @@ export const Lane: MessageFns<Lane> = {
       restarts: isSet(object.restarts) ? BigInt(object.restarts) : 0n,
       attachments: isSet(object.attachments) ? globalThis.Number(object.attachments) : 0,
       streams: isSet(object.streams) ? globalThis.Number(object.streams) : 0,
+      meters: isSet(object.meters) ? globalThis.Number(object.meters) : 0,
     };
   },
 
@@ -961,6 +975,9 @@ export const Lane: MessageFns<Lane> = {
     if (message.streams !== 0) {
       obj.streams = Math.round(message.streams);
     }
+    if (message.meters !== 0) {
+      obj.meters = Math.round(message.meters);
+    }
     return obj;
   },
 
@@ -977,6 +994,7 @@ export const Lane: MessageFns<Lane> = {
     message.restarts = (object.restarts !== undefined && object.restarts !== null) ? BigInt(object.restarts) : 0n;
     message.attachments = object.attachments ?? 0;
     message.streams = object.streams ?? 0;
+    message.meters = object.meters ?? 0;
     return message;
   },
 };
