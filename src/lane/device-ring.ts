@@ -79,6 +79,7 @@ export class DeviceRing {
     const blocks = this.#ring?.blocks ?? 0;
     const most = this.#round();
     for (let round = 0; round < Math.ceil(blocks / most) && this.#step(); round++);
+    this.#takeDrops();
   }
 
   /** Tells of all that has passed until now, also what the kernel has not handed over yet. */
@@ -104,7 +105,7 @@ export class DeviceRing {
     this.#identity = identity;
     this.#reason = '';
     this.#user.opened?.();
-    ring.listen(() => this.#ready());
+    ring.listen((failed) => this.#ready(failed));
     this.#timer = setInterval(() => this.#takeDrops(), DROPS_MS);
     this.#timer.unref();
   }
@@ -113,10 +114,14 @@ export class DeviceRing {
     return Math.max(1, Math.floor(ROUND_BYTES / (this.#ring?.blockBytes ?? ROUND_BYTES)));
   }
 
-  #ready(): void {
+  #ready(failed: boolean): void {
+    const ring = this.#ring;
+    if (ring === undefined) return;
+    // One system call less for each block: an error comes without any.
+    const suspicious = failed || !ring.hasBlock();
     if (this.#step()) this.#more ??= setImmediate(() => this.#continue());
-    if (this.#ring?.problem() === undefined) return;
-    this.#ring.listen(() => this.#ready());
+    if (!suspicious || ring !== this.#ring || ring.problem() === undefined) return;
+    ring.listen((again) => this.#ready(again));
     this.#look();
   }
 
@@ -155,7 +160,6 @@ export class DeviceRing {
     const ring = this.#ring;
     if (ring === undefined) return false;
     const more = ring.drain(this.#round(), this.#take);
-    if (!more) this.#takeDrops();
     this.#user.flush();
     return more;
   }

@@ -6,33 +6,35 @@
 // meet no more often than by chance.
 //
 //   word  0..9   key; word 0 is the link of the free list in a free flow
-//         10     hash for the first bucket     11  hash for the second
-//         12, 13 first packet: seconds, nanoseconds    14, 15  last packet
-//         16     tick of the last packet       17  tick of the last record
-//         18     state, see below; 0 is free
-//         19     TCP flags forward | reverse << 8 | DSCP << 16 | least TTL << 24
-//         20     EtherType | ICMP type << 16 | ICMP code << 24
-//         21..23 source MAC, destination MAC   24  number of the flow
-//         26..40 counters of 64 bits: packets and bytes forward, reverse; then the same as told in records
+//         10     state, see below; 0 is free
+//         11     TCP flags forward | reverse << 8 | DSCP << 16 | least TTL << 24
+//         12     tick of the last packet       13, 14  last packet: seconds, nanoseconds
+//         15     tick of the last record
+//         16..23 counters of 64 bits: packets and bytes forward, reverse        so far the words that every packet touches
+//         24..31 the same as told in records
+//         32     hash for the first bucket     33  hash for the second
+//         34, 35 first packet: seconds, nanoseconds
+//         36     EtherType | ICMP type << 16 | ICMP code << 24
+//         37..39 source MAC, destination MAC   40  number of the flow
 
 import { KEY_WORDS } from '../packet/flow-key.ts';
 import { FLOW_WORDS, type FlowPool, PIECE_FLOWS, PIECE_SHIFT, type Piece } from './flow-pool.ts';
 
-export const HASH_1 = 10;
-export const HASH_2 = 11;
-export const FIRST_SECONDS = 12;
-export const FIRST_NANOS = 13;
-export const LAST_SECONDS = 14;
-export const LAST_NANOS = 15;
-export const LAST_TICK = 16;
-export const TOLD_TICK = 17;
-export const STATE = 18;
-export const FLAGS = 19;
-export const TYPES = 20;
-export const MACS = 21;
-export const NUMBER = 24;
+export const HASH_1 = 32;
+export const HASH_2 = 33;
+export const FIRST_SECONDS = 34;
+export const FIRST_NANOS = 35;
+export const LAST_SECONDS = 13;
+export const LAST_NANOS = 14;
+export const LAST_TICK = 12;
+export const TOLD_TICK = 15;
+export const STATE = 10;
+export const FLAGS = 11;
+export const TYPES = 36;
+export const MACS = 37;
+export const NUMBER = 40;
 /** In 64-bit counters from the begin of the flow. */
-export const COUNTERS = 13;
+export const COUNTERS = 8;
 
 export const IN_USE = 1;
 export const STARTED = 2;
@@ -67,6 +69,8 @@ export class FlowTable {
   #index: Int32Array;
   #bits = LEAST_BUCKET_BITS;
   #size = 0;
+  /** Slot of the flow that was found last, -1 for none. */
+  #last = -1;
   #hash1 = 0;
   #hash2 = 0;
   /** Where the flow is that was found or made last: its words, and where it begins in them. */
@@ -118,11 +122,14 @@ export class FlowTable {
 
   /** Finds the flow with this key and points to it; its slot, -1 for none. */
   find(key: Int32Array): number {
+    // Packets come in trains: it is often the flow of the one before.
+    if (this.#last >= 0 && this.#isAt(this.#last, key)) return this.#last;
     this.#hash(key);
     const shift = 32 - this.#bits;
     const tag = this.#tag();
     const slot = this.#findIn((this.#hash1 >>> shift) * PLACES, tag, key);
-    return slot >= 0 ? slot : this.#findIn((this.#hash2 >>> shift) * PLACES, tag, key);
+    this.#last = slot >= 0 ? slot : this.#findIn((this.#hash2 >>> shift) * PLACES, tag, key);
+    return this.#last;
   }
 
   /** Makes a flow with the key that `find` has just not found, all else 0, and points to it; -1 when there is no room. */
@@ -148,6 +155,7 @@ export class FlowTable {
   /** Takes a flow out. */
   remove(slot: number): void {
     if (!this.open(slot)) return;
+    if (slot === this.#last) this.#last = -1;
     const { words, at } = this;
     const shift = 32 - this.#bits;
     if (!this.#clear(((words[at + HASH_1] as number) >>> shift) * PLACES, slot))
@@ -166,6 +174,7 @@ export class FlowTable {
   /** Gives all memory back. */
   close(): void {
     for (const piece of this.#pieces) if (piece !== undefined) this.#pool.giveBack(piece);
+    this.#last = -1;
     this.#pieces = [];
     this.#open = [];
     this.#listed = [];
@@ -203,18 +212,21 @@ export class FlowTable {
       const entry = index[place] as number;
       if (entry === 0 || entry >>> 24 !== tag) continue;
       const slot = (entry & SLOT_MASK) - 1;
-      const piece = this.#pieces[slot >> PIECE_SHIFT] as Piece;
-      const at = (slot & (PIECE_FLOWS - 1)) * FLOW_WORDS;
-      const words = piece.words;
-      let same = 0;
-      while (same < KEY_WORDS && words[at + same] === key[same]) same++;
-      if (same < KEY_WORDS) continue;
-      this.words = words;
-      this.counters = piece.counters;
-      this.at = at;
-      return slot;
+      if (this.#isAt(slot, key)) return slot;
     }
     return -1;
+  }
+
+  /** Whether the flow in a slot that is in use has this key; points to it if so. */
+  #isAt(slot: number, key: Int32Array): boolean {
+    const piece = this.#pieces[slot >> PIECE_SHIFT] as Piece;
+    const at = (slot & (PIECE_FLOWS - 1)) * FLOW_WORDS;
+    const words = piece.words;
+    for (let index = 0; index < KEY_WORDS; index++) if (words[at + index] !== key[index]) return false;
+    this.words = words;
+    this.counters = piece.counters;
+    this.at = at;
+    return true;
   }
 
   /** A free place in the emptier of the two buckets, -1 when both are full. */

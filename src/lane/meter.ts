@@ -126,7 +126,7 @@ export class Meter {
     this.#ringBytes = 0;
     const bytes = this.#needs.ringBytes();
     this.#ringBytes = bytes;
-    return { bytes, blockBytes: Math.min(128 * 1024, bytes >> 3), retireMs: RETIRE_MS, snapLength: SNAP_BYTES };
+    return { bytes, blockBytes: bytes >> 3, retireMs: RETIRE_MS, snapLength: SNAP_BYTES };
   }
 
   #take(frame: RingFrame, ring: PacketRing): void {

@@ -125,9 +125,9 @@ export class PacketRing {
   }
 
   /** Calls `ready` whenever blocks wait or the socket is in error, which `problem` tells. After an error, listen again. */
-  listen(ready: () => void): void {
+  listen(ready: (failed: boolean) => void): void {
     this.#poll?.close();
-    this.#poll = libc.pollReadable(this.#fd, ready);
+    this.#poll = libc.pollReadable(this.#fd, (status) => ready(status < 0));
   }
 
   /** The errno name that waits on the socket, such as ENETDOWN when the device went down or away; undefined for none. Clears it. */
@@ -136,6 +136,11 @@ export class PacketRing {
     libc.getsockopt(this.#fd, SOL_SOCKET, SO_ERROR, value);
     const errno = value.readInt32LE(0);
     return errno === 0 ? undefined : new SysError('tap', errno).code;
+  }
+
+  /** Whether the kernel has handed over a block that was not told of. */
+  hasBlock(): boolean {
+    return !this.#closed && (Atomics.load(this.#words, (this.#block * this.blockBytes + BLOCK_STATUS) >> 2) & TP_STATUS_USER) !== 0;
   }
 
   /** Tells of the frames of at most `most` blocks, in order; answers whether more blocks wait. */
@@ -150,7 +155,7 @@ export class PacketRing {
       Atomics.store(this.#words, (at + BLOCK_STATUS) >> 2, 0);
       this.#block = (this.#block + 1) % this.blocks;
     }
-    return !this.#closed && (Atomics.load(this.#words, (this.#block * this.blockBytes + BLOCK_STATUS) >> 2) & TP_STATUS_USER) !== 0;
+    return this.hasBlock();
   }
 
   /** Tells of the frames of the block that the kernel has not handed over yet. Only when nothing fills it any more: the device is gone. */
