@@ -19,6 +19,7 @@ const FOR_TEST = [
   'iputils-ping',
   'libpcap0.8',
   'nats-server',
+  'nfdump',
   'openvpn',
   'procps',
   'protobuf-compiler',
