@@ -7,6 +7,7 @@
 // each 1000 messages, and after everything that may have lost them: a failure, a new address. A name is resolved anew each minute.
 
 import { createSocket, type Socket } from 'node:dgram';
+import type { LookupAddress } from 'node:dns';
 import { lookup } from 'node:dns/promises';
 import type { FlowBatch } from '../gen/taplane/v1/flow.ts';
 import type { IpfixStats } from '../gen/taplane/v1/flow_service.ts';
@@ -110,7 +111,7 @@ export function openIpfixExporter(options: IpfixExporterOptions): IpfixExporter 
   /** Gives the socket what it may have now. */
   function pump(): void {
     if (timer !== undefined || queue.length === 0) return;
-    if (socket === undefined || hasPassed(RESOLVE_EVERY_MS, resolvedAt)) void resolve();
+    if (socket === undefined || hasPassed(stats.reason === '' ? RESOLVE_EVERY_MS : RETRY_MS, resolvedAt)) void resolve();
     if (socket === undefined) return;
     const open = socket;
     for (const message of queue.splice(0, BURST_MESSAGES)) {
@@ -135,7 +136,7 @@ export function openIpfixExporter(options: IpfixExporterOptions): IpfixExporter 
     if (resolving || closed) return;
     resolving = true;
     try {
-      const found = await lookup(host);
+      const found = choose(await lookup(host, { all: true }));
       resolvedAt = now();
       if (!closed && (socket === undefined || found.address !== address)) await connect(found.address, found.family);
     } catch (error) {
@@ -148,6 +149,14 @@ export function openIpfixExporter(options: IpfixExporterOptions): IpfixExporter 
     if (closed) return;
     if (socket === undefined) wakeAfter(RETRY_MS);
     else pump();
+  }
+
+  /** The address in use, as long as the name has it and nothing fails; else the next one: perhaps nobody listens on IPv6. */
+  function choose(found: LookupAddress[]): LookupAddress {
+    const current = found.findIndex((each) => each.address === address);
+    const chosen = found[current >= 0 && stats.reason === '' ? current : (current + 1) % found.length];
+    if (chosen === undefined) throw new Error('no address');
+    return chosen;
   }
 
   async function connect(to: string, family: number): Promise<void> {
@@ -170,7 +179,7 @@ export function openIpfixExporter(options: IpfixExporterOptions): IpfixExporter 
     const old = socket;
     socket = fresh;
     address = to;
-    mustAnnounce = true;
+    if (old !== undefined) mustAnnounce = true;
     old?.close();
     if (closed) fresh.close();
   }
