@@ -31,6 +31,8 @@ export interface IpfixExporterOptions {
   log: IpfixLog;
   /** Milliseconds since 1970. */
   now?: () => number;
+  /** All addresses of a name, best first; rejects when it has none. */
+  resolve?: (host: string) => Promise<LookupAddress[]>;
 }
 
 export interface IpfixExporter {
@@ -55,7 +57,7 @@ const UNREFUSED_MS = 1000;
 
 /** Begins to resolve the name and returns at once. Throws an Error when `collector` is no address. */
 export function openIpfixExporter(options: IpfixExporterOptions): IpfixExporter {
-  const { collector, log, now = Date.now } = options;
+  const { collector, log, now = Date.now, resolve: addressesOf = (host) => lookup(host, { all: true }) } = options;
   const { host, port } = parseCollector(collector);
   const encoder = ipfixEncoder(options);
   const stats: IpfixStats = { collector, messages: 0n, records: 0n, failedRecords: 0n, reason: '' };
@@ -136,7 +138,7 @@ export function openIpfixExporter(options: IpfixExporterOptions): IpfixExporter 
     if (resolving || closed) return;
     resolving = true;
     try {
-      const found = choose(await lookup(host, { all: true }));
+      const found = choose(await addressesOf(host));
       resolvedAt = now();
       if (!closed && (socket === undefined || found.address !== address)) await connect(found.address, found.family);
     } catch (error) {

@@ -131,3 +131,11 @@ export function randomBatches(random: Random, count: number): FlowBatch[] {
 
 /** Indices of the interfaces of `randomBatches`. */
 export const INTERFACES: Record<string, number> = { tap0: 11, tun0: 12 };
+
+/** As people and tools write it. */
+export function addressText(bytes: Uint8Array): string {
+  if (bytes.length === 4) return bytes.join('.');
+  const groups = Array.from({ length: 8 }, (_, i) => (((bytes[2 * i] ?? 0) << 8) | (bytes[2 * i + 1] ?? 0)).toString(16));
+  // What URL makes of it is the text form of RFC 5952.
+  return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1);
+}

@@ -70,9 +70,13 @@ it.each([
   expect(exporter.stats()).toMatchObject({ collector: `${name}:${port}`, failedRecords: 0n, reason: '' });
 });
 
-it.each(['127.0.0.1', '::1'])('finds out which address of a name is listened on, here %s', async (listen) => {
-  const { received, port } = await collect(listen);
-  const exporter = exporterTo(`localhost:${port}`);
+it('takes the next address of a name when nobody listens on the first', async () => {
+  const { received, port } = await collect('127.0.0.1');
+  const addresses = [
+    { address: '::1', family: 6 },
+    { address: '127.0.0.1', family: 4 },
+  ];
+  const exporter = exporterTo(`collector.example:${port}`, { resolve: async () => addresses });
   await expect
     .poll(() => {
       exporter.send(batchOf(1));
@@ -80,6 +84,42 @@ it.each(['127.0.0.1', '::1'])('finds out which address of a name is listened on,
     }, SOON)
     .toBeGreaterThan(0);
   expect(received[0]?.templates).toBe(true);
+  await expect
+    .poll(() => {
+      exporter.send(batchOf(1));
+      return exporter.stats().reason;
+    }, SOON)
+    .toBe('');
+});
+
+it('follows a name to its new address, with templates, and keeps to one that it still has', async () => {
+  const before = await collect('127.0.0.1');
+  const after = await collect('127.0.0.2', before.port);
+  let now = TIME_S * 1000;
+  let names = ['127.0.0.1'];
+  const resolve = async () => names.map((address) => ({ address, family: 4 }));
+  const exporter = exporterTo(`collector.example:${before.port}`, { now: () => now, resolve });
+  const send = async (): Promise<void> => {
+    const { records } = exporter.stats();
+    exporter.send(batchOf(1));
+    await expect.poll(() => exporter.stats().records, SOON).toBe(records + 1n);
+  };
+  await send();
+  names = ['127.0.0.2', '127.0.0.1'];
+  now += 61_000;
+  await send();
+  await send();
+  expect(after.received).toEqual([]);
+  names = ['127.0.0.2'];
+  now += 61_000;
+  await expect
+    .poll(async () => {
+      await send();
+      return after.received.length;
+    }, SOON)
+    .toBeGreaterThan(0);
+  expect(after.received[0]?.templates).toBe(true);
+  expect(exporter.stats()).toMatchObject({ failedRecords: 0n, reason: '' });
 });
 
 it('sends templates again after a minute, and after a thousand messages', async () => {

@@ -11,7 +11,7 @@ import {
 } from '../../src/gen/taplane/v1/flow.ts';
 import { Direction } from '../../src/gen/taplane/v1/packet.ts';
 import { random, seed } from '../harness/random.ts';
-import { aBatch, aFlow, INTERFACES, randomBatches, TIME_S, traffic } from './flow-records.ts';
+import { aBatch, addressText, aFlow, INTERFACES, randomBatches, TIME_S, traffic } from './flow-records.ts';
 import { dissect, type Fields } from './tshark-ipfix.ts';
 
 const EXPORT_MS = (TIME_S + 5) * 1000 + 999;
@@ -184,8 +184,8 @@ function wantedFields(flow: Flow, batch: FlowBatch, counts: Traffic[], isReverse
   if (sourceAddress.length > 0) {
     const v6 = sourceAddress.length === 16;
     const [source, destination] = swap(sourceAddress, destinationAddress);
-    fields[v6 ? 'srcaddrv6' : 'srcaddr'] = address(source);
-    fields[v6 ? 'dstaddrv6' : 'dstaddr'] = address(destination);
+    fields[v6 ? 'srcaddrv6' : 'srcaddr'] = addressText(source);
+    fields[v6 ? 'dstaddrv6' : 'dstaddr'] = addressText(destination);
     fields['protocol'] = String(flow.protocol);
     if (!isReverse) fields['tos'] = `0x${(flow.dscp * 4).toString(16).padStart(2, '0')}`;
     if (!isReverse) fields['ttl_min'] = String(flow.ttl);
@@ -233,11 +233,4 @@ function wiresharkTime(time: Flow['startTime']): string {
 
 function mac(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':');
-}
-
-function address(bytes: Uint8Array): string {
-  if (bytes.length === 4) return bytes.join('.');
-  const groups = Array.from({ length: 8 }, (_, i) => (((bytes[2 * i] ?? 0) << 8) | (bytes[2 * i + 1] ?? 0)).toString(16));
-  // What URL makes of it is the text form of RFC 5952.
-  return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1);
 }
