@@ -9,6 +9,7 @@
 import { createSocket, type Socket } from 'node:dgram';
 import type { LookupAddress } from 'node:dns';
 import { lookup } from 'node:dns/promises';
+import { once } from 'node:events';
 import type { FlowBatch } from '../gen/taplane/v1/flow.ts';
 import type { IpfixStats } from '../gen/taplane/v1/flow_service.ts';
 import { parseCollector } from './collector-address.ts';
@@ -68,6 +69,8 @@ export function openIpfixExporter(options: IpfixExporterOptions): IpfixExporter 
   let inSocket = 0;
   let socket: Socket | undefined;
   let address = '';
+  /** The last that was chosen, whether or not it could be had. */
+  let tried = '';
   let resolving = false;
   let resolvedAt = Number.NEGATIVE_INFINITY;
   let announcedAt = Number.NEGATIVE_INFINITY;
@@ -137,14 +140,16 @@ export function openIpfixExporter(options: IpfixExporterOptions): IpfixExporter 
   async function resolve(): Promise<void> {
     if (resolving || closed) return;
     resolving = true;
+    let doing = 'resolve';
     try {
       const found = choose(await addressesOf(host));
       resolvedAt = now();
+      doing = 'connect';
       if (!closed && (socket === undefined || found.address !== address)) await connect(found.address, found.family);
     } catch (error) {
       // An address that worked is better than none.
       if (socket !== undefined) resolvedAt = now();
-      else fail(describe('resolve', error as Error), 0);
+      else fail(describe(doing, error as Error), 0);
     } finally {
       resolving = false;
     }
@@ -153,27 +158,26 @@ export function openIpfixExporter(options: IpfixExporterOptions): IpfixExporter 
     else pump();
   }
 
-  /** The address in use, as long as the name has it and nothing fails; else the next one: perhaps nobody listens on IPv6. */
+  /** The address in use, as long as the name has it and nothing fails; else the one behind the last: perhaps nobody listens on IPv6. */
   function choose(found: LookupAddress[]): LookupAddress {
-    const current = found.findIndex((each) => each.address === address);
-    const chosen = found[current >= 0 && stats.reason === '' ? current : (current + 1) % found.length];
+    const kept = found.find((each) => each.address === address);
+    if (kept !== undefined && stats.reason === '') return kept;
+    const chosen = found[(found.findIndex((each) => each.address === tried) + 1) % found.length];
     if (chosen === undefined) throw new Error('no address');
+    tried = chosen.address;
     return chosen;
   }
 
   async function connect(to: string, family: number): Promise<void> {
-    const fresh = createSocket({ type: family === 6 ? 'udp6' : 'udp4' });
+    const fresh = createSocket(family === 6 ? 'udp6' : 'udp4');
     fresh.unref();
-    await new Promise<void>((connected, failed) => {
-      fresh.once('error', failed);
-      fresh.connect(port, to, () => {
-        fresh.off('error', failed);
-        connected();
-      });
-    }).catch((error) => {
+    try {
+      fresh.connect(port, to);
+      await once(fresh, 'connect');
+    } catch (error) {
       fresh.close();
       throw error;
-    });
+    }
     // Refusals of datagrams that were sent before. Nothing is to be received.
     fresh.on('error', (error) => {
       if (socket === fresh) fail(describe('send', error), 0);
@@ -204,7 +208,7 @@ export function openIpfixExporter(options: IpfixExporterOptions): IpfixExporter 
         messagesSinceTemplates = messages.length;
       }
       for (const message of messages) {
-        if (waitingBytes + message.bytes.length > QUEUE_BYTES) fail('too much waits to be sent', message.records);
+        if (waitingBytes + message.bytes.length > QUEUE_BYTES) fail(stats.reason || 'send: too much waits', message.records);
         else {
           waitingBytes += message.bytes.length;
           queue.push(message);
@@ -216,11 +220,13 @@ export function openIpfixExporter(options: IpfixExporterOptions): IpfixExporter 
     async close() {
       if (closed) return;
       if (queue.length > 0 || inSocket > 0) {
+        let grace: NodeJS.Timeout | undefined;
         await new Promise<void>((done) => {
           onIdle = done;
-          setTimeout(done, CLOSE_GRACE_MS);
+          grace = setTimeout(done, CLOSE_GRACE_MS);
           pump();
         });
+        clearTimeout(grace);
       }
       closed = true;
       clearTimeout(timer);

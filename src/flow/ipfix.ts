@@ -33,12 +33,13 @@ export interface IpfixEncoderOptions {
 export interface IpfixEncoder {
   /**
    * Messages with all records of the batch, none when it has none with packets. `announce`: templates go before them.
-   * `exportTimeMs` is since 1970. What it gives must be sent in this order; what is not sent shows as a gap of the sequence number.
+   * `exportTimeMs` is since 1970. What it gives is to be sent in this order; what is not sent shows as a gap of the sequence number.
+   * Throws for what is no batch, with nothing to send of it; the next one is unharmed.
    */
   encode(batch: FlowBatch, exportTimeMs: number, announce: boolean): IpfixMessage[];
 }
 
-/** Fits into the smallest MTU that IPv6 and most tunnels have. */
+/** With headers of UDP and IPv6 it leaves 52 bytes of an MTU of 1500 to tunnels on the way. */
 export const MAX_MESSAGE_BYTES = 1400;
 
 const VERSION = 10;
@@ -63,6 +64,13 @@ export function ipfixEncoder({
   let records = 0;
   let templateCount = 0;
 
+  function begin(): void {
+    end = MESSAGE_HEADER;
+    setId = 0;
+    records = 0;
+    templateCount = 0;
+  }
+
   function closeSet(): void {
     if (setId !== 0) out.writeUInt16BE(end - setStart, setStart + 2);
     setId = 0;
@@ -80,9 +88,7 @@ export function ipfixEncoder({
       messages.push({ bytes: Buffer.from(out.subarray(0, end)), records, templates: templateCount });
       sequence = (sequence + records) >>> 0;
     }
-    end = MESSAGE_HEADER;
-    records = 0;
-    templateCount = 0;
+    begin();
   }
 
   /** Makes room for `bytes` in a set `id`, and answers where. */
@@ -112,7 +118,9 @@ export function ipfixEncoder({
 
   return {
     encode(batch, exportTimeMs, announce) {
+      // A batch before may have thrown in the middle of a record.
       messages = [];
+      begin();
       const index = interfaceIndex(batch.interface);
       let isAnnounced = !announce;
       for (const flow of batch.flows) {

@@ -4,6 +4,7 @@ import { afterEach, expect, it } from 'vitest';
 import { type IpfixExporter, type IpfixExporterOptions, openIpfixExporter } from '../../src/flow/ipfix-exporter.ts';
 import { SOON } from '../harness/bound.ts';
 import { aBatch, aFlow, TIME_S, traffic } from './flow-records.ts';
+import { dissect } from './tshark-ipfix.ts';
 
 const open: { close(): unknown }[] = [];
 afterEach(async () => {
@@ -90,6 +91,30 @@ it('takes the next address of a name when nobody listens on the first', async ()
       return exporter.stats().reason;
     }, SOON)
     .toBe('');
+});
+
+it('goes on from an address that cannot be had at all', async () => {
+  const { received, port } = await collect('127.0.0.1');
+  // Broadcast is not allowed to a socket that did not ask for it.
+  const addresses = [
+    { address: '255.255.255.255', family: 4 },
+    { address: '127.0.0.1', family: 4 },
+  ];
+  const exporter = exporterTo(`collector.example:${port}`, { resolve: async () => addresses });
+  exporter.send(batchOf(1));
+  await expect.poll(() => exporter.stats().reason, SOON).toBe('connect: EACCES');
+  await expect.poll(() => exporter.stats().records, SOON).toBe(1n);
+  await expect.poll(() => BigInt(received.length), SOON).toBe(exporter.stats().messages);
+});
+
+it('does not overrun the buffer that a collector has by default', async () => {
+  const { received, socket, port } = await collect();
+  socket.setRecvBufferSize(212_992 / 2); // doubled by the kernel
+  const exporter = exporterTo(`127.0.0.1:${port}`);
+  exporter.send(batchOf(10_000));
+  await expect.poll(() => exporter.stats().records, SOON).toBe(10_000n);
+  await expect.poll(() => BigInt(received.length), SOON).toBe(exporter.stats().messages);
+  expect(received.length).toBeGreaterThan(400);
 });
 
 it('follows a name to its new address, with templates, and keeps to one that it still has', async () => {
@@ -184,6 +209,7 @@ it('keeps at most 1 MiB for a collector whose name is not known, and counts all 
   for (let i = 0; i < 100; i += 1) exporter.send(batchOf(1000));
   const { failedRecords, records } = exporter.stats();
   expect(records).toBe(0n);
+  expect(exporter.stats().reason).toMatch(/^resolve: E/);
   // 67 bytes each: what is kept is 1 MiB, and little less.
   const kept = (100_001 - Number(failedRecords)) * 67;
   expect(kept).toBeGreaterThan(0.9 * 1024 * 1024);
@@ -212,6 +238,19 @@ it('is not held up by a collector that reads nothing, and shows what it lost as 
   exporter.send(batchOf(1));
   await expect.poll(() => received.at(-1)?.sequence, SOON).toBe(20_001);
   expect(BigInt(received.length)).toBeLessThan(exporter.stats().messages);
+});
+
+it('counts a batch that cannot be encoded, and goes on', async () => {
+  const { received, port } = await collect();
+  const exporter = exporterTo(`127.0.0.1:${port}`);
+  const bad = batchOf(3);
+  bad.flows[2] = { ...aFlow({ forward: traffic(1, 100) }), sourceAddress: undefined as unknown as Buffer };
+  exporter.send(bad);
+  expect(exporter.stats()).toMatchObject({ records: 0n, failedRecords: 3n, reason: expect.stringMatching(/^encode: /) });
+  exporter.send(batchOf(2));
+  await expect.poll(() => exporter.stats().records, SOON).toBe(2n);
+  await expect.poll(() => BigInt(received.length), SOON).toBe(exporter.stats().messages);
+  expect(dissect(received.map(({ bytes }) => bytes))).toMatchObject({ complaints: [], records: [{}, {}] });
 });
 
 it('sends what waits before it closes, and takes nothing after', async () => {
