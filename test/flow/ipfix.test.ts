@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { type IpfixMessage, ipfixEncoder } from '../../src/flow/ipfix.ts';
 import { templates } from '../../src/flow/ipfix-template.ts';
@@ -12,10 +11,9 @@ import {
 import { Direction } from '../../src/gen/taplane/v1/packet.ts';
 import { random, seed } from '../harness/random.ts';
 import { aBatch, addressText, aFlow, INTERFACES, randomBatches, TIME_S, traffic } from './flow-records.ts';
-import { dissect, type Fields } from './tshark-ipfix.ts';
+import { dissect, type Fields, hasTshark } from './tshark-ipfix.ts';
 
 const EXPORT_MS = (TIME_S + 5) * 1000 + 999;
-const hasTshark = existsSync('/usr/bin/tshark');
 const hex = (text: string): string => text.replace(/#.*$/gm, '').replace(/\s/g, '');
 const index = (name: string): number => INTERFACES[name] ?? 0;
 

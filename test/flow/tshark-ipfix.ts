@@ -1,10 +1,13 @@
 // Wireshark as a reader of IPFIX messages: datagrams in, data records as it names and prints their fields out.
 
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { interfaceDescription, LINKTYPE_RAW, packetBlockBytes, sectionHeader, writePacket } from '../../src/packet/pcapng.ts';
 import { runSync } from '../harness/process.ts';
+
+/** Without it, tests that ask it are skipped. */
+export const hasTshark = existsSync('/usr/bin/tshark');
 
 export type Fields = Record<string, unknown>;
 
