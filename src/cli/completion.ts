@@ -57,7 +57,10 @@ export function candidatesFor(program: Command, words: string[]): { candidates: 
     }
   }
   const nothing = { candidates: [], wantsInterfaces: false, server };
-  if (pending) return { ...nothing, candidates: (pending.argChoices ?? []).map((word) => ({ word, description: '' })) };
+  if (pending) {
+    const values = (pending.argChoices ?? []).map((word) => ({ word, description: '' }));
+    return { ...nothing, candidates: values, wantsInterfaces: pending.long === '--interface' };
+  }
   if (words.at(-1)?.startsWith('-')) {
     const options = optionsOf(command).map(({ long, description }) => ({ word: long ?? '', description }));
     return { ...nothing, candidates: [...options, { word: '--help', description: 'display help' }] };

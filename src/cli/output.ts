@@ -3,7 +3,9 @@
 import { type Column, printable, table } from './table.ts';
 
 export const FORMATS = ['table', 'wide', 'json', 'yaml', 'name'] as const;
-export type Format = (typeof FORMATS)[number];
+/** Forms of what comes line by line; only `flow observe` has them. */
+export const LINE_FORMATS = ['compact', 'dict'] as const;
+export type Format = (typeof FORMATS)[number] | (typeof LINE_FORMATS)[number];
 
 /** One answer in all its forms. */
 export interface Answer<Row> {

@@ -5,11 +5,12 @@ import { addAddressCommands, addRouteCommands } from './address.ts';
 import { type AgentRoom, addAgentCommands } from './agent.ts';
 import { addCaptureCommand } from './capture.ts';
 import { addCompletionCommand, complete } from './completion.ts';
-import { EXIT, EXIT_CODE_HELP, exitCodeOf, explain } from './exit-code.ts';
+import { EXIT, EXIT_CODE_HELP, exitCodeOf, explain, UsageError } from './exit-code.ts';
 import { addExtcapCommand } from './extcap.ts';
+import { addFlowCommands } from './flow.ts';
 import { addInterfaceCommands, examples } from './interface.ts';
 import { addNodeCommands } from './node.ts';
-import { acceptClosedPipe, FORMATS } from './output.ts';
+import { acceptClosedPipe, FORMATS, LINE_FORMATS } from './output.ts';
 import { addPacketCommands } from './packet.ts';
 import { addResponderCommands } from './responder.ts';
 import { DEFAULT_SERVER, DEFAULT_TIMEOUT_MS, parseDuration } from './settings.ts';
@@ -47,6 +48,7 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
         'taplane interface list -o wide',
         'taplane interface plan tun0 --mtu 1400',
         'taplane capture tun0 -w tun0.pcapng',
+        'taplane flow observe -f',
         'taplane doctor',
       ),
     )
@@ -59,7 +61,7 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
     .helpCommand(false)
     .version(clientVersion(), '-V, --version', 'print the version of this client')
     .addOption(new Option('--server <address>', 'agent to ask: unix:PATH or HOST:PORT').env('TAPLANE_SERVER').default(DEFAULT_SERVER))
-    .addOption(new Option('-o, --output <format>', 'form of the data on stdout').choices(FORMATS).default('table'))
+    .addOption(new Option('-o, --output <format>', 'form of the data on stdout').choices([...FORMATS, ...LINE_FORMATS]).default('table'))
     .addOption(
       new Option('--timeout <time>', 'how long a request may wait for its answer, of streams and captures the first: 500ms, 10s, 2m')
         .argParser(parseDuration)
@@ -68,6 +70,11 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
     .addOption(new Option('--no-color', 'no colours; also by NO_COLOR, and when the output is no terminal'))
     .on('option:no-color', () => {
       process.env['NO_COLOR'] = '1';
+    })
+    .hook('preAction', (_, command) => {
+      const { output } = command.optsWithGlobals<{ output: string }>();
+      if (LINE_FORMATS.some((form) => form === output) && command.name() !== 'observe')
+        throw new UsageError(`-o ${output} is for taplane flow observe; use one of ${FORMATS.join(', ')}`);
     });
   program.commandsGroup('Interfaces:');
   addInterfaceCommands(program);
@@ -78,6 +85,8 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
   addCaptureCommand(program);
   addPacketCommands(program, exit);
   addExtcapCommand(program);
+  program.commandsGroup('Flows:');
+  addFlowCommands(program);
   program.commandsGroup('Node:');
   addNodeCommands(program);
   addAgentCommands(program, agent, exit);

@@ -10,6 +10,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Flow, FlowBatch } from '../gen/taplane/v1/flow.ts';
 import type { ObserveFlowsResponse } from '../gen/taplane/v1/flow_service.ts';
 import { type BatchHead, readBatchHead, recordPlaces } from './batch-head.ts';
+import { endingAt } from './ending.ts';
 import type { FlowTest } from './filter.ts';
 import type { Observation } from './observation.ts';
 import type { Cursor, FlowRing, Mark, RingBatch } from './ring.ts';
@@ -17,7 +18,6 @@ import type { Cursor, FlowRing, Mark, RingBatch } from './ring.ts';
 const SLICE_MS = 4;
 /** Records of an answer as they came in, bytes. */
 const ANSWER_BYTES = 60 * 1024;
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Ends with what was asked for, or soon after `signal` aborts. `now` is Date.now. */
 export async function* observe(
@@ -186,26 +186,4 @@ class Slices {
     await nextTurn();
     this.begin();
   }
-}
-
-/** Aborts with `signal`, or when the clock says `untilMs`. */
-function endingAt(untilMs: number | undefined, signal: AbortSignal, now: () => number): Disposable & { signal: AbortSignal } {
-  const ending = new AbortController();
-  let timer: NodeJS.Timeout | undefined;
-  const end = (): void => ending.abort();
-  const wait = (until: number): void => {
-    const leftMs = until - now();
-    if (leftMs <= 0) end();
-    else timer = setTimeout(() => wait(until), Math.min(Math.ceil(leftMs), MAX_TIMER_MS)).unref();
-  };
-  if (untilMs !== undefined) wait(untilMs);
-  if (signal.aborted) end();
-  else signal.addEventListener('abort', end, { once: true });
-  return {
-    signal: ending.signal,
-    [Symbol.dispose]() {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', end);
-    },
-  };
 }

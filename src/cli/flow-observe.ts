@@ -1,0 +1,70 @@
+// What flow observe does: the records that are asked for, a line each; losses as they happen; until Ctrl-C with -f.
+
+import type { Timestamp } from '../gen/google/protobuf/timestamp.ts';
+import type { FlowFilter } from '../gen/taplane/v1/flow_service.ts';
+import { ObserveFlowsRequest } from '../gen/taplane/v1/flow_service.ts';
+import { UsageError } from './exit-code.ts';
+import { flowLosses } from './flow-loss.ts';
+import { flowPrinter } from './flow-print.ts';
+import { ALL, flowAnswers, missedReason, type NatsFlags } from './flow-source.ts';
+import { interruption } from './interruption.ts';
+import { message } from './output.ts';
+import type { Settings } from './settings.ts';
+
+const DEFAULT_LAST = 20n;
+
+export interface ObserveOptions extends NatsFlags {
+  follow?: boolean;
+  first?: number;
+  last?: number;
+  all?: boolean;
+  since?: Timestamp;
+  until?: Timestamp;
+  fields?: string[];
+}
+
+export interface Filters {
+  allow: FlowFilter[];
+  deny: FlowFilter[];
+}
+
+export async function observe(options: ObserveOptions, filters: Filters, settings: Settings): Promise<void> {
+  const request = requestOf(options, filters);
+  const printer = await flowPrinter(settings, options.fields ?? [], options.nats !== undefined);
+  using interrupted = interruption();
+  using losses = flowLosses(missedReason(options), message);
+  let count = 0;
+  for await (const answer of flowAnswers(request, options, settings, interrupted)) {
+    losses.take(answer);
+    if (answer.batch === undefined || interrupted.signal.aborted) continue;
+    count += answer.batch.flows.length;
+    await printer(answer.batch);
+  }
+  if (count === 0 && !request.follow) message('nothing found');
+}
+
+/** Exported for tests. Throws UsageError for options that do not go together. */
+export function requestOf(options: ObserveOptions, filters: Filters): ObserveFlowsRequest {
+  const { follow = false, first, last, all, since, until, fields = [] } = options;
+  if ([first, last, all].filter((given) => given !== undefined).length > 1)
+    throw new UsageError('give only one of --first, --last and --all');
+  if (first !== undefined && follow) throw new UsageError('--first takes the oldest records and ends: leave out --follow');
+  if (first === 0 || (last === 0 && !follow)) throw new UsageError('give a number of records greater than 0');
+  return ObserveFlowsRequest.fromPartial({
+    ...filters,
+    since,
+    until,
+    follow,
+    first: BigInt(first ?? 0),
+    last: lastOf(options),
+    fieldMask: fields.length > 0 ? fields : undefined,
+  });
+}
+
+/** With `follow`, 0 is none of those in memory; without, it is no limit. */
+function lastOf({ follow, first, last, all, since, until }: ObserveOptions): bigint {
+  if (last !== undefined) return BigInt(last);
+  if (first !== undefined) return 0n;
+  if (all || since !== undefined || until !== undefined) return follow ? ALL : 0n;
+  return DEFAULT_LAST;
+}

@@ -1,0 +1,84 @@
+// What flow top does: a table of the busiest flows each interval, in place on a terminal, one below the other elsewhere; until Ctrl-C.
+
+import { ObserveFlowsRequest } from '../gen/taplane/v1/flow_service.ts';
+import { flowLosses } from './flow-loss.ts';
+import type { Filters } from './flow-observe.ts';
+import { type Order, type Rate, Rates } from './flow-rates.ts';
+import { ALL, flowAnswers, missedReason, type NatsFlags } from './flow-source.ts';
+import { amount } from './flow-text.ts';
+import { parseMoment } from './flow-time.ts';
+import { interruption } from './interruption.ts';
+import { message, print } from './output.ts';
+import type { Settings } from './settings.ts';
+import { type Column, table } from './table.ts';
+
+export interface TopOptions extends NatsFlags {
+  by: Order;
+  /** Milliseconds. */
+  interval: number;
+  /** Rows. */
+  number: number;
+  /** Tables; undefined for no end. */
+  count?: number;
+}
+
+/** Flows that go on have had a record in this time. */
+const LOOK_BACK = '2m';
+const CLEAR = '\x1b[H\x1b[2J';
+
+export async function top(options: TopOptions, filters: Filters, settings: Settings): Promise<void> {
+  const { by, interval, number, count = Number.POSITIVE_INFINITY } = options;
+  using interrupted = interruption();
+  using losses = flowLosses(missedReason(options), message);
+  const rates = new Rates();
+  const request = ObserveFlowsRequest.fromPartial({ ...filters, follow: true, last: ALL, since: parseMoment(LOOK_BACK, Date.now()) });
+  let shown = 0;
+  const show = (): void => {
+    print(tableOf(rates.top(by, number, performance.now()), options, settings));
+    if (++shown >= count) interrupted.stop();
+  };
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    for await (const answer of flowAnswers(request, options, settings, interrupted)) {
+      losses.take(answer);
+      if (answer.batch !== undefined) rates.take(answer.batch, performance.now());
+      if (answer.following) timer ??= setInterval(show, interval);
+    }
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+function tableOf(rates: Rate[], { by, nats, interval }: TopOptions, { output }: Settings): string {
+  if (output === 'json') return `${JSON.stringify({ time: new Date().toISOString(), flows: rates.map(rounded) })}\n`;
+  const isTerminal = process.stdout.isTTY === true;
+  const rows = isTerminal ? rates.slice(0, Math.max(1, (process.stdout.rows || 24) - 3)) : rates;
+  const head = `${new Date().toLocaleTimeString('en-GB')}  ${rates.length} by ${by}, every ${interval / 1000} s\n`;
+  const columns = columnsOf(by, nats !== undefined);
+  const body = rows.length > 0 ? table(columns, rows, output === 'wide') : 'no flows\n';
+  return isTerminal ? `${CLEAR}${head}${clipped(body, process.stdout.columns || 80)}` : `${head}${body}\n`;
+}
+
+function clipped(text: string, columns: number): string {
+  return text
+    .split('\n')
+    .map((line) => line.slice(0, columns))
+    .join('\n');
+}
+
+function rounded(rate: Rate): object {
+  return { ...rate, bytes: Math.round(rate.bytes), packets: Math.round(rate.packets * 10) / 10 };
+}
+
+function columnsOf(by: Order, showNode: boolean): Column<Rate>[] {
+  return [
+    ...(showNode ? [{ head: 'NODE', cell: ({ node }: Rate) => node }] : [{ head: 'NODE', wide: true, cell: ({ node }: Rate) => node }]),
+    { head: 'INTERFACE', cell: (rate) => rate.interface },
+    { head: 'PROTO', cell: ({ protocol }) => protocol },
+    { head: 'SOURCE', cell: ({ source }) => source },
+    { head: 'DESTINATION', cell: ({ destination }) => destination },
+    { head: 'BYTES/S', cell: ({ bytes }) => amount(bytes) },
+    { head: 'PACKETS/S', cell: ({ packets }) => amount(packets) },
+    ...(by === 'flows' ? [{ head: 'FLOWS', cell: ({ flows }: Rate) => String(flows) }] : []),
+  ];
+}

@@ -1,0 +1,282 @@
+// Observes the flow records of a whole cluster on NATS, with the same requests and answers as an agent.
+//
+//   connect -> subscribe -> (what a stream keeps, up to where it ends, by JetStream) -> following: what the subscription brings
+//
+// The subscription begins before the stream is read, so that nothing falls between; what comes by both ways is told once. What waits for a
+// slow reader is bounded in bytes: the oldest goes. That, and whatever the network or the server lost, shows in the numbers of the records
+// and is told as `missed`. Messages are hostile: what is no batch is passed over and counted in a word to `say`.
+
+import type { Msg, MsgHdrs, NatsConnection } from '@nats-io/transport-node';
+import { invalidFields, TaplaneError } from '../errors.ts';
+import { FlowBatch } from '../gen/taplane/v1/flow.ts';
+import type { ObserveFlowsRequest, ObserveFlowsResponse } from '../gen/taplane/v1/flow_service.ts';
+import { BatchGaps } from './batch-gaps.ts';
+import { endingAt } from './ending.ts';
+import { type JetStreamReader, openJetStreamReader } from './jetstream-reader.ts';
+import { connectNats, type NatsLink, type NatsOptions } from './nats.ts';
+import { parseNatsUrl } from './nats-url.ts';
+import { type Observation, observation } from './observation.ts';
+import { token } from './subject.ts';
+
+export interface NatsObserverOptions {
+  /** Address and credentials, as `connectNats` takes them. */
+  nats: Omit<NatsOptions, 'name' | 'stateDir' | 'log'>;
+  /** How long the first connection may take, and each question to JetStream. */
+  timeoutMs: number;
+  /** Told of what is no record: a lost connection, messages that are no batches. */
+  say(line: string): void;
+  /** Most bytes of messages that wait for a slow reader. */
+  maxWaitingBytes?: number;
+}
+
+const MAX_WAITING_BYTES = 32 * 1024 * 1024;
+/** Messages of the stream that are looked at for the newest records at first, and how many times more each time these do not do. */
+const LOOK_BACK = 256;
+const LOOK_BACK_FACTOR = 8;
+/** Records that are kept at most while the newest are looked for. */
+const MAX_LAST = 200_000;
+
+/** Throws TaplaneError for a bad request, and when NATS is not to be reached or keeps no records that were asked for. Ends as an agent's does. */
+export async function* observeNats(
+  options: NatsObserverOptions,
+  request: ObserveFlowsRequest,
+  signal: AbortSignal,
+): AsyncGenerator<ObserveFlowsResponse> {
+  const wanted = observation(request);
+  checkAddress(options.nats.mode);
+  using ending = endingAt(wanted.follow ? wanted.untilMs : undefined, signal, Date.now);
+  const subject = subjectOf(request);
+  const feed = new Feed(subject, options.maxWaitingBytes ?? MAX_WAITING_BYTES, options.say);
+  const link = connectNats({ ...options.nats, name: 'taplane flow', stateDir: '', log: feed.log(() => link) });
+  const wake = (): void => feed.wake();
+  ending.signal.addEventListener('abort', wake, { once: true });
+  try {
+    const connection = await feed.connected(link, options, ending.signal);
+    if (connection === undefined) return;
+    const teller = new Teller(wanted, options.say);
+    if (!wanted.follow || wanted.last > 0n) {
+      const reader = await openJetStreamReader(connection, subject, options.timeoutMs);
+      if (reader !== undefined) yield* stored(reader, wanted, request, teller, ending.signal);
+      else if (!wanted.follow) throw streamMissing(subject);
+      else options.say('no stream on this server keeps flow records: only new ones are told of');
+    }
+    if (!wanted.follow || ending.signal.aborted) return;
+    yield { batch: undefined, missed: 0n, lost: 0n, following: true };
+    while (!ending.signal.aborted) {
+      const message = feed.take();
+      if (message === undefined) await feed.more();
+      else yield* teller.tell(message.data, message.headers);
+    }
+  } finally {
+    ending.signal.removeEventListener('abort', wake);
+    await link.close();
+  }
+}
+
+/** What the stream keeps: from `since` on, or the end of it that holds the newest records. */
+async function* stored(
+  reader: JetStreamReader,
+  wanted: Observation,
+  { since }: ObserveFlowsRequest,
+  teller: Teller,
+  signal: AbortSignal,
+): AsyncGenerator<ObserveFlowsResponse> {
+  const from = since && { timeMs: Number(since.seconds) * 1000 + Math.floor(since.nanos / 1e6) };
+  const newest = wanted.last > 0n && wanted.last <= BigInt(MAX_LAST) ? Number(wanted.last) : 0;
+  if (newest > 0) return yield* last(reader, newest, from?.timeMs, wanted, teller, signal);
+  let left = wanted.first > 0n ? Number(wanted.first) : Number.POSITIVE_INFINITY;
+  for await (const { data, headers } of reader.read(from ?? { sequence: reader.first }, signal)) {
+    for (const answer of teller.tell(data, headers)) {
+      if (answer.batch && answer.batch.flows.length > left) answer.batch.flows.length = left;
+      left -= answer.batch?.flows.length ?? 0;
+      yield answer;
+      if (left <= 0) return;
+    }
+  }
+}
+
+/** Reads a piece of the end of the stream, and a longer one while that holds too few records. Keeps no more than `most` of them. */
+async function* last(
+  reader: JetStreamReader,
+  most: number,
+  sinceMs: number | undefined,
+  wanted: Observation,
+  teller: Teller,
+  signal: AbortSignal,
+): AsyncGenerator<ObserveFlowsResponse> {
+  for (let back = LOOK_BACK; ; back *= LOOK_BACK_FACTOR) {
+    const sequence = Math.max(reader.first, reader.last - back + 1);
+    // A teller of its own: the numbers begin anew with each try.
+    const trial = new Teller(wanted, () => undefined);
+    let kept: ObserveFlowsResponse[] = [];
+    let records = 0;
+    for await (const { data, headers } of reader.read({ sequence }, signal)) {
+      for (const answer of trial.tell(data, headers)) {
+        kept.push(answer);
+        records += answer.batch?.flows.length ?? 0;
+        while (records - (kept[0]?.batch?.flows.length ?? 0) >= most) records -= kept.shift()?.batch?.flows.length ?? 0;
+      }
+    }
+    const isAll = sequence === reader.first || (sinceMs !== undefined && trial.oldestMs < sinceMs);
+    if (records < most && !isAll && !signal.aborted) continue;
+    teller.goOnFrom(trial);
+    const first = kept[0]?.batch;
+    if (first && records > most) first.flows.splice(0, records - most);
+    kept = signal.aborted ? [] : kept;
+    yield* kept;
+    return;
+  }
+}
+
+/** From messages to answers: decodes, finds gaps, filters. */
+class Teller {
+  /** When the oldest batch so far was made, milliseconds. */
+  oldestMs = Number.POSITIVE_INFINITY;
+  readonly #wanted: Observation;
+  readonly #say: (line: string) => void;
+  #gaps = new BatchGaps();
+  #malformed = 0;
+
+  constructor(wanted: Observation, say: (line: string) => void) {
+    this.#wanted = wanted;
+    this.#say = say;
+  }
+
+  /** Knows from now on what `other` knows. */
+  goOnFrom(other: Teller): void {
+    this.#gaps = other.#gaps;
+  }
+
+  *tell(data: Uint8Array, headers: MsgHdrs | undefined): Generator<ObserveFlowsResponse> {
+    const batch = decoded(data, headers);
+    if (batch === undefined) {
+      this.#malformed++;
+      // The first, the tenth, the hundredth: a flood of them is no flood of lines.
+      if (/^10*$/.test(String(this.#malformed))) this.#say(`passed over ${this.#malformed} messages that are no flow records`);
+      return;
+    }
+    if (batch.exportTime) this.oldestMs = Math.min(this.oldestMs, Number(batch.exportTime.seconds) * 1000);
+    const { flows, gap, lost } = this.#gaps.take(batch);
+    const test = this.#wanted.test(batch);
+    if (test === undefined) return;
+    const told = flows.filter(test).map(this.#wanted.mask);
+    if (told.length === 0 && gap === 0n && lost === 0n) return;
+    const about = { ...batch, firstSequence: 0n, lost: [], totals: undefined, flows: told };
+    yield { batch: told.length > 0 ? about : undefined, missed: gap, lost, following: false };
+  }
+}
+
+function decoded(data: Uint8Array, headers: MsgHdrs | undefined): FlowBatch | undefined {
+  try {
+    const isJson = /\bjson\b/i.test(headers?.get('Content-Type') ?? '');
+    return isJson ? FlowBatch.fromJSON(JSON.parse(Buffer.from(data).toString('utf8'))) : FlowBatch.decode(data);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The subscription over all connections, and what it brought until it is taken. */
+class Feed {
+  readonly #subject: string;
+  readonly #maxBytes: number;
+  readonly #say: (line: string) => void;
+  #connection: NatsConnection | undefined;
+  #queue: Msg[] = [];
+  #bytes = 0;
+  #wake: () => void = () => undefined;
+  #failed = '';
+
+  constructor(subject: string, maxBytes: number, say: (line: string) => void) {
+    this.#subject = subject;
+    this.#maxBytes = maxBytes;
+    this.#say = say;
+  }
+
+  /** The link tells its log of each change at once, so that is where it is looked at. */
+  log(link: () => NatsLink): NatsOptions['log'] {
+    const changed = (): void => {
+      const connection = link().connection();
+      if (this.#connection !== undefined && connection === undefined)
+        this.#say(`connection to NATS lost, resuming: ${link().status().reason}`);
+      if (connection !== undefined && connection !== this.#connection) this.#subscribe(connection);
+      this.#connection = connection;
+      this.wake();
+    };
+    return { debug: changed, info: changed, warn: changed };
+  }
+
+  async connected(link: NatsLink, { nats, timeoutMs }: NatsObserverOptions, signal: AbortSignal): Promise<NatsConnection | undefined> {
+    const late = AbortSignal.timeout(timeoutMs);
+    const wake = (): void => this.wake();
+    late.addEventListener('abort', wake, { once: true });
+    try {
+      while (this.#connection === undefined && !signal.aborted && !late.aborted && this.#failed === '') await this.#changed();
+      if (this.#connection === undefined && late.aborted)
+        throw unavailable(`reach NATS on ${parseNatsUrl(nats.mode).shown}: ${link.status().reason || `no answer within ${timeoutMs} ms`}`);
+      // The server answers to a subscription that it refuses; what follows this has been taken by it.
+      if (this.#connection !== undefined) await this.#connection.flush().catch(() => undefined);
+      if (this.#failed !== '') throw unavailable(this.#failed);
+      return this.#connection;
+    } finally {
+      late.removeEventListener('abort', wake);
+    }
+  }
+
+  take(): Msg | undefined {
+    const message = this.#queue.shift();
+    if (message !== undefined) this.#bytes -= message.data.length;
+    return message;
+  }
+
+  /** Resolves when there is something to take, or after `wake`. */
+  async more(): Promise<void> {
+    if (this.#failed !== '') throw unavailable(this.#failed);
+    if (this.#queue.length === 0) await this.#changed();
+  }
+
+  wake(): void {
+    this.#wake();
+  }
+
+  #changed(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  #subscribe(connection: NatsConnection): void {
+    connection.subscribe(this.#subject, {
+      callback: (error, message) => {
+        if (error !== null) this.#failed = `subscribe to ${this.#subject}: ${error.message}`;
+        else {
+          this.#queue.push(message);
+          this.#bytes += message.data.length;
+          while (this.#bytes > this.#maxBytes) this.take();
+        }
+        this.wake();
+      },
+    });
+  }
+}
+
+/** Narrower where only one node is wanted, and it is known to be one. */
+function subjectOf({ allow }: ObserveFlowsRequest): string {
+  const [only] = allow.length === 1 ? (allow[0]?.node ?? []) : [];
+  return `taplane.v1.*.${only !== undefined && allow[0]?.node.length === 1 ? token(only) : '*'}.flow.>`;
+}
+
+function checkAddress(mode: string): void {
+  try {
+    parseNatsUrl(mode);
+  } catch (error) {
+    throw invalidFields([{ field: 'nats', description: (error as Error).message }]);
+  }
+}
+
+function unavailable(message: string): TaplaneError {
+  return new TaplaneError('UNAVAILABLE', 'NATS_UNAVAILABLE', message);
+}
+
+function streamMissing(subject: string): TaplaneError {
+  return new TaplaneError('FAILED_PRECONDITION', 'STREAM_MISSING', `read flow records from NATS: no stream keeps ${subject}`);
+}
