@@ -1,7 +1,7 @@
-// Reads TAPLANE_* variables: TAPLANE_STATE_DIR, TAPLANE_LIMITS_INTERFACES, ... A list is separated with commas.
+// Reads TAPLANE_* variables: TAPLANE_STATE_DIR, TAPLANE_FLOWS_STREAM_REPLICAS, ... A list is separated with commas.
 // An empty variable says nothing, as a manifest with an unset value leaves it.
 
-import { fieldPaths } from './config-schema.ts';
+import { type Field, fields } from './config-schema.ts';
 
 export interface Environment {
   value: Record<string, unknown>;
@@ -11,12 +11,12 @@ export interface Environment {
 
 export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
   const value: Record<string, unknown> = {};
-  for (const path of fieldPaths) {
+  for (const { path, kind } of fields) {
     const text = env[variable(path)];
     if (text === undefined || text.trim() === '') continue;
-    const [outer, inner] = path as [string, string?];
-    if (inner === undefined) value[outer] = typed(outer, text.trim());
-    else value[outer] = { ...(value[outer] as object | undefined), [inner]: typed(inner, text.trim()) };
+    let section = value;
+    for (const key of path.slice(0, -1)) section = section[key] = (section[key] ?? {}) as Record<string, unknown>;
+    section[path.at(-1) as string] = typed(kind, text.trim());
   }
   return { value, variable };
 }
@@ -27,11 +27,15 @@ function variable(keys: PropertyKey[]): string {
 }
 
 /** Text stays text where it is not clearly more; the schema then says what is wrong with it. */
-function typed(field: string, text: string): unknown {
-  if (field === 'listen') return text.split(',').map((part) => part.trim());
-  if (['insecureLoopback', 'allowDefaultRoutes'].includes(field))
-    return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
-  if (['lanes', 'interfaces', 'watchers', 'messageBytes', 'streamsPerConnection'].includes(field))
-    return /^\d{1,15}$/.test(text) ? Number(text) : text;
-  return text;
+function typed(kind: Field['kind'], text: string): unknown {
+  switch (kind) {
+    case 'list':
+      return text.split(',').map((part) => part.trim());
+    case 'boolean':
+      return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
+    case 'number':
+      return /^\d{1,15}$/.test(text) ? Number(text) : text;
+    default:
+      return text;
+  }
 }

@@ -1,31 +1,20 @@
 // The shape of one configuration layer, every field optional, and for each field what to write instead of a bad value.
 
 import { z } from 'zod';
-import { parseNatsUrl } from '../flow/nats-url.ts';
 import type { ConfigProblem } from './config-error.ts';
+import { absolutePath, checked, count, name } from './config-fields.ts';
+import { flowsCures, flowsSchema } from './config-flows.ts';
 import { listenProblem } from './config-listen.ts';
-
-const directory = z
-  .string()
-  .refine((path) => path.startsWith('/') && !path.includes('\0'), 'is not an absolute path')
-  .refine((path) => path.length <= 4096, 'is longer than 4096 bytes');
-const name = z.string().refine((text) => /^[\x21-\x7e]{1,253}$/.test(text), 'must be 1 to 253 printable ASCII characters without blanks');
-const count = (min: number, max: number) => z.int().refine((n) => n >= min && n <= max, `must be ${min} to ${max}`);
-const say = (context: { addIssue(text: string): void }, problem: string | undefined) => problem !== undefined && context.addIssue(problem);
+import { natsCures, natsShape } from './config-nats.ts';
 
 const layer = z.strictObject({
-  listen: z
-    .array(z.string().superRefine((text, context) => void say(context, listenProblem(text))))
-    .min(1, 'is empty')
-    .optional(),
-  stateDir: directory.optional(),
-  runtimeDir: directory.optional(),
+  listen: z.array(checked(listenProblem)).min(1, 'is empty').optional(),
+  stateDir: absolutePath.optional(),
+  runtimeDir: absolutePath.optional(),
   node: name.optional(),
   cluster: name.optional(),
-  nats: z
-    .string()
-    .superRefine((text, context) => void say(context, natsProblem(text)))
-    .optional(),
+  ...natsShape,
+  flows: flowsSchema.optional(),
   insecureLoopback: z.boolean().optional(),
   logLevel: z.enum(['debug', 'info', 'warn', 'error']).optional(),
   lanes: count(1, 64).optional(),
@@ -42,11 +31,24 @@ const layer = z.strictObject({
 
 export type Layer = z.infer<typeof layer>;
 
-/** Paths of all scalar fields, for the environment. */
-export const fieldPaths: string[][] = Object.entries(layer.shape).flatMap(([key, schema]) => {
-  const inner = schema.unwrap();
-  return inner instanceof z.ZodObject ? Object.keys(inner.shape).map((child) => [key, child]) : [[key]];
-});
+/** A field that is no section, for the environment. */
+export interface Field {
+  path: string[];
+  kind: 'text' | 'list' | 'boolean' | 'number';
+}
+
+export const fields: Field[] = fieldsOf(layer, []);
+
+function fieldsOf(section: z.ZodObject, path: string[]): Field[] {
+  return Object.entries(section.shape).flatMap(([key, schema]): Field[] => {
+    const inner = schema instanceof z.ZodOptional ? schema.unwrap() : schema;
+    const at = [...path, key];
+    if (inner instanceof z.ZodObject) return fieldsOf(inner, at);
+    if (inner instanceof z.ZodArray) return [{ path: at, kind: 'list' }];
+    if (inner instanceof z.ZodBoolean) return [{ path: at, kind: 'boolean' }];
+    return [{ path: at, kind: inner instanceof z.ZodNumber ? 'number' : 'text' }];
+  });
+}
 
 const cures: Record<string, string> = {
   '': 'write keys and values, such as `nats: off`',
@@ -55,7 +57,8 @@ const cures: Record<string, string> = {
   runtimeDir: 'write an absolute path, such as /run/taplane',
   node: 'write the name of this node, such as its host name',
   cluster: 'write the name of the cluster, such as default',
-  nats: 'write off, embedded, or an address such as nats://user:password@host:4222 or tls://host:4222',
+  ...natsCures,
+  ...flowsCures,
   insecureLoopback: 'write true or false',
   logLevel: 'write debug, info, warn or error',
   lanes: 'write a whole number from 1 to 64',
@@ -93,21 +96,11 @@ export function checkLayer(
 }
 
 function knownKeys(path: PropertyKey[]): string[] {
-  if (path.length === 0) return Object.keys(layer.shape);
-  return fieldPaths.filter((field) => field[0] === path[0] && field.length > 1).map((field) => field[1] as string);
+  const isBelow = (field: Field) => field.path.length > path.length && path.every((key, depth) => field.path[depth] === key);
+  return [...new Set(fields.filter(isBelow).map((field) => field.path[path.length] as string))];
 }
 
 /** `Invalid input: expected number, received string` reads better behind a field name without its first words. */
 function phrase(message: string): string {
   return message.replace(/^Invalid (input|option): /, '');
-}
-
-function natsProblem(text: string): string | undefined {
-  if (text === 'off' || text === 'embedded') return undefined;
-  try {
-    parseNatsUrl(text);
-    return undefined;
-  } catch (error) {
-    return (error as Error).message;
-  }
 }

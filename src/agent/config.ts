@@ -11,28 +11,22 @@ import { redactNats } from '../flow/nats-url.ts';
 import { readEnvironment } from './config-env.ts';
 import { ConfigError, type ConfigProblem } from './config-error.ts';
 import { readConfigFile } from './config-file.ts';
+import { type AgentFlags, flagOf, readFlags } from './config-flags.ts';
+import { checkFlows, type FlowsConfig, mergeFlows } from './config-flows.ts';
 import { checkListen } from './config-listen.ts';
+import { checkNats, mergeNatsFiles, type NatsFilesConfig } from './config-nats.ts';
 import { checkLayer, type Layer } from './config-schema.ts';
 
 /** What the command line may say; everything left out comes from the layers below. */
-export interface AgentOptions {
-  listen?: string[];
-  stateDir?: string;
-  runtimeDir?: string;
-  node?: string;
-  cluster?: string;
-  nats?: string;
+export interface AgentOptions extends AgentFlags {
   config?: string;
   /** Stop once everything is read and decided, and print it. */
   checkConfig?: boolean;
   /** How to print it; YAML when not given. */
   output?: 'json';
-  insecureLoopback?: boolean;
-  logLevel?: string;
-  lanes?: number;
 }
 
-export interface Config {
+export interface Config extends NatsFilesConfig {
   /** `unix:/absolute/path` or `HOST:PORT`. */
   listen: string[];
   /** Durable: the store, an embedded NATS server's files. */
@@ -43,6 +37,7 @@ export interface Config {
   cluster: string;
   /** `off`, `embedded`, or the address of a server; may hold credentials. */
   nats: string;
+  flows: FlowsConfig;
   /** Plaintext TCP on loopback addresses is allowed. */
   insecureLoopback: boolean;
   logLevel: 'debug' | 'info' | 'warn' | 'error';
@@ -66,11 +61,12 @@ export function loadConfig(options: AgentOptions = {}, env: NodeJS.ProcessEnv = 
   const layers = [
     checkLayer(file.value, (keys) => ({ source: `${path}${file.locate(keys)}`, field: keys.join('.') }), problems),
     checkLayer(environment.value, (keys) => ({ source: 'environment', field: environment.variable(keys) }), problems),
-    checkLayer(withoutUndefined(flags), (keys) => ({ source: 'command line', field: `--${kebab(String(keys[0] ?? ''))}` }), problems),
+    checkLayer(readFlags(flags), (keys) => ({ source: 'command line', field: flagOf(keys) }), problems),
   ];
   const config = merge(layers);
   // What holds between fields is only worth saying when each field is sound.
-  if (problems.length === 0) problems.push(...checkListen(config.listen, config.insecureLoopback));
+  if (problems.length === 0)
+    problems.push(...checkListen(config.listen, config.insecureLoopback), ...checkNats(config), ...checkFlows(config.flows));
   if (problems.length > 0)
     throw new ConfigError(problems.sort((a, b) => rank(a) - rank(b) || a.source.localeCompare(b.source, 'en', { numeric: true })));
   return config;
@@ -92,6 +88,8 @@ function merge(layers: Layer[]): Config {
     node: all.node ?? hostname(),
     cluster: all.cluster ?? 'default',
     nats: all.nats ?? 'off',
+    ...mergeNatsFiles(all),
+    flows: mergeFlows(layers.map((layer) => layer.flows)),
     insecureLoopback: all.insecureLoopback ?? false,
     logLevel: all.logLevel ?? 'info',
     lanes: all.lanes ?? 1,
@@ -103,12 +101,4 @@ function merge(layers: Layer[]): Config {
 /** Files first, line by line, then the layers above them. */
 function rank({ source }: ConfigProblem): number {
   return ['environment', 'command line', 'effective configuration'].indexOf(source);
-}
-
-function withoutUndefined(value: object): object {
-  return Object.fromEntries(Object.entries(value).filter(([, v]) => v !== undefined));
-}
-
-function kebab(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }

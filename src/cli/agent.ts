@@ -17,6 +17,14 @@ export interface AgentFlags {
   node?: string;
   cluster?: string;
   nats?: string;
+  natsCreds?: string;
+  natsNkey?: string;
+  natsTlsCa?: string;
+  natsTlsCert?: string;
+  natsTlsKey?: string;
+  /** False with --no-flows. */
+  flows?: boolean;
+  ipfix?: string;
   config?: string;
   checkConfig?: boolean;
   /** What --check-config prints; YAML when not given. */
@@ -63,6 +71,13 @@ export function addAgentCommands(program: Command, agent: AgentRoom, exit: (code
     .addOption(new Option('--node <name>', 'name of the node (default: the host name)'))
     .addOption(new Option('--cluster <name>', 'name of the cluster (default: default)'))
     .addOption(new Option('--nats <off|embedded|url>', 'where flows and events go'))
+    .addOption(new Option('--nats-creds <file>', 'login: credentials of nsc; read anew at each dial'))
+    .addOption(new Option('--nats-nkey <file>', 'login: seed of an nkey'))
+    .addOption(new Option('--nats-tls-ca <file>', 'who may have signed the certificate of the server, PEM'))
+    .addOption(new Option('--nats-tls-cert <file>', 'certificate of this agent, PEM'))
+    .addOption(new Option('--nats-tls-key <file>', 'its key, PEM'))
+    .addOption(new Option('--no-flows', 'do not meter packets'))
+    .addOption(new Option('--ipfix <host:port>', 'also send flow records to this IPFIX collector'))
     .option('--check-config', 'read and check the configuration, print it as YAML or with -o json, and stop')
     .option('--insecure-loopback', 'allow TCP without TLS on loopback')
     .addOption(new Option('--lanes <number>', 'data-plane processes, 1 to 64 (default: 1)').argParser(parseCount))
@@ -75,9 +90,10 @@ export function addAgentCommands(program: Command, agent: AgentRoom, exit: (code
         'taplane agent --config /etc/taplane/agent.yaml --check-config',
       ),
     )
-    .action(async (flags: AgentFlags, command: Command) => {
+    .action(async ({ flows, ...flags }: AgentFlags, command: Command) => {
       const { output } = settingsOf(command);
-      exit(await agent.runAgent({ ...flags, ...(output === 'json' && { output }) }));
+      // Without --no-flows the parser says true, and files and variables have their say.
+      exit(await agent.runAgent({ ...flags, ...(flows === false && { flows }), ...(output === 'json' && { output }) }));
     });
 
   addPlaceFlags(

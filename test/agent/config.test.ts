@@ -33,6 +33,34 @@ describe('layers', () => {
       node: hostname(),
       cluster: 'default',
       nats: 'off',
+      natsCredsFile: '',
+      natsNkeyFile: '',
+      natsTlsCaFile: '',
+      natsTlsCertFile: '',
+      natsTlsKeyFile: '',
+      flows: {
+        enabled: true,
+        activeTimeout: 60,
+        idleTimeout: 15,
+        sampling: 1,
+        tableEntries: 65536,
+        tableEntriesTotal: 262144,
+        ringBytes: 16777216,
+        spoolBytes: 268435456,
+        retainedBytes: 67108864,
+        waitingBytes: 16777216,
+        format: 'protobuf',
+        delivery: 'jetstream',
+        stream: {
+          create: true,
+          flows: 'TAPLANE_FLOWS',
+          events: 'TAPLANE_EVENTS',
+          maxBytes: 268435456,
+          maxAgeSeconds: 604800,
+          replicas: 1,
+        },
+        ipfix: '',
+      },
       insecureLoopback: false,
       logLevel: 'info',
       lanes: 1,
@@ -87,6 +115,111 @@ describe('layers', () => {
   test.each(['', '# only a comment\n', '---\n'])('an empty file says nothing: %j', (text) => void loadConfig({ config: file(text) }, {}));
 });
 
+describe('flows', () => {
+  test('file < environment < flags, also two levels deep', () => {
+    const config = file('flows:\n  sampling: 10\n  idleTimeout: 5\n  ipfix: file:1\n  stream: { replicas: 3, flows: F, events: E }\n');
+    const env = { TAPLANE_FLOWS_IDLE_TIMEOUT: '7', TAPLANE_FLOWS_STREAM_FLOWS: 'G', TAPLANE_FLOWS_STREAM_CREATE: 'false' };
+    const { flows } = loadConfig({ config, ipfix: '[2001:db8::1]:4739', flows: false }, { ...env, TAPLANE_FLOWS_IPFIX: 'env:1' });
+    expect(flows).toMatchObject({
+      enabled: false,
+      sampling: 10,
+      idleTimeout: 7,
+      activeTimeout: 60,
+      ipfix: '[2001:db8::1]:4739',
+      stream: { create: false, replicas: 3, flows: 'G', events: 'E', maxAgeSeconds: 604800 },
+    });
+  });
+
+  test('every number and switch of the section can be set by a variable', () => {
+    const env = {
+      TAPLANE_FLOWS_ENABLED: '0',
+      TAPLANE_FLOWS_FORMAT: 'json',
+      TAPLANE_FLOWS_DELIVERY: 'core',
+      TAPLANE_FLOWS_RETAINED_BYTES: '0',
+    };
+    expect(loadConfig({}, { ...env, TAPLANE_FLOWS_STREAM_MAX_AGE_SECONDS: '60' }).flows).toMatchObject({
+      enabled: false,
+      format: 'json',
+      delivery: 'core',
+      retainedBytes: 0,
+      stream: { maxAgeSeconds: 60 },
+    });
+  });
+
+  test('larger tables alone raise their sum', () => {
+    expect(loadConfig({ config: file('flows: { tableEntries: 1000000 }\n') }, {}).flows.tableEntriesTotal).toBe(1_000_000);
+  });
+
+  test.each<[string, string, string]>([
+    ['an active timeout of 0', 'activeTimeout: 0', 'flows.activeTimeout: must be 1 to 86400'],
+    ['half a second', 'idleTimeout: 0.5', 'flows.idleTimeout: expected int'],
+    ['sampling beyond a million', 'sampling: 1000001', 'flows.sampling: must be 1 to 1000000'],
+    ['a small table', 'tableEntries: 63', 'flows.tableEntries: must be 64 to 4194304'],
+    ['a huge table', 'tableEntries: 4194305', 'flows.tableEntries: must be 64 to 4194304'],
+    ['a sum below one table', 'tableEntriesTotal: 1000', 'flows.tableEntriesTotal: is below flows.tableEntries (65536)'],
+    ['an unknown format', 'format: xml', 'flows.format: expected one of'],
+    ['an unknown delivery', 'delivery: maybe', 'flows.delivery: expected one of'],
+    ['a name of a stream with a dot', 'stream: { flows: a.b }', 'flows.stream.flows: must be 1 to 128 letters'],
+    ['one stream for both', 'stream: { flows: A, events: A }', 'flows.stream.events: is the stream of the flows too'],
+    ['six replicas', 'stream: { replicas: 6 }', 'flows.stream.replicas: must be 1 to 5'],
+    ['an unknown key', 'stream: { size: 6 }', 'flows.stream.size: is not a known key'],
+    ['a collector without a port', 'ipfix: host', 'flows.ipfix: "host" is not a host with a port'],
+    ['a collector at port 0', 'ipfix: "host:0"', 'flows.ipfix: "host:0" is not a host with a port'],
+    ['a collector that is a socket', 'ipfix: "unix:/x"', 'flows.ipfix: "unix:/x" is not a host with a port'],
+    ['no mapping', '[]', 'flows: expected object'],
+  ])('%s is refused, with its place and a cure of its own', (_, text, expected) => {
+    const { problems, message } = refused({ config: file(`flows: ${text === '[]' ? '[]' : `{ ${text} }`}\n`) });
+    expect(problems).toHaveLength(1);
+    expect(message).toContain(expected);
+    expect(problems[0]?.cure).not.toContain('nats: off');
+  });
+
+  test('the cure for an unknown key names its neighbours', () => {
+    expect(refused({ config: file('flows: { stream: { size: 1 } }\n') }).problems[0]?.cure).toBe(
+      'known here: create, flows, events, maxBytes, maxAgeSeconds, replicas',
+    );
+  });
+
+  test('a problem of a variable or a flag names that variable or flag', () => {
+    const { problems } = refused({ ipfix: 'x', natsCreds: 'relative' }, { TAPLANE_FLOWS_STREAM_REPLICAS: 'many' });
+    expect(problems.map(({ source, field }) => `${source} ${field}`).sort()).toEqual([
+      'command line --ipfix',
+      'command line --nats-creds',
+      'environment TAPLANE_FLOWS_STREAM_REPLICAS',
+    ]);
+  });
+});
+
+describe('files of a login', () => {
+  const nats = 'tls://nats:4222';
+  test('flags are shorter than fields, and a variable is as the field', () => {
+    expect(loadConfig({ nats, natsCreds: '/c', natsTlsCert: '/b', natsTlsKey: '/k' }, { TAPLANE_NATS_TLS_CA_FILE: '/a' })).toMatchObject({
+      natsCredsFile: '/c',
+      natsNkeyFile: '',
+      natsTlsCaFile: '/a',
+      natsTlsCertFile: '/b',
+      natsTlsKeyFile: '/k',
+    });
+  });
+
+  test.each<[string, AgentOptions, string[]]>([
+    ['a certificate without key', { nats, natsTlsCert: '/b' }, ['natsTlsCertFile']],
+    ['a key without certificate', { nats, natsTlsKey: '/k' }, ['natsTlsKeyFile']],
+    ['credentials and nkey', { nats, natsCreds: '/c', natsNkey: '/n' }, ['natsNkeyFile']],
+    ['credentials and a password', { nats: 'nats://u:hunter2@h', natsCreds: '/c' }, ['natsCredsFile']],
+    ['an nkey and a token', { nats: 'nats://hunter2@h', natsNkey: '/n' }, ['natsNkeyFile']],
+    ['files without NATS', { natsCreds: '/c', natsTlsCa: '/a' }, ['natsCredsFile', 'natsTlsCaFile']],
+    ['files with the embedded server', { nats: 'embedded', natsNkey: '/n' }, ['natsNkeyFile']],
+  ])('%s: refused, with a cure', (_, options, expected) => {
+    const { problems, message } = refused(options);
+    expect(problems.map(({ field }) => field)).toEqual(expected);
+    expect(problems.every(({ cure }) => /give|leave|take/.test(cure))).toBe(true);
+    expect(message).not.toContain('hunter2');
+  });
+
+  test('a relative path is refused', () => void refused({ nats, natsTlsCa: 'ca.pem' }));
+});
+
 describe('refusals', () => {
   test('all problems of all layers at once, each with its place, cause and cure', () => {
     const config = file('# first\nlimits:\n  interfaces: 0\n  wachters: 3\nlogLevel: loud\nextra: 1\n');
@@ -112,7 +245,7 @@ describe('refusals', () => {
   /etc/taplane.yaml:5:1: logLevel: expected one of "debug"|"info"|"warn"|"error"
     write debug, info, warn or error
   /etc/taplane.yaml:6:1: extra: is not a known key
-    known here: listen, stateDir, runtimeDir, node, cluster, nats, insecureLoopback, logLevel, lanes, policy, limits
+    known here: listen, stateDir, runtimeDir, node, cluster, nats, natsCredsFile, natsNkeyFile, natsTlsCaFile, natsTlsCertFile, natsTlsKeyFile, flows, insecureLoopback, logLevel, lanes, policy, limits
   environment: TAPLANE_STATE_DIR: is not an absolute path
     write an absolute path, such as /var/lib/taplane
   environment: TAPLANE_LIMITS_WATCHERS: expected number, received string

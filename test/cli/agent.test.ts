@@ -28,7 +28,7 @@ const room = (checks: Check[] = [], code = 0) => ({
 
 test('agent hands over what was given, and its exit code comes back', async () => {
   const line =
-    'agent --listen unix:/a.sock --listen 127.0.0.1:1 --state-dir /s --runtime-dir /r --node n --cluster c --nats off --config /c.yaml --check-config --insecure-loopback --log-level warn';
+    'agent --listen unix:/a.sock --listen 127.0.0.1:1 --state-dir /s --runtime-dir /r --node n --cluster c --nats off --nats-creds /c --nats-nkey /n --nats-tls-ca /a --nats-tls-cert /b --nats-tls-key /k --no-flows --ipfix h:4739 --config /c.yaml --check-config --insecure-loopback --log-level warn';
   expect(await run(line.split(' '), room([], 3))).toBe(3);
   expect(flags.at(-1)).toEqual({
     listen: ['unix:/a.sock', '127.0.0.1:1'],
@@ -37,6 +37,13 @@ test('agent hands over what was given, and its exit code comes back', async () =
     node: 'n',
     cluster: 'c',
     nats: 'off',
+    natsCreds: '/c',
+    natsNkey: '/n',
+    natsTlsCa: '/a',
+    natsTlsCert: '/b',
+    natsTlsKey: '/k',
+    flows: false,
+    ipfix: 'h:4739',
     config: '/c.yaml',
     checkConfig: true,
     insecureLoopback: true,
