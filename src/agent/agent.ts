@@ -12,7 +12,7 @@ import { type InterfaceManager, openInterfaces } from '../interface/manager.ts';
 import { HEALTH_SERVICES, startServer } from '../rpc/server.ts';
 import { ClosingStack } from './closing-stack.ts';
 import type { Config } from './config.ts';
-import { type FlowIntake, flowIntake } from './flow-intake.ts';
+import { natsFiles } from './config-nats.ts';
 import { Lanes } from './lanes.ts';
 import type { Log } from './log.ts';
 import { packetMirrors } from './mirrors.ts';
@@ -46,7 +46,14 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     const runtimeDir = lockRuntimeDir(config.runtimeDir);
     parts.add('runtime directory', async () => runtimeDir.release());
 
-    const nats = connectNats({ mode: config.nats, name: `taplane/${config.node}`, stateDir: config.stateDir, log });
+    const nats = connectNats({
+      mode: config.nats,
+      name: `taplane/${config.node}`,
+      node: config.node,
+      files: natsFiles(config),
+      stateDir: config.stateDir,
+      log,
+    });
     parts.add('nats', () => nats.close());
 
     const { lanes: count } = config;

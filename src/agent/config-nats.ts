@@ -1,6 +1,7 @@
 // The fields of NATS in the configuration: `nats` and the files with what a login needs, and what must hold between them. Messages
 // never repeat an address, since it may hold a password.
 
+import type { NatsFiles } from '../flow/nats-login.ts';
 import { parseNatsUrl } from '../flow/nats-url.ts';
 import type { ConfigProblem } from './config-error.ts';
 import { absolutePath, checked } from './config-fields.ts';
@@ -41,6 +42,17 @@ export const natsCures: Record<string, string> = {
 export function mergeNatsFiles(all: Partial<NatsFilesConfig>): NatsFilesConfig {
   const { natsCredsFile = '', natsNkeyFile = '', natsTlsCaFile = '', natsTlsCertFile = '', natsTlsKeyFile = '' } = all;
   return { natsCredsFile, natsNkeyFile, natsTlsCaFile, natsTlsCertFile, natsTlsKeyFile };
+}
+
+/** The files, as the connection takes them. */
+export function natsFiles(config: NatsFilesConfig): NatsFiles {
+  return {
+    creds: config.natsCredsFile,
+    nkey: config.natsNkeyFile,
+    tlsCa: config.natsTlsCaFile,
+    tlsCert: config.natsTlsCertFile,
+    tlsKey: config.natsTlsKeyFile,
+  };
 }
 
 /** What no single field shows. */

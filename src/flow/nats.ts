@@ -1,4 +1,4 @@
-// The connection to NATS, and the only importer of its client library. It comes up in the background, is tried for ever, and
+// The connection to NATS. It comes up in the background, is tried for ever, and
 // never throws or blocks: an agent without NATS is a whole agent. Now connection and status; publishing builds on `connection`.
 //
 // State: OFF | CONNECTING -> CONNECTED -> CONNECTING ... | FAILED (no embedded server to be had, no library).
@@ -8,6 +8,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConnectionOptions, NatsConnection } from '@nats-io/transport-node';
 import { type NatsStatus, NatsStatus_State as State } from '../gen/taplane/v1/node_service.ts';
+import { type NatsFiles, natsConnectionOptions, wantsTls } from './nats-login.ts';
 import { type NatsLog, type NatsServer, startNatsServer } from './nats-server.ts';
 import { type NatsAddress, parseNatsUrl } from './nats-url.ts';
 
@@ -18,6 +19,10 @@ export interface NatsOptions {
   mode: string;
   /** Client name that the server shows. */
   name: string;
+  /** Name of the node: answers come to subjects below `_INBOX_<node>`. */
+  node?: string;
+  /** What a login needs, read for each dial. Not for an embedded server. */
+  files?: NatsFiles;
   /** Where an embedded server keeps its files; the caller holds its lock. */
   stateDir: string;
   log: NatsLog;
@@ -43,7 +48,6 @@ const RETRY_MIN_EMBEDDED_MS = 50;
 const RETRY_MAX_EMBEDDED_MS = 1_000;
 /** A connection that lasted this long was a good one; a shorter one does not restart the back-off. */
 const GOOD_CONNECTION_MS = 5_000;
-const DIAL_TIMEOUT_MS = 10_000;
 
 /** Starts connecting and returns at once. */
 export function connectNats(options: NatsOptions): NatsLink {
@@ -63,6 +67,13 @@ export function connectNats(options: NatsOptions): NatsLink {
   let server: NatsServer | undefined;
   let closing = false;
   const wake = new AbortController();
+  const files = status.embedded ? {} : (options.files ?? {});
+  const told = new Set<string>();
+  function exposed(path: string): void {
+    if (told.has(path)) return;
+    told.add(path);
+    log.warn({ path, cure: `chmod o-rwx ${path}` }, 'file with a secret can be read by every user');
+  }
 
   function fail(reason: string): void {
     status.state = State.FAILED;
@@ -90,7 +101,8 @@ export function connectNats(options: NatsOptions): NatsLink {
   /** One connection from dial to end; the text says why it ended, or why it never was. */
   async function serve(connect: (options: ConnectionOptions) => Promise<NatsConnection>, address: NatsAddress): Promise<string> {
     status.server = address.shown;
-    const opened = await connect({ ...dialOptions(address), name: options.name });
+    const { name, node } = options;
+    const opened = await connect(await natsConnectionOptions(address, { name, node, files, exposed }));
     if (closing) {
       await opened.close();
       return '';
@@ -98,7 +110,7 @@ export function connectNats(options: NatsOptions): NatsLink {
     connection = opened;
     status.state = State.CONNECTED;
     status.reason = '';
-    status.server = `${address.tls ? 'tls' : 'nats'}://${opened.getServer()}`;
+    status.server = `${wantsTls(address, files) ? 'tls' : 'nats'}://${opened.getServer()}`;
     status.serverVersion = opened.info?.version ?? '';
     log.info({ server: status.server, version: status.serverVersion }, 'nats connected');
     try {
@@ -151,21 +163,6 @@ export function connectNats(options: NatsOptions): NatsLink {
       await server?.stop();
       status.state = State.OFF;
     },
-  };
-}
-
-function dialOptions(address: NatsAddress): ConnectionOptions {
-  return {
-    servers: address.servers,
-    user: address.user,
-    pass: address.pass,
-    token: address.token,
-    ...(address.tls ? { tls: {} } : {}),
-    reconnect: false,
-    timeout: DIAL_TIMEOUT_MS,
-    pingInterval: 20_000,
-    maxPingOut: 2,
-    noAsyncTraces: true,
   };
 }
 
