@@ -67,16 +67,24 @@ export class LaneProcess {
   #failures = 0;
   #silences = 0;
   #farewells = 0;
+  readonly #restarted: (lane: string, why: string) => void;
+  /** The process that last answered, until it was told that it is not needed. */
+  #lastPid: number | undefined;
+  /** Why that process ended, as far as we know. */
+  #death = '';
 
-  /** `changed` is called whenever what the lane holds has changed. */
-  constructor(runtimeDir: string, name: string, log: Log, changed: () => void, flowLimits?: FlowLimits) {
-    this.#flowLimits = flowLimits;
+  /**
+   * `changed` is called whenever what the lane holds has changed; `restarted` when another process answers than before, since that one died
+   * while it was needed.
+   */
+  constructor(runtimeDir: string, name: string, log: Log, changed: () => void, restarted: (lane: string, why: string) => void = () => {}) {
     this.name = name;
     this.#socket = join(runtimeDir, `${name}.sock`);
     this.packetSocket = packetSocketOf(this.#socket);
     this.#logFile = join(runtimeDir, `${name}.log`);
     this.#log = log;
     this.#changed = changed;
+    this.#restarted = restarted;
   }
 
   /** What the lane last said; undefined while it says nothing. */
@@ -181,7 +189,10 @@ export class LaneProcess {
       this.#note(await this.#tell(this.#client, wanted, needed));
       this.#failures = 0;
       this.#silences = 0;
-      if (!needed) this.#note(undefined);
+      if (!needed) {
+        this.#note(undefined);
+        this.#lastPid = undefined;
+      }
     } catch (error) {
       this.#endIfSilent(error);
       this.#note(undefined);
@@ -224,6 +235,7 @@ export class LaneProcess {
     const pid = this.#state?.pid ?? this.#child?.pid ?? laneThatLogsTo(this.#logFile);
     if (pid === undefined) return;
     this.#log.warn({ lane: this.name, pid }, 'lane does not answer; ending it');
+    this.#death = ' (did not answer)';
     try {
       process.kill(pid, 'SIGKILL');
     } catch {
@@ -235,9 +247,19 @@ export class LaneProcess {
     const before = holdings(this.#state);
     if (state === undefined && this.#silences > 0) return;
     this.#state = state;
-    this.#attachments = new Map(state?.attachments.map((attachment) => [`${attachment.uid} ${attachment.kind}`, attachment]));
-    if (state !== undefined) for (const resolve of this.#waiting.splice(0)) resolve();
+    if (state !== undefined) {
+      for (const resolve of this.#waiting.splice(0)) resolve();
+      this.#tellRestart(state.pid);
+    }
     if (holdings(state) !== before) this.#changed();
+  }
+
+  #tellRestart(pid: number): void {
+    const before = this.#lastPid;
+    const why = this.#death;
+    this.#lastPid = pid;
+    this.#death = '';
+    if (before !== undefined && before !== pid) this.#restarted(this.name, `pid ${before} died${why}; pid ${pid} has taken its place`);
   }
 
   #start(): void {
@@ -270,12 +292,13 @@ export class LaneProcess {
     const gone = (why: string): void => {
       if (this.#child !== child) return;
       this.#child = undefined;
+      if (child.pid === this.#lastPid) this.#death ||= ` (${why})`;
       resolve();
       if (this.#needed && !this.#stopped) this.#log.warn({ lane: this.name, why }, 'lane is gone');
       this.#schedule(0);
     };
     child.once('error', (error) => gone(error.message));
-    child.once('exit', (code, signal) => gone(String(code ?? signal)));
+    child.once('exit', (code, signal) => gone(signal ?? `exit code ${code}`));
     child.unref();
     this.#log.info({ lane: this.name, pid: child.pid }, 'lane started');
   }

@@ -23,16 +23,16 @@ export interface LanesOptions {
   log: Log;
   /** Called whenever what the lanes hold has changed. */
   changed: () => void;
-  /** Room for flows in each lane. */
-  flowLimits?: FlowLimits;
+  /** A lane died while it was needed, and another process answers in its place. */
+  restarted?: (lane: string, why: string) => void;
 }
 
 export class Lanes implements DataPlane {
   readonly #lanes: LaneProcess[];
   readonly #surplus: LaneProcess[];
 
-  constructor({ runtimeDir, count, log, changed, flowLimits }: LanesOptions) {
-    this.#lanes = Array.from({ length: count }, (_, number) => new LaneProcess(runtimeDir, `lane-${number}`, log, changed, flowLimits));
+  constructor({ runtimeDir, count, log, changed, restarted }: LanesOptions) {
+    this.#lanes = Array.from({ length: count }, (_, number) => new LaneProcess(runtimeDir, `lane-${number}`, log, changed, restarted));
     this.#surplus = numbersIn(runtimeDir)
       .filter((number) => number >= count)
       .map((number) => new LaneProcess(runtimeDir, `lane-${number}`, log, () => {}));

@@ -41,10 +41,13 @@ export class Broadcast {
   readonly #watchers = new Set<Watcher>();
   #ended = false;
   #sequence = 0;
+  readonly #told: (event: WatchEvent) => void;
 
-  constructor(epoch: string, mostWatchers: number) {
+  /** `told` hears every event first, in the same turn; it must not throw. */
+  constructor(epoch: string, mostWatchers: number, told: (event: WatchEvent) => void = () => {}) {
     this.#epoch = epoch;
     this.#most = mostWatchers;
+    this.#told = told;
   }
 
   get watchers(): number {
@@ -52,6 +55,7 @@ export class Broadcast {
   }
 
   publish(event: WatchEvent): void {
+    this.#told(event);
     const encoded = WatchInterfacesResponse.encode({ event, resumeToken: '' }).finish();
     const entry = { sequence: ++this.#sequence, event, bytes: encoded.length };
     this.#keep({ sequence: entry.sequence, encoded });

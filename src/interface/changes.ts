@@ -251,10 +251,13 @@ export class Changes {
 
   /** Removes an interface without a client: an ephemeral one when the agent ends. */
   async discard(entry: Entry): Promise<void> {
-    await this.#needs.turns.run(entry.name, async () => {
-      this.#needs.engine.remove(entry);
-      this.#needs.registry.drop(entry);
-      await this.#needs.store.commit({ remove: entry.name });
+    const { turns, engine, registry, store } = this.#needs;
+    await turns.run(entry.name, async () => {
+      const last = this.#lastLook(entry);
+      engine.remove(entry);
+      registry.drop(entry);
+      await store.commit({ remove: entry.name });
+      registry.tell('deleted', entry, last);
     });
   }
 

@@ -22,7 +22,7 @@ import {
 import type { NetlinkCounters } from '../gen/taplane/v1/node_service.ts';
 import type { Link } from '../sys/netlink/link.ts';
 import { Attachments, type Mirrors } from './attachments.ts';
-import { Broadcast } from './broadcast.ts';
+import { Broadcast, type WatchEvent } from './broadcast.ts';
 import { Changes } from './changes.ts';
 import { Conditions } from './conditions.ts';
 import type { Interfaces, Responders } from './contract.ts';
@@ -64,6 +64,8 @@ export interface InterfaceOptions {
   metering?: Metering;
   /** Called whenever interfaces may have come, gone or changed, once for all that happens in a turn of the event loop. */
   changed?: () => void;
+  /** Hears what every watcher hears, in the same turn. Must not throw. */
+  told?: (event: WatchEvent) => void;
   /** Milliseconds since 1970. */
   clock?: () => number;
 }
@@ -128,14 +130,14 @@ class Manager implements InterfaceManager {
   #watching = false;
   #stopping = false;
 
-  constructor({ limits, policy, log, dataPlane, mirrors, metering, changed }: InterfaceOptions, store: Store, now: () => number) {
+  constructor({ limits, policy, log, dataPlane, mirrors, changed, told }: InterfaceOptions, store: Store, now: () => number) {
     this.#log = log;
     this.#now = now;
     this.#store = store;
     this.nodeUid = store.nodeUid;
     this.#once = new Once(store);
-    this.#broadcast = new Broadcast(randomUUID().slice(0, 8), limits.watchers);
-    const attachments = new Attachments({ dataPlane, mirrors, metering, changed, entries: () => registry.sorted(), now });
+    this.#broadcast = new Broadcast(randomUUID().slice(0, 8), limits.watchers, told);
+    const attachments = new Attachments({ dataPlane, mirrors, changed, entries: () => registry.sorted(), now });
     this.#attachments = attachments;
     const registry = new Registry(
       this.#broadcast,

@@ -1,0 +1,142 @@
+// What happens on a node, as messages `taplane.v1.Event` for the exporter. Interfaces are heard of as watchers hear of them. Of readiness
+// only changes are told, never the same twice in a row; what was there when the agent started is taken as ready until it shows otherwise.
+// Nothing here throws, and without an exporter nothing happens.
+
+import { randomBytes } from 'node:crypto';
+import type { Exporter } from '../flow/contract.ts';
+import { Event, Event_Kind as Kind } from '../gen/taplane/v1/event.ts';
+import { Condition_Status, type Interface } from '../gen/taplane/v1/interface.ts';
+import type { WatchEvent } from '../interface/broadcast.ts';
+import { EventOutbox, type OutboxStats } from './event-outbox.ts';
+import type { Log } from './log.ts';
+import { timestampOf } from './node.ts';
+
+/** A message of NATS has room for a megabyte, and nobody reads more steps than these. */
+const STEPS_MOST = 256;
+/** In characters. */
+const MESSAGE_MOST = 4096;
+
+export interface EventNeeds {
+  /** Absent where events go nowhere. */
+  exporter?: Pick<Exporter, 'put'> | undefined;
+  cluster: string;
+  node: string;
+  log: Log;
+  /** 16 hexadecimal digits; a new one where none is given. */
+  epoch?: string;
+  /** Milliseconds since 1970. */
+  now?: () => number;
+}
+
+export interface NodeEvents {
+  /** Hears what watchers of interfaces hear, in the same turn. */
+  told(event: WatchEvent): void;
+  agentStarted(message?: string): void;
+  agentStopping(message?: string): void;
+  /** A data-plane process died, for the reason `why`, and another has taken its place. */
+  laneRestarted(lane: string, why: string): void;
+  stats(): OutboxStats;
+  /** Hands over what waits. Nothing is told after it. */
+  close(): void;
+}
+
+/** What was last told of an interface. */
+interface Known {
+  etag: string;
+  ready: boolean;
+}
+
+type What = Pick<Event, 'kind'> & Partial<Event>;
+
+export function nodeEvents({ exporter, cluster, node, log, epoch = newEpoch(), now = Date.now }: EventNeeds): NodeEvents {
+  if (exporter === undefined) return silent;
+  const outbox = new EventOutbox(exporter, log);
+  const known = new Map<string, Known>();
+  let sequence = 0n;
+  let closed = false;
+
+  function emit(what: What): void {
+    if (closed) return;
+    sequence += 1n;
+    const time = timestampOf(new Date(now()));
+    const payload = Event.encode(Event.fromPartial({ ...bounded(what), cluster, node, epoch, sequence, time })).finish();
+    const id = `${epoch}:${sequence}`;
+    outbox.put({ kind: 'event', name: nameOf(what.kind), id, epoch, firstSequence: sequence, records: 1, payload });
+  }
+
+  function told(event: WatchEvent): void {
+    if (event.$case !== 'added' && event.$case !== 'modified' && event.$case !== 'deleted') return;
+    const { name: resource, uid, etag, labels, plan: steps, status } = event.value;
+    const of = { resource, uid, labels };
+    const old = known.get(uid);
+    if (event.$case === 'deleted') {
+      known.delete(uid);
+      emit({ ...of, kind: Kind.INTERFACE_DELETED, steps });
+      return;
+    }
+    const { isReady, message } = readiness(status);
+    known.set(uid, { etag, ready: isReady });
+    const isNew = event.$case === 'added';
+    const isUpdate = !isNew && old !== undefined && old.etag !== etag;
+    const isRepair = !isNew && !isUpdate && steps.length > 0;
+    if (isNew) emit({ ...of, kind: Kind.INTERFACE_CREATED, steps });
+    if (isUpdate) emit({ ...of, kind: Kind.INTERFACE_UPDATED, steps });
+    if (isRepair && isReady) emit({ ...of, kind: Kind.INTERFACE_REPAIRED, steps });
+    const wasReady = isNew ? false : (old?.ready ?? true);
+    if (isReady && !wasReady) emit({ ...of, kind: Kind.INTERFACE_READY, message });
+    // Steps of a repair that was not enough have no event of their own.
+    if (!isReady && (wasReady || isNew)) emit({ ...of, kind: Kind.INTERFACE_DEGRADED, message, steps: isRepair ? steps : [] });
+  }
+
+  return {
+    told(event) {
+      try {
+        told(event);
+      } catch (error) {
+        log.error({ err: String(error), event: event.$case }, 'event not told');
+      }
+    },
+    agentStarted: (message = '') => emit({ kind: Kind.AGENT_STARTED, message }),
+    agentStopping: (message = '') => emit({ kind: Kind.AGENT_STOPPING, message }),
+    laneRestarted: (lane, why) => emit({ kind: Kind.LANE_RESTARTED, message: `${lane}: ${why}` }),
+    stats: () => outbox.stats(),
+    close() {
+      outbox.close();
+      closed = true;
+    },
+  };
+}
+
+const silent: NodeEvents = {
+  told() {},
+  agentStarted() {},
+  agentStopping() {},
+  laneRestarted() {},
+  stats: () => ({ stored: 0, waiting: 0, lost: 0, failures: 0 }),
+  close() {},
+};
+
+/** Whether an interface is as specified, and why. */
+function readiness(status: Interface['status']): { isReady: boolean; message: string } {
+  const condition = status?.conditions.find(({ type }) => type === 'Ready');
+  const message = [condition?.reason, condition?.message].filter(Boolean).join(': ');
+  return { isReady: condition?.status === Condition_Status.TRUE, message };
+}
+
+/** `interface-created` */
+export function nameOf(kind: Kind): string {
+  return NAMES.get(kind) ?? 'unspecified';
+}
+
+const NAMES = new Map(Object.entries(Kind).map(([name, kind]) => [kind, name.toLowerCase().replaceAll('_', '-')]));
+
+function bounded(what: What): What {
+  const { message = '', steps = [] } = what;
+  const more = steps.length > STEPS_MOST ? `${steps.length - STEPS_MOST} more steps` : '';
+  const text = [message.length > MESSAGE_MOST ? `${message.slice(0, MESSAGE_MOST)}...` : message, more].filter(Boolean).join('; ');
+  return { ...what, message: text, steps: steps.slice(0, STEPS_MOST) };
+}
+
+function newEpoch(): string {
+  return randomBytes(8).toString('hex');
+}
