@@ -13,6 +13,7 @@ import { HEALTH_SERVICES, startServer } from '../rpc/server.ts';
 import { ClosingStack } from './closing-stack.ts';
 import type { Config } from './config.ts';
 import { natsFiles } from './config-nats.ts';
+import { type FlowIntake, flowIntake } from './flow-intake.ts';
 import { Lanes } from './lanes.ts';
 import type { Log } from './log.ts';
 import { packetMirrors } from './mirrors.ts';

@@ -37,6 +37,18 @@ const BACKOFF_MOST_MS = 5000;
 /** How long a lane stays that has nothing to do: the next stream finds it running. */
 const LINGER_MS = 10_000;
 
+export interface LaneProcessOptions {
+  runtimeDir: string;
+  name: string;
+  log: Log;
+  /** Called whenever what the lane holds has changed. */
+  changed: () => void;
+  /** Another process answers than before, since that one died while it was needed. */
+  restarted?: ((lane: string, why: string) => void) | undefined;
+  /** Room for flows. */
+  flowLimits?: FlowLimits | undefined;
+}
+
 export class LaneProcess {
   readonly name: string;
   readonly packetSocket: string;
@@ -73,12 +85,9 @@ export class LaneProcess {
   /** Why that process ended, as far as we know. */
   #death = '';
 
-  /**
-   * `changed` is called whenever what the lane holds has changed; `restarted` when another process answers than before, since that one died
-   * while it was needed.
-   */
-  constructor(runtimeDir: string, name: string, log: Log, changed: () => void, restarted: (lane: string, why: string) => void = () => {}) {
+  constructor({ runtimeDir, name, log, changed, restarted = () => {}, flowLimits }: LaneProcessOptions) {
     this.name = name;
+    this.#flowLimits = flowLimits;
     this.#socket = join(runtimeDir, `${name}.sock`);
     this.packetSocket = packetSocketOf(this.#socket);
     this.#logFile = join(runtimeDir, `${name}.log`);
@@ -247,6 +256,7 @@ export class LaneProcess {
     const before = holdings(this.#state);
     if (state === undefined && this.#silences > 0) return;
     this.#state = state;
+    this.#attachments = new Map(state?.attachments.map((attachment) => [`${attachment.uid} ${attachment.kind}`, attachment]));
     if (state !== undefined) {
       for (const resolve of this.#waiting.splice(0)) resolve();
       this.#tellRestart(state.pid);

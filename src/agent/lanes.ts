@@ -25,17 +25,20 @@ export interface LanesOptions {
   changed: () => void;
   /** A lane died while it was needed, and another process answers in its place. */
   restarted?: (lane: string, why: string) => void;
+  /** Room for flows in each lane. */
+  flowLimits?: FlowLimits;
 }
 
 export class Lanes implements DataPlane {
   readonly #lanes: LaneProcess[];
   readonly #surplus: LaneProcess[];
 
-  constructor({ runtimeDir, count, log, changed, restarted }: LanesOptions) {
-    this.#lanes = Array.from({ length: count }, (_, number) => new LaneProcess(runtimeDir, `lane-${number}`, log, changed, restarted));
+  constructor({ count, ...options }: LanesOptions) {
+    this.#lanes = Array.from({ length: count }, (_, number) => new LaneProcess({ ...options, name: `lane-${number}` }));
+    const { runtimeDir, log } = options;
     this.#surplus = numbersIn(runtimeDir)
       .filter((number) => number >= count)
-      .map((number) => new LaneProcess(runtimeDir, `lane-${number}`, log, () => {}));
+      .map((number) => new LaneProcess({ runtimeDir, name: `lane-${number}`, log, changed: () => {} }));
   }
 
   want(attachments: Attachment[]): void {

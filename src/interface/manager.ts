@@ -130,14 +130,14 @@ class Manager implements InterfaceManager {
   #watching = false;
   #stopping = false;
 
-  constructor({ limits, policy, log, dataPlane, mirrors, changed, told }: InterfaceOptions, store: Store, now: () => number) {
+  constructor({ limits, policy, log, dataPlane, mirrors, metering, changed, told }: InterfaceOptions, store: Store, now: () => number) {
     this.#log = log;
     this.#now = now;
     this.#store = store;
     this.nodeUid = store.nodeUid;
     this.#once = new Once(store);
     this.#broadcast = new Broadcast(randomUUID().slice(0, 8), limits.watchers, told);
-    const attachments = new Attachments({ dataPlane, mirrors, changed, entries: () => registry.sorted(), now });
+    const attachments = new Attachments({ dataPlane, mirrors, metering, changed, entries: () => registry.sorted(), now });
     this.#attachments = attachments;
     const registry = new Registry(
       this.#broadcast,
