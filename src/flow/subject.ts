@@ -15,3 +15,25 @@ export function token(text: string): string {
 export function packetSubject(cluster: string, node: string, interfaceName: string): string {
   return `taplane.v1.${token(cluster)}.${token(node)}.packet.${token(interfaceName)}`;
 }
+
+/** Subject of the flow records of an interface. */
+export function flowSubject(cluster: string, node: string, interfaceName: string): string {
+  return `taplane.v1.${token(cluster)}.${token(node)}.flow.${token(interfaceName)}`;
+}
+
+/** Subject of the events of a kind, such as `interface-created`. */
+export function eventSubject(cluster: string, node: string, kind: string): string {
+  return `taplane.v1.${token(cluster)}.${token(node)}.event.${token(kind)}`;
+}
+
+/** Whether every subject of `subject` (which may hold `*` and `>`) is one of `pattern`. */
+export function covers(pattern: string, subject: string): boolean {
+  const [wide, narrow] = [pattern.split('.'), subject.split('.')];
+  for (const [index, word] of wide.entries()) {
+    const other = narrow[index];
+    if (word === '>') return other !== undefined;
+    if (other === undefined || other === '>') return false;
+    if (word !== '*' && word !== other) return false;
+  }
+  return wide.length === narrow.length;
+}

@@ -1,0 +1,279 @@
+// Publishing to JetStream over one connection, from its beginning to its end; the next connection has a session of its own.
+//
+//   a kind (flow, event):   SEARCHING --stream found or made--> OPEN --refused, unanswered, no stream--> HELD (back-off) --> SEARCHING
+//   a lane (one subject):   verify what the server has --> one message in flight, then the next --> idle until `wake`
+//
+// Within a subject strictly in order, behind a fence; subjects side by side, bounded in number and bytes. Never throws out.
+
+import { RecordLoss_Reason as Reason } from '../gen/taplane/v1/flow.ts';
+import type { Carrying, Session } from './exporter.ts';
+import { reconcile } from './exporter-reconcile.ts';
+import type { JetStream, StreamSeen, StreamWanted } from './jetstream.ts';
+import type { NatsLink } from './nats.ts';
+import { type Row, rowId, type Subject } from './spool.ts';
+
+const IN_FLIGHT_MOST = 64;
+const BYTES_IN_FLIGHT_MOST = 8 * 1024 * 1024;
+const RETRY_MIN_MS = 100;
+const RETRY_MAX_MS = 15_000;
+/** Fences that fail in a row without a message stored between: somebody else publishes here. */
+const FENCES_MOST = 3;
+
+interface Lane {
+  subject: Subject;
+  path: string;
+  verify: boolean;
+  /** What was sent last. */
+  sent: string;
+  fences: number;
+  busy: boolean;
+}
+
+interface Kind {
+  /** All subjects of ours. */
+  subjects: string;
+  wanted: StreamWanted | undefined;
+  stream: StreamSeen | undefined;
+  searching: boolean;
+  timer: NodeJS.Timeout | undefined;
+  retryMs: number;
+  reason: string;
+  ready: Set<Lane>;
+}
+
+export interface SessionOptions {
+  connection: NonNullable<ReturnType<NatsLink['connection']>>;
+  wanted: { flow: StreamWanted | undefined; event: StreamWanted | undefined };
+  subjects: { flow: string; event: string };
+  ackTimeoutMs: number;
+  /** How often an idle stream is looked at. */
+  checkMs: number;
+}
+
+export function jetStreamSession(carrying: Carrying, options: SessionOptions): Session {
+  const { spool, counts, random, log } = carrying;
+  const lanes = new Map<number, Lane>();
+  const kinds = { flow: kind(options, 'flow'), event: kind(options, 'event') };
+  const ending = Promise.withResolvers<undefined>();
+  let jetStream: JetStream | undefined;
+  let ended = false;
+  let inFlight = 0;
+  let bytesInFlight = 0;
+  let failed = '';
+
+  async function start(): Promise<void> {
+    const { openJetStream } = await import('./jetstream.ts');
+    const opened = await openJetStream(options.connection, options.ackTimeoutMs);
+    if (ended) return;
+    jetStream = opened;
+    for (const subject of spool.account.subjects.values()) if (subject.waiting + subject.acked > 0) laneOf(subject);
+    for (const each of Object.values(kinds)) search(each);
+  }
+
+  function laneOf(subject: Subject): Lane {
+    let lane = lanes.get(subject.id);
+    if (lane === undefined) {
+      lane = { subject, path: carrying.path(subject), verify: subject.acked > 0, sent: '', fences: 0, busy: false };
+      lanes.set(subject.id, lane);
+      kinds[subject.kind].ready.add(lane);
+    }
+    return lane;
+  }
+
+  /** Finds or makes the stream of a kind; another one than before has all subjects verified. */
+  function search(of: Kind): void {
+    if (of.searching || jetStream === undefined || ended) return;
+    of.searching = true;
+    const before = of.stream?.incarnation;
+    jetStream
+      .stream(of.subjects, of.wanted)
+      .then((found) => {
+        if (ended) return;
+        if ('missing' in found) {
+          of.stream = undefined;
+          return hold(of, found.missing);
+        }
+        const isOlder = [...lanes.values()].some(
+          ({ subject }) => kinds[subject.kind] === of && subject.incarnation === found.incarnation && subject.sequence > found.lastSequence,
+        );
+        of.stream = found;
+        of.reason = '';
+        // Anything that failed before may have been a stream deleted and made anew; what a subject has acknowledged says so.
+        if (found.incarnation !== before || isOlder) verifyAll(of);
+        fill();
+      })
+      .catch((error) => hold(of, message(error)))
+      .finally(() => {
+        of.searching = false;
+      });
+  }
+
+  function verifyAll(of: Kind): void {
+    for (const lane of lanes.values()) {
+      if (kinds[lane.subject.kind] !== of) continue;
+      lane.verify ||= lane.subject.acked > 0;
+      if (!lane.busy) of.ready.add(lane);
+    }
+  }
+
+  /** Waits before anything of this kind is tried again. */
+  function hold(of: Kind, reason: string): void {
+    if (ended) return;
+    if (reason !== of.reason) log.warn({ subjects: of.subjects, reason }, 'flow export waits');
+    of.reason = reason;
+    if (of.timer !== undefined) return;
+    const waitMs = Math.round(of.retryMs * (0.5 + random()));
+    of.retryMs = Math.min(of.retryMs * 2, RETRY_MAX_MS);
+    of.timer = setTimeout(() => {
+      of.timer = undefined;
+      if (of.stream === undefined) search(of);
+      else fill();
+    }, waitMs);
+    of.timer.unref();
+  }
+
+  function fill(): void {
+    if (ended) return;
+    for (const of of Object.values(kinds)) {
+      for (const lane of of.ready) {
+        if (of.stream === undefined || of.timer !== undefined) break;
+        if (inFlight >= IN_FLIGHT_MOST || bytesInFlight >= BYTES_IN_FLIGHT_MOST) return;
+        of.ready.delete(lane);
+        lane.busy = true;
+        inFlight += 1;
+        step(of, of.stream, lane)
+          .catch((error) => {
+            hold(of, message(error));
+            return true;
+          })
+          .then((more) => {
+            inFlight -= 1;
+            lane.busy = false;
+            if (ended) return;
+            if (more || lane.subject.waiting > 0 || lane.verify) of.ready.add(lane);
+            fill();
+          });
+      }
+    }
+  }
+
+  /** One message of a subject; answers whether there is more to do for it. */
+  async function step(of: Kind, stream: StreamSeen, lane: Lane): Promise<boolean> {
+    await breathe();
+    const { subject, path } = lane;
+    if (lane.verify) {
+      lane.verify = false;
+      try {
+        const again = await reconcile({ spool, jetStream: jetStream as JetStream, stream, subject, path, breathe });
+        counts.republished += again;
+        if (again > 0) log.warn({ subject: path, messages: again }, 'nats lost what it had acknowledged: published again');
+      } catch (error) {
+        lane.verify = true;
+        throw error;
+      }
+    }
+    await breathe();
+    const next = spool.next(subject);
+    const payload = next && spool.payload(next);
+    if (next === undefined) return false;
+    if (payload === undefined) return true;
+    return send(of, stream, lane, next, payload);
+  }
+
+  async function send(of: Kind, stream: StreamSeen, lane: Lane, next: Row, stored: Uint8Array): Promise<boolean> {
+    const { subject } = lane;
+    const sending = { subject: lane.path, ...carrying.encode(next, subject, stored) };
+    if (sending.payload.length > carrying.payloadMost(options.connection)) return tooLarge(lane, next);
+    if (lane.sent === sending.id) counts.retried += 1;
+    lane.sent = sending.id;
+    spool.sending(next);
+    bytesInFlight += sending.payload.length;
+    const expected = subject.incarnation === stream.incarnation ? subject.sequence : 0;
+    const published = await Promise.race([(jetStream as JetStream).publish(sending, expected), ending.promise]);
+    bytesInFlight -= sending.payload.length;
+    if (ended || published === undefined) return false;
+    await breathe();
+    switch (published.is) {
+      case 'stored':
+        spool.acked(next, published.sequence, stream.incarnation);
+        counts.messages += 1;
+        counts.records += next.reason === 0 ? next.records : 0;
+        lane.sent = '';
+        lane.fences = 0;
+        of.reason = '';
+        of.retryMs = RETRY_MIN_MS;
+        return subject.waiting > 0;
+      case 'fenced':
+        lane.verify = true;
+        lane.fences += 1;
+        if (lane.fences > FENCES_MOST) hold(of, `somebody else publishes on ${lane.path}`);
+        return true;
+      case 'too-large':
+        return tooLarge(lane, next);
+      case 'refused':
+        hold(of, published.reason);
+        return true;
+      default:
+        of.stream = undefined;
+        hold(of, published.reason);
+        return true;
+    }
+  }
+
+  function tooLarge(lane: Lane, next: Row): boolean {
+    log.warn({ subject: lane.path, id: rowId(next), bytes: next.bytes }, 'message is larger than nats takes: told as lost');
+    spool.replace(next, Reason.TOO_LARGE);
+    return true;
+  }
+
+  async function breathe(): Promise<void> {
+    await carrying.breathe();
+    if (ended) throw new Error('the session is over');
+  }
+
+  const check = setInterval(() => {
+    for (const [id, { busy }] of lanes) if (!busy && !spool.account.subjects.has(id)) lanes.delete(id);
+    for (const of of Object.values(kinds)) if (of.stream !== undefined && of.timer === undefined) search(of);
+  }, options.checkMs);
+  check.unref();
+
+  start().catch((error) => {
+    failed = `open JetStream: ${message(error)}`;
+  });
+
+  return {
+    wake(subjects) {
+      if (jetStream === undefined || ended) return;
+      for (const subject of subjects) {
+        const lane = laneOf(subject);
+        if (!lane.busy) kinds[subject.kind].ready.add(lane);
+      }
+      setImmediate(fill);
+    },
+    reason: () => failed || kinds.flow.reason || kinds.event.reason,
+    isIdle: () => inFlight === 0,
+    end() {
+      ended = true;
+      ending.resolve(undefined);
+      clearInterval(check);
+      for (const of of Object.values(kinds)) clearTimeout(of.timer);
+    },
+  };
+}
+
+function kind(options: SessionOptions, name: 'flow' | 'event'): Kind {
+  return {
+    subjects: options.subjects[name],
+    wanted: options.wanted[name],
+    stream: undefined,
+    searching: false,
+    timer: undefined,
+    retryMs: RETRY_MIN_MS,
+    reason: '',
+    ready: new Set(),
+  };
+}
+
+function message(error: unknown): string {
+  return error instanceof Error ? error.message || error.name : String(error);
+}
