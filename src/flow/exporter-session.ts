@@ -10,7 +10,8 @@ import type { Carrying, Session } from './exporter.ts';
 import { reconcile } from './exporter-reconcile.ts';
 import type { JetStream, StreamSeen, StreamWanted } from './jetstream.ts';
 import type { NatsLink } from './nats.ts';
-import { type Row, rowId, type Subject } from './spool.ts';
+import type { Row, Subject } from './spool.ts';
+import { rowId } from './spool-rows.ts';
 
 const IN_FLIGHT_MOST = 64;
 const BYTES_IN_FLIGHT_MOST = 8 * 1024 * 1024;

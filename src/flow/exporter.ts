@@ -9,7 +9,8 @@ import { coreSession } from './exporter-core.ts';
 import { jetStreamSession } from './exporter-session.ts';
 import { gapBatch } from './gap.ts';
 import type { NatsLink, NatsLog } from './nats.ts';
-import { type Row, rowId, Spool, type Subject } from './spool.ts';
+import { type Row, Spool, type Subject } from './spool.ts';
+import { rowId } from './spool-rows.ts';
 import { eventSubject, flowSubject, token } from './subject.ts';
 
 export interface StreamLimits {

@@ -48,11 +48,15 @@ export class Account {
   gapBytes = 0;
   /** Of waiting rows that had been acknowledged before: they may exceed the limit for what waits, since they are within that of what is kept. */
   returnedBytes = 0;
+  /** Position of the next message; even, so that there is one before each for a gap. */
+  nextPos = 2;
+  /** Before it no waiting row can be dropped. */
+  dropFrom = 0;
   readonly #names = new Map<string, Subject>();
   #undo: (() => void)[] = [];
 
-  /** Reads all of it; answers with the last position. Throws when the database is damaged. */
-  load(database: DatabaseSync): number {
+  /** Reads all of it. Throws when the database is damaged. */
+  load(database: DatabaseSync): void {
     this.clear();
     for (const { id, kind, name, seq, incarnation } of database.prepare('SELECT * FROM subject').all()) {
       const known = { id: Number(id), kind: kind as Subject['kind'], name: String(name), incarnation: String(incarnation) };
@@ -68,9 +72,9 @@ export class Account {
       this.count(Number(subject), Number(state), Number(n), Number(bytes));
       this.countGaps(Number(gaps));
     }
-    this.keep();
     const last = Number(database.prepare('SELECT max(pos) AS pos FROM message').get()?.['pos'] ?? 0);
-    return last + (last % 2);
+    this.nextPos = last + (last % 2) + 2;
+    this.keep();
   }
 
   clear(): void {
@@ -78,6 +82,7 @@ export class Account {
     this.#names.clear();
     this.epochs.clear();
     this.waitingMessages = this.waitingBytes = this.ackedMessages = this.ackedBytes = this.gapBytes = this.returnedBytes = 0;
+    this.dropFrom = 0;
     this.#undo = [];
   }
 
@@ -98,6 +103,15 @@ export class Account {
       this.subjects.set(subject.id, subject);
       this.#names.set(`${subject.kind}.${subject.name}`, subject);
     });
+  }
+
+  /** Takes the next position. */
+  takePos(): number {
+    this.nextPos += 2;
+    this.#undo.push(() => {
+      this.nextPos -= 2;
+    });
+    return this.nextPos - 2;
   }
 
   setSubject(subject: Subject, sequence: number, incarnation: string): void {
@@ -166,6 +180,7 @@ export class Account {
   undo(): void {
     for (const step of this.#undo.reverse()) step();
     this.#undo = [];
+    this.dropFrom = 0;
   }
 
   #forget(subject: Subject): void {
