@@ -21,6 +21,11 @@ export interface Reconciling {
   breathe: () => Promise<void>;
 }
 
+/** Whether it has to be asked before the next message is sent: the fence does not tell of a stream made anew. */
+export function isUnproven(subject: Subject, stream: StreamSeen): boolean {
+  return subject.sequence > 0 && subject.incarnation !== stream.incarnation;
+}
+
 /** Answers with the number of messages that have to be sent again. Throws when the server does not answer. */
 export async function reconcile(work: Reconciling): Promise<number> {
   const { spool, jetStream, stream, subject, path, breathe } = work;
@@ -40,7 +45,7 @@ export async function reconcile(work: Reconciling): Promise<number> {
     again = await giveBack(work, 0);
   }
   const next = spool.next(subject);
-  if (next !== undefined && subject.kind === 'flow' && next.reason === 0) {
+  if (next !== undefined && subject.kind === 'flow') {
     const from = hole(next, parsed?.epoch, end, lost || (spool.putAside !== '' && next.first > 1));
     if (from !== undefined) spool.addGap(next, from, lost || again > 0 ? Reason.SERVER_LOST : Reason.SPOOL_FAILED);
   }

@@ -7,7 +7,7 @@
 
 import { RecordLoss_Reason as Reason } from '../gen/taplane/v1/flow.ts';
 import type { Carrying, Session } from './exporter.ts';
-import { reconcile } from './exporter-reconcile.ts';
+import { isUnproven, reconcile } from './exporter-reconcile.ts';
 import type { JetStream, StreamSeen, StreamWanted } from './jetstream.ts';
 import type { NatsLink } from './nats.ts';
 import type { Row, Subject } from './spool.ts';
@@ -162,7 +162,7 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
   async function step(of: Kind, stream: StreamSeen, lane: Lane): Promise<boolean> {
     await breathe();
     const { subject, path } = lane;
-    if (lane.verify) {
+    if (lane.verify || isUnproven(subject, stream)) {
       lane.verify = false;
       try {
         const again = await reconcile({ spool, jetStream: jetStream as JetStream, stream, subject, path, breathe });
@@ -189,8 +189,7 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
     lane.sent = sending.id;
     spool.sending(next);
     bytesInFlight += sending.payload.length;
-    const expected = subject.incarnation === stream.incarnation ? subject.sequence : 0;
-    const published = await Promise.race([(jetStream as JetStream).publish(sending, expected), ending.promise]);
+    const published = await Promise.race([(jetStream as JetStream).publish(sending, subject.sequence), ending.promise]);
     bytesInFlight -= sending.payload.length;
     if (ended || published === undefined) return false;
     await breathe();

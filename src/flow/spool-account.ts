@@ -45,6 +45,7 @@ export class Account {
   waitingBytes = 0;
   ackedMessages = 0;
   ackedBytes = 0;
+  /** Of gaps that wait. */
   gapBytes = 0;
   /** Of waiting rows that had been acknowledged before: they may exceed the limit for what waits, since they are within that of what is kept. */
   returnedBytes = 0;
@@ -70,7 +71,7 @@ export class Account {
     );
     for (const { subject, state, n, bytes, gaps } of sums.all()) {
       this.count(Number(subject), Number(state), Number(n), Number(bytes));
-      this.countGaps(Number(gaps));
+      if (Number(state) === WAITING) this.countGaps(Number(gaps));
     }
     const last = Number(database.prepare('SELECT max(pos) AS pos FROM message').get()?.['pos'] ?? 0);
     this.nextPos = last + (last % 2) + 2;

@@ -7,7 +7,7 @@ import { crc32 } from 'node:zlib';
 import type { RecordLoss_Reason as Reason } from '../gen/taplane/v1/flow.ts';
 import { gapId, gapTemplate } from './gap.ts';
 import { Account, type Row, type Subject } from './spool-account.ts';
-import { isDamage, openSpoolFile, PAGE_BYTES, putAside, type SpoolFile, type Statements } from './spool-file.ts';
+import { isDamage, openSpoolFile, PAGE_BYTES, putAside, type SpoolFile, type Statements, WAITING } from './spool-file.ts';
 
 export interface SpoolOptions {
   /** Path of the file; its folder is made when it is absent. */
@@ -56,7 +56,7 @@ export class SpoolRows {
     run.setPayload.run(template, of.pos);
     run.makeGap.run(reason, bytes, crc32(template), of.pos);
     this.account.count(of.subject, of.state, 0, bytes - of.bytes);
-    this.account.countGaps(bytes);
+    if (of.state === WAITING) this.account.countGaps(bytes);
   }
 
   /** What a gap tells of up to `end` was stored after all. */
@@ -72,13 +72,14 @@ export class SpoolRows {
     this.run.removeMessage.run(of.pos);
     this.run.removePayload.run(of.pos);
     this.account.count(of.subject, of.state, -1, -of.bytes);
-    if (of.reason !== 0) this.account.countGaps(-of.bytes);
+    if (of.reason !== 0 && of.state === WAITING) this.account.countGaps(-of.bytes);
   }
 
   setState(of: Row, state: number): void {
     this.run.setState.run(state, of.pos);
     this.account.count(of.subject, of.state, -1, -of.bytes);
     this.account.count(of.subject, state, 1, of.bytes);
+    if (of.reason !== 0) this.account.countGaps(state === WAITING ? of.bytes : -of.bytes);
   }
 
   setSubject(subject: Subject, sequence: number, incarnation: string): void {

@@ -158,9 +158,16 @@ export class Spool {
     if (template === undefined) return;
     this.#rows.transaction(() => {
       const { run } = this.#rows;
-      const there = row(run.at.get(before.pos - 1));
       const count = before.first - first;
-      if (there !== undefined || count <= 0) return;
+      if (count <= 0) return;
+      const there = row(run.at.get(before.pos - 1));
+      if (there !== undefined) {
+        // Its place is taken; a gap that follows can tell of them as well.
+        if (before.reason === 0) return;
+        run.setRange.run(first, before.records + count, before.pos);
+        this.account.lose(before.reason as Reason, count);
+        return;
+      }
       const data = before.reason === 0 ? gapTemplate(template) : template;
       const bytes = charge(data.length);
       const now = this.#now();

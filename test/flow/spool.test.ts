@@ -113,6 +113,7 @@ describe('without room', () => {
   });
 
   test('a gap names the interface, and is as small as it can be', () => {
+    open();
     const message = flowMessage('t0', EPOCH, 7, 100);
     const template = gapTemplate(message.payload);
     expect(template.length).toBeLessThan(100);
@@ -245,10 +246,11 @@ describe('a damaged file', () => {
 
   test('a payload that is not what was put is told as lost', () => {
     open();
-    const [first] = fill();
+    fill();
     spool.close();
     const bytes = readFileSync(file());
-    const at = bytes.indexOf('e79-17'.slice(0, 0) || `${EPOCH}-25`);
+    const at = bytes.indexOf(`${EPOCH}-5000`);
+    expect(at).toBeGreaterThan(0);
     bytes[at + 3] = (bytes[at + 3] as number) ^ 1;
     writeFileSync(file(), bytes);
     open();
@@ -256,7 +258,6 @@ describe('a damaged file', () => {
       if (next.reason === 0) spool.payload(next);
     }
     expect([...spool.account.lost.keys()]).toEqual([Reason.SPOOL_FAILED]);
-    expect(first).toBeDefined();
   });
 });
 
