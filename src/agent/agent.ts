@@ -2,18 +2,15 @@
 // touched; below it every part that opens says how it closes, so that a start that fails half-way leaves nothing open.
 // Devices are not "open": they stay, whatever becomes of the agent. Only ephemeral ones end with an orderly stop.
 
-import { openFlows } from '../flow/flows.ts';
 import { connectNats } from '../flow/nats.ts';
 import { packetPublisher } from '../flow/packet-publisher.ts';
-import { FlowRing } from '../flow/ring.ts';
-import { Attachment_Kind } from '../gen/taplane/lane/v1/lane_service.ts';
-import type { InterfaceFlowStats } from '../gen/taplane/v1/flow_service.ts';
 import { type InterfaceManager, openInterfaces } from '../interface/manager.ts';
 import { HEALTH_SERVICES, startServer } from '../rpc/server.ts';
 import { ClosingStack } from './closing-stack.ts';
 import type { Config } from './config.ts';
 import { natsFiles } from './config-nats.ts';
-import { type FlowIntake, flowIntake } from './flow-intake.ts';
+import { nodeEvents } from './events.ts';
+import { laneFlowLimits, nodeExporter, nodeFlows, nodeMetering } from './flows.ts';
 import { Lanes } from './lanes.ts';
 import type { Log } from './log.ts';
 import { packetMirrors } from './mirrors.ts';
@@ -31,6 +28,8 @@ export interface Agent {
 
 /** How long calls may go on after the stop has begun. */
 const GRACE_MS = 3_000;
+/** How long messages may still go to NATS when all else has stopped; what is left waits on disk. */
+const EXPORT_GRACE_MS = 1_000;
 /** How long one part may take to close; together at most STOP_MS. */
 const PART_STOP_MS = 5_500;
 export const STOP_MS = 10_000;
@@ -57,11 +56,26 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     });
     parts.add('nats', () => nats.close());
 
+    const { cluster, node: nodeName } = config;
+    const exporter = nodeExporter(config, nats, log);
+    parts.add('exporter', async () => exporter?.close(EXPORT_GRACE_MS));
+    const events = nodeEvents({ exporter, cluster, node: nodeName, log });
+    parts.add('events', async () => events.close());
+
     const { lanes: count } = config;
-    const lanes = new Lanes({ runtimeDir: config.runtimeDir, count, log, changed: () => interfaces.laneChanged() });
+    const lanes = new Lanes({
+      runtimeDir: config.runtimeDir,
+      count,
+      log,
+      changed: () => interfaces.laneChanged(),
+      restarted: (lane, why) => events.laneRestarted(lane, why),
+      flowLimits: laneFlowLimits(config),
+    });
+    // Stopped after the lanes: what they tell of at the end is still fetched.
+    const recorded = nodeFlows({ config, lanes, interfaces: () => interfaces, exporter, log });
+    parts.add('flows', () => recorded.stop(GRACE_MS));
     parts.add('lanes', () => lanes.stop());
 
-    const { cluster, node: nodeName } = config;
     const publisher = packetPublisher(() => nats.connection());
     const off = config.nats === 'off';
     const mirrors = packetMirrors({ lanes, publisher, cluster, node: nodeName, off, log, changed: () => interfaces.laneChanged() });
@@ -79,7 +93,8 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
       log,
       dataPlane: lanes,
       mirrors,
-      metering: { cluster, node: nodeName, activeTimeout: 60, idleTimeout: 15, sampling: 1, tableEntries: 65_536 },
+      metering: nodeMetering(config),
+      told: (event) => events.told(event),
       changed,
     });
     const packets = agentPackets({
@@ -87,23 +102,40 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
       device: (name, field) => interfaces.device(name, field),
       isManaged: (uid) => interfaces.isManaged(uid),
     });
-    const ring = new FlowRing();
-    const intake = flowIntake({ lanes, ring, exporter: undefined, log });
-    parts.add('flow intake', () => intake.stop(GRACE_MS));
-    const flows = openFlows({ ring, interfaces: () => meteredStats(interfaces, intake, lanes) });
-    parts.add('observers', async () => flows.end());
     parts.add('interfaces', () => interfaces.stop());
     await interfaces.start();
 
-    const node = nodeFacts({ config, interfaces, nats, lanes: () => lanes.describe(), startupMs: () => startupMs });
+    const node = nodeFacts({
+      config,
+      interfaces,
+      nats,
+      lanes: () => lanes.describe(),
+      export: () => exporter?.stats(),
+      startupMs: () => startupMs,
+    });
     const limits = { maxConcurrentStreams: config.limits.streamsPerConnection, maxMessageBytes: config.limits.messageBytes };
     const { listen, insecureLoopback } = config;
     const { responders } = interfaces;
-    const server = await startServer({ listen, insecureLoopback, interfaces, responders, packets, flows, node, log, limits });
+    const server = await startServer({
+      listen,
+      insecureLoopback,
+      interfaces,
+      responders,
+      packets,
+      flows: recorded.flows,
+      node,
+      log,
+      limits,
+    });
     parts.add('server', () => server.stop(GRACE_MS));
-    parts.add('watches', async () => interfaces.endWatches());
+    parts.add('watches', async () => {
+      events.agentStopping();
+      interfaces.endWatches();
+      recorded.flows.end();
+    });
     for (const service of HEALTH_SERVICES) server.setServing(service, true);
 
+    events.agentStarted();
     startupMs = Math.round(performance.now());
     log.info({ startup_ms: startupMs, addresses: server.addresses, version: agentVersion, pid: process.pid }, 'ready');
     return { addresses: server.addresses, stop: () => parts.close(STOP_MS) };
@@ -111,14 +143,4 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     await parts.close(STOP_MS);
     throw error;
   }
-}
-
-/** Of each metered interface: what its lane says, and what its meter has last told. */
-function meteredStats(interfaces: InterfaceManager, intake: FlowIntake, lanes: Lanes): InterfaceFlowStats[] {
-  return interfaces.metered().map(({ uid, name }) => {
-    const state = lanes.attachment(uid, Attachment_Kind.METER);
-    const { epoch = '', totals, records = 0n } = intake.said(uid) ?? {};
-    const reason = state === undefined ? 'the data-plane process has not answered yet' : state.reason;
-    return { interface: name, active: state?.attached ?? false, reason, epoch, totals, records };
-  });
 }

@@ -16,7 +16,7 @@ export interface NodeNeeds {
   nats: { status(): NatsStatus };
   lanes(): Lane[];
   /** What goes to NATS; absent without NATS. */
-  export?: () => ExportStats;
+  export?: () => ExportStats | undefined;
   /** Milliseconds from the start of the process to the first answered call; undefined before that. */
   startupMs(): number | undefined;
 }

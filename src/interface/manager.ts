@@ -85,6 +85,8 @@ export interface InterfaceManager extends Interfaces {
   device(name: string, field?: string): Device;
   /** The interfaces whose flows are metered where the agent meters; `name` is the resource name. */
   metered(): { uid: string; name: string }[];
+  /** Kernel index of the device with this kernel name, 0 while there is none. */
+  index(name: string): number;
   /** The interfaces with a device whose packets are to be copied; `name` is the resource name. */
   mirrored(): { device: Device; mirror: PacketMirror; name: string }[];
   readonly nodeUid: string;
@@ -228,6 +230,10 @@ class Manager implements InterfaceManager {
     return this.#registry
       .sorted()
       .flatMap(({ name, record }) => (isMetered(record) ? [{ uid: record.uid, name: resourceName(name) }] : []));
+  }
+
+  index(name: string): number {
+    return this.#registry.get(name)?.index ?? 0;
   }
 
   mirrored(): { device: Device; mirror: PacketMirror; name: string }[] {
