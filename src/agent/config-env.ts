@@ -34,7 +34,7 @@ function typed(kind: Field['kind'], text: string): unknown {
     case 'boolean':
       return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
     case 'number':
-      return /^\d{1,15}$/.test(text) ? Number(text) : text;
+      return /^\d{1,16}$/.test(text) ? Number(text) : text;
     default:
       return text;
   }

@@ -31,3 +31,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- default "default" .Values.serviceAccount.name -}}
 {{- end -}}
 {{- end -}}
+
+{{- /* Where the Secret of the login to NATS is mounted. */ -}}
+{{- define "taplane.natsDir" -}}/etc/taplane/nats{{- end -}}
+
+{{- /* Variables of a section of the agent's configuration; numbers of values are floats here, and would be written with an exponent. */ -}}
+{{- define "taplane.sectionEnv" -}}
+{{- $prefix := .prefix -}}
+{{- range $key, $value := .section }}
+{{- $variable := printf "%s_%s" $prefix ($key | snakecase | upper) }}
+{{- if kindIs "map" $value }}
+{{- include "taplane.sectionEnv" (dict "prefix" $variable "section" $value) }}
+{{- else if kindIs "float64" $value }}
+- name: {{ $variable }}
+  value: {{ int64 $value | quote }}
+{{- else if ne (toString $value) "" }}
+- name: {{ $variable }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
