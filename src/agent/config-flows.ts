@@ -1,7 +1,7 @@
 // The section `flows` of the configuration: its schema, defaults and cures, and what must hold between its fields.
 
 import { z } from 'zod';
-import { parseListenAddress } from '../rpc/listen-address.ts';
+import { parseCollector } from '../flow/collector-address.ts';
 import type { ConfigProblem } from './config-error.ts';
 import { checked, count } from './config-fields.ts';
 
@@ -66,7 +66,7 @@ const counts = {
   ringBytes: { preset: 16_777_216, min: 65_536, max: 4 * GIB, unit: 'bytes' },
   spoolBytes: { preset: 268_435_456, min: 65_536, max: 1024 * GIB, unit: 'bytes' },
   retainedBytes: { preset: 67_108_864, min: 0, max: 1024 * GIB, unit: 'bytes' },
-  waitingBytes: { preset: 16_777_216, min: 65_536, max: 4 * GIB, unit: 'bytes' },
+  waitingBytes: { preset: 16_777_216, min: 65_536, max: GIB, unit: 'bytes' },
 } satisfies Record<string, Count>;
 
 const streamCounts = {
@@ -144,10 +144,10 @@ export function checkFlows({ tableEntries, tableEntriesTotal, stream }: FlowsCon
 function collectorProblem(text: string): string | undefined {
   if (text === '') return undefined;
   try {
-    const address = parseListenAddress(text);
-    return address.kind === 'tcp' && address.port > 0 ? undefined : `${JSON.stringify(text)} is not a host with a port`;
-  } catch {
-    return `${JSON.stringify(text)} is not a host with a port`;
+    parseCollector(text);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
   }
 }
 

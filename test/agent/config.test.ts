@@ -163,9 +163,10 @@ describe('flows', () => {
     ['one stream for both', 'stream: { flows: A, events: A }', 'flows.stream.events: is the stream of the flows too'],
     ['six replicas', 'stream: { replicas: 6 }', 'flows.stream.replicas: must be 1 to 5'],
     ['an unknown key', 'stream: { size: 6 }', 'flows.stream.size: is not a known key'],
-    ['a collector without a port', 'ipfix: host', 'flows.ipfix: "host" is not a host with a port'],
-    ['a collector at port 0', 'ipfix: "host:0"', 'flows.ipfix: "host:0" is not a host with a port'],
-    ['a collector that is a socket', 'ipfix: "unix:/x"', 'flows.ipfix: "unix:/x" is not a host with a port'],
+    ['a collector without a port', 'ipfix: host', 'flows.ipfix: collector host: is not host:port'],
+    ['a collector at port 0', 'ipfix: "host:0"', 'flows.ipfix: collector host:0: port 0 is not 1 to 65535'],
+    ['a collector that is a socket', 'ipfix: "unix:/x"', 'flows.ipfix: collector unix:/x: is not host:port'],
+    ['a collector with a blank', 'ipfix: "a b:1"', 'flows.ipfix: collector a b:1: is not host:port'],
     ['no mapping', '[]', 'flows: expected object'],
   ])('%s is refused, with its place and a cure of its own', (_, text, expected) => {
     const { problems, message } = refused({ config: file(`flows: ${text === '[]' ? '[]' : `{ ${text} }`}\n`) });

@@ -1,6 +1,6 @@
 // Events of the real manager, on devices in a fresh namespace, and of real lanes, as an exporter gets them.
 
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -162,9 +162,11 @@ test('a lane that dies is told of once, with the reason; one that ends in order 
     [`lane-0: pid ${pid} died (SIGKILL); pid ${attached()?.pid} has taken its place`, ''],
   ]);
   node.taken.length = 0;
+  const second = attached()?.pid as number;
   await node.manager.delete({ name: 'interfaces/tun4', etag: '', allowMissing: false, validateOnly: false, requestId: '' });
-  await until(() => node.lanes?.describe().length === 0, 'the end of the lane');
+  await until(() => !existsSync(`/proc/${second}`), 'the end of the lane', 60_000);
   await node.create('tun4', { carrier: InterfaceSpec_Carrier.KEEP });
   await until(() => attached()?.attachments === 1, 'the lane again');
+  expect(attached()?.pid).not.toBe(second);
   expect(node.taken.map(({ name }) => name)).not.toContain('lane-restarted');
 });
