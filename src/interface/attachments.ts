@@ -1,6 +1,7 @@
 // Keeps the data plane told of what interfaces want of it, and brings what it says into their conditions.
 //
-// Told as a whole, once for all that happens in a turn of the event loop, and only when it differs from what was told before.
+// Told as a whole, once for all that happens in a turn of the event loop and not more often than its length allows, and only when it differs
+// from what was told before.
 
 import { type Attachment, Attachment_Kind, type AttachmentState } from '../gen/taplane/lane/v1/lane_service.ts';
 import { InterfaceSpec_Carrier, type PacketMirrorStatus } from '../gen/taplane/v1/interface.ts';
@@ -29,14 +30,20 @@ export interface AttachmentNeeds {
 }
 
 const NO_DATA_PLANE = 'there is no data-plane process';
+/** For each interface. */
+const PAUSE_MS = 0.1;
 const KINDS = [Attachment_Kind.PARKING, Attachment_Kind.RESPONDERS, Attachment_Kind.METER];
 const NOT_HEARD = 'the data-plane process has not answered yet';
 
 export class Attachments {
   readonly #needs: AttachmentNeeds;
-  /** What was last told; nothing yet, so that it is told also that there is nothing. */
-  #told = '';
+  /** What was last told, entry by entry; nothing yet, so that it is told also that there is nothing. */
+  #told: (readonly Attachment[])[] | undefined;
+  /** What each record asks for: records do not change, they are replaced. */
+  readonly #asked = new WeakMap<Record, readonly Attachment[]>();
+  #toldAt = Number.NEGATIVE_INFINITY;
   #due: NodeJS.Immediate | undefined;
+  #later: NodeJS.Timeout | undefined;
   #open = false;
   /** By uid. */
   readonly #said = new Map<string, string>();
@@ -56,7 +63,7 @@ export class Attachments {
     if (!this.#open) return;
     this.#due ??= setImmediate(() => {
       this.#due = undefined;
-      this.#tell();
+      this.#tellSoon();
       this.#needs.changed?.();
     });
   }
@@ -66,7 +73,9 @@ export class Attachments {
     if (this.#open) this.#tell();
     this.#open = false;
     clearImmediate(this.#due);
+    clearTimeout(this.#later);
     this.#due = undefined;
+    this.#later = undefined;
   }
 
   /** What the data plane says; with why not where it does not say that it is attached. */
@@ -123,14 +132,36 @@ export class Attachments {
     else entry.conditions.set(type, found.holds, found.holds ? well : amiss, found.reason, this.#needs.now());
   }
 
+  /** A long declaration costs its time: while many interfaces come at once it is made for some of them together. */
+  #tellSoon(): void {
+    if (this.#later !== undefined) return;
+    const waitMs = this.#toldAt + (this.#told?.length ?? 0) * PAUSE_MS - performance.now();
+    if (waitMs <= 0) return this.#tell();
+    this.#later = setTimeout(() => {
+      this.#later = undefined;
+      this.#tell();
+    }, waitMs);
+  }
+
   #tell(): void {
-    const wanted: Attachment[] = [];
+    const wanted: (readonly Attachment[])[] = [];
     // Without a device there is nothing to attach to.
-    for (const { index, record } of this.#needs.entries()) if (index !== 0) wanted.push(...attachmentsOf(record, this.#needs.metering));
-    const uids = new Set(wanted.map(({ device }) => device?.uid));
+    for (const { index, record } of this.#needs.entries()) if (index !== 0) wanted.push(this.#askedBy(record));
+    const told = this.#told;
+    if (told !== undefined && told.length === wanted.length && wanted.every((one, at) => one === told[at])) return;
+    this.#told = wanted;
+    this.#toldAt = performance.now();
+    const all = wanted.flat();
+    const uids = new Set(all.map(({ device }) => device?.uid));
     for (const uid of this.#said.keys()) if (!uids.has(uid)) this.#said.delete(uid);
-    const text = JSON.stringify(wanted);
-    if (text !== this.#told) this.#needs.dataPlane?.want(wanted);
-    this.#told = text;
+    this.#needs.dataPlane?.want(all);
+  }
+
+  #askedBy(record: Record): readonly Attachment[] {
+    const known = this.#asked.get(record);
+    if (known !== undefined) return known;
+    const asked = attachmentsOf(record, this.#needs.metering);
+    this.#asked.set(record, asked);
+    return asked;
   }
 }

@@ -33,7 +33,7 @@ export function lanesIn(runtimeDir: string): number[] {
   return lanesUnder(`${runtimeDir}/lane-`);
 }
 
-/** Process ids of lanes whose log has a path that begins so: their title is their own, but their log goes to the directory. */
+/** Process ids of lanes whose log has a path that begins so: their title is their own, and not yet set in one that is just starting. */
 export function lanesUnder(prefix: string): number[] {
   return readdirSync('/proc')
     .map(Number)
@@ -42,7 +42,7 @@ export function lanesUnder(prefix: string): number[] {
 
 function logOf(pid: number): string {
   try {
-    return readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('taplane') ? readlinkSync(`/proc/${pid}/fd/2`) : '';
+    return readlinkSync(`/proc/${pid}/fd/2`);
   } catch {
     return '';
   }
