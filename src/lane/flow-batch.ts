@@ -2,7 +2,18 @@
 // Field numbers are those of proto/taplane/v1/flow.proto.
 
 import { CommunityId } from '../packet/community-id.ts';
-import { hasPorts, isIcmp, KIND_OTHER, KIND_V6, KIND_WORD, kindOf, PORTS_WORD, protocolOf, vlanOf } from '../packet/flow-key.ts';
+import {
+  hasPorts,
+  isIcmp,
+  KIND_OTHER,
+  KIND_V6,
+  KIND_WORD,
+  kindOf,
+  PORTS_WORD,
+  portsUnknown,
+  protocolOf,
+  vlanOf,
+} from '../packet/flow-key.ts';
 import { writeVarint } from '../packet/varint.ts';
 import {
   COUNTERS,
@@ -216,7 +227,10 @@ export class FlowBatchWriter {
     const flags = words[at + FLAGS] as number;
     let first = sourcePort;
     let second = destinationPort;
-    if (hasPorts(protocol)) {
+    if (portsUnknown(kindWord)) {
+      first = -1;
+      second = -1;
+    } else if (hasPorts(protocol)) {
       if (sourcePort !== 0) this.#number(13, sourcePort);
       if (destinationPort !== 0) this.#number(14, destinationPort);
     } else if (isIcmp(protocol, kind)) {
@@ -224,8 +238,7 @@ export class FlowBatchWriter {
       second = types >>> 24;
       this.#icmp(first, second);
     }
-    const hidden = isFragmentWithoutPorts(kindWord);
-    this.#text(3, this.#community.hash(this.#addresses, 0, size, size, protocol, hidden ? -1 : first, hidden ? -1 : second));
+    this.#text(3, this.#community.hash(this.#addresses, 0, size, size, protocol, first, second));
     if ((flags & 0xff) !== 0) this.#number(16, flags & 0xff);
     if ((flags & 0xff00) !== 0) this.#number(17, (flags >>> 8) & 0xff);
     if ((flags & 0xff0000) !== 0) this.#number(18, (flags >>> 16) & 0xff);
@@ -280,9 +293,6 @@ export class FlowBatchWriter {
     this.#out[begin] = this.#at - begin - 1;
   }
 }
-
-/** Bit 11 of the kind word, see flow-key.ts. */
-const isFragmentWithoutPorts = (kindWord: number): boolean => (kindWord & (1 << 11)) !== 0;
 
 function writeTime(out: Uint8Array, from: number, field: number, seconds: number, nanos: number): number {
   let at = from;

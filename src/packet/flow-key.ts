@@ -4,7 +4,7 @@
 //   word  0..3  address A (IPv6; IPv4 in word 0; MAC in words 0 and 1)     A is the smaller of the two ends
 //         4..7  address B
 //         8     port of A, port of B; for ICMP type and counterpart; for what is no IP its EtherType
-//         9     kind (2 bits: no IP, IPv4, IPv6) | way (1) | protocol (8) | fragment (1) | VLAN id (12)
+//         9     kind (2 bits: no IP, IPv4, IPv6) | way (1) | protocol (8) | ports not known (1) | VLAN id (12)
 //
 // `way` tells a packet from A to B that the node sends from one that it receives: a packet that is routed back out of the interface that it
 // came through belongs to another flow, so that the two directions of a flow are those of the interface.
@@ -22,7 +22,7 @@ export const KIND_V6 = 2;
 
 const WAY_BIT = 1 << 2;
 const PROTOCOL_SHIFT = 3;
-const FRAGMENT_BIT = 1 << 11;
+const UNKNOWN_BIT = 1 << 11;
 const VLAN_SHIFT = 12;
 
 const ETHERNET_BYTES = 14;
@@ -37,6 +37,8 @@ const GSO_KINDS = 0x7f;
 /** Kind of an address in word 9. */
 export const kindOf = (word: number): number => word & 3;
 export const protocolOf = (word: number): number => (word >>> PROTOCOL_SHIFT) & 0xff;
+/** Whether the protocol has ports, or type and code, and the packet did not tell them: a fragment without its first part, or a cut one. */
+export const portsUnknown = (word: number): boolean => (word & UNKNOWN_BIT) !== 0;
 export const vlanOf = (word: number): number => (word >>> VLAN_SHIFT) & 0xfff;
 
 /** Protocols whose first four bytes are two ports. */
@@ -70,6 +72,7 @@ export class FlowKeyReader {
   #sourcePort = 0;
   #destinationPort = 0;
   #oneWay = false;
+  #vlan = 0;
   /** Where what follows the transport header begins, for super-frames; 0 when it was not found. */
   #payloadAt = 0;
 
@@ -108,7 +111,7 @@ export class FlowKeyReader {
     this.#oneWay = false;
     this.#payloadAt = 0;
     const end = start + captured;
-    let vlan = vlanTpid === 0 ? 0 : vlanTci & 0xfff;
+    this.#vlan = vlanTpid === 0 ? 0 : vlanTci & 0xfff;
     let at = start;
     let known = false;
     if (this.#ethernet) {
@@ -117,7 +120,7 @@ export class FlowKeyReader {
         at = start + ETHERNET_BYTES;
         let type = half(bytes, at - 2);
         for (let tags = 0; tags < TAGS_MOST && isTag(type) && at + TAG_BYTES <= end; tags++) {
-          if (tags === 0 && vlanTpid === 0) vlan = half(bytes, at) & 0xfff;
+          if (tags === 0 && vlanTpid === 0) this.#vlan = half(bytes, at) & 0xfff;
           type = half(bytes, at + 2);
           at += TAG_BYTES;
         }
@@ -134,7 +137,7 @@ export class FlowKeyReader {
     if (known) this.#orient();
     // As seen from A: sent from A to B by the node, or received from A.
     const way = outgoing !== this.fromB ? WAY_BIT : 0;
-    key[KIND_WORD] = (key[KIND_WORD] as number) | way | (vlan << VLAN_SHIFT);
+    key[KIND_WORD] = (key[KIND_WORD] as number) | way | (this.#vlan << VLAN_SHIFT);
     this.#size(start, length + (vlanTpid === 0 ? 0 : TAG_BYTES), vlanTpid === 0 ? 0 : TAG_BYTES, gsoType, gsoSize);
   }
 
@@ -163,7 +166,7 @@ export class FlowKeyReader {
     this.dscp = (bytes[at + 1] as number) >> 2;
     this.ttl = bytes[at + 8] as number;
     this.fragment = (fragment & 0x3fff) !== 0;
-    this.#transport(bytes, at + headerBytes, end, protocol, KIND_V4, fragment & 0x1fff, half(bytes, at + 4));
+    this.#transport(bytes, at + headerBytes, end, protocol, KIND_V4, fragment & 0x1fff, protocol, half(bytes, at + 4));
     return true;
   }
 
@@ -187,34 +190,24 @@ export class FlowKeyReader {
         offset = half(bytes, next + 2) >> 3;
         id = word(bytes, next + 4);
         // One with neither offset nor more is whole (RFC 6946).
-        this.fragment = (half(bytes, next + 2) & 0xfff9) !== 0;
+        if ((half(bytes, next + 2) & 0xfff9) !== 0) this.fragment = true;
       }
       const size = protocol === FRAGMENT ? 8 : ((bytes[next + 1] as number) + 1) * 8;
       protocol = bytes[next] as number;
       next += size;
     }
     key[KIND_WORD] = KIND_V6 | (protocol << PROTOCOL_SHIFT);
-    this.#transport(bytes, next, end, protocol, KIND_V6, offset, id);
+    // Parts may tell other protocols: of the first one's headers some can stand behind the fragment header (RFC 8200, 4.5).
+    this.#transport(bytes, next, end, protocol, KIND_V6, offset, FRAGMENT, id);
     return true;
   }
 
-  #transport(bytes: Uint8Array, at: number, end: number, protocol: number, kind: number, offset: number, id: number): void {
-    if (offset !== 0) {
-      // The ports stand in the first part only.
-      if (!this.#fragments.find(this.key, protocol, id)) {
-        this.key[KIND_WORD] = (this.key[KIND_WORD] as number) | FRAGMENT_BIT;
-        return;
-      }
-      this.#sourcePort = this.#fragments.sourcePort;
-      this.#destinationPort = this.#fragments.destinationPort;
-      this.#oneWay = this.#fragments.oneWay;
-      if (!isIcmp(protocol, kind)) return;
-      this.icmpType = this.#sourcePort;
-      this.icmpCode = this.#oneWay ? this.#destinationPort : 0;
-      return;
-    }
+  /** `common` is what of the protocol all parts of a datagram tell alike. */
+  #transport(bytes: Uint8Array, at: number, end: number, protocol: number, kind: number, offset: number, common: number, id: number): void {
+    const scope = (this.#vlan << 16) | (kind << 8) | common;
+    if (offset !== 0) return void this.#laterPart(protocol, kind, scope, id);
     if (hasPorts(protocol)) {
-      if (at + 4 > end) return;
+      if (at + 4 > end) return void this.#hide();
       this.#sourcePort = half(bytes, at);
       this.#destinationPort = half(bytes, at + 2);
       if (protocol === UDP) this.#payloadAt = at + 8;
@@ -223,15 +216,35 @@ export class FlowKeyReader {
         this.#payloadAt = at + ((bytes[at + 12] as number) >> 4) * 4;
       }
     } else if (isIcmp(protocol, kind)) {
-      if (at + 2 > end) return;
+      if (at + 2 > end) return void this.#hide();
       this.icmpType = bytes[at] as number;
       this.icmpCode = bytes[at + 1] as number;
       const counterpart = icmpCounterpart(this.icmpType, kind === KIND_V6);
       this.#oneWay = counterpart < 0;
       this.#sourcePort = this.icmpType;
       this.#destinationPort = this.#oneWay ? this.icmpCode : counterpart;
-    } else return;
-    if (this.fragment) this.#fragments.note(this.key, protocol, id, this.#sourcePort, this.#destinationPort, this.#oneWay);
+    }
+    if (this.fragment) this.#fragments.note(this.key, scope, id, protocol, this.#sourcePort, this.#destinationPort, this.#oneWay);
+  }
+
+  /** The ports stand in the first part only. */
+  #laterPart(protocol: number, kind: number, scope: number, id: number): void {
+    const first = this.#fragments;
+    if (!first.find(this.key, scope, id)) {
+      if (hasPorts(protocol) || isIcmp(protocol, kind)) this.#hide();
+      return;
+    }
+    this.key[KIND_WORD] = kind | (first.protocol << PROTOCOL_SHIFT);
+    this.#sourcePort = first.sourcePort;
+    this.#destinationPort = first.destinationPort;
+    this.#oneWay = first.oneWay;
+    if (!isIcmp(first.protocol, kind)) return;
+    this.icmpType = first.sourcePort;
+    this.icmpCode = first.oneWay ? first.destinationPort : 0;
+  }
+
+  #hide(): void {
+    this.key[KIND_WORD] = (this.key[KIND_WORD] as number) | UNKNOWN_BIT;
   }
 
   /** MAC addresses as ends. */
