@@ -106,7 +106,8 @@ export class FlowBatchWriter {
     this.#count(this.#forward, counters, counts);
     this.#count(this.#reverse, counters, counts + 2);
     const state = words[at + STATE] as number;
-    const begin = this.#begin(words[at + NUMBER] as number, event, reason);
+    const number = ((words[at + NUMBER + 1] as number) >>> 0) * 2 ** 32 + ((words[at + NUMBER] as number) >>> 0);
+    const begin = this.#begin(number, event, reason);
     this.#time(6, (words[at + FIRST_SECONDS] as number) >>> 0, words[at + FIRST_NANOS] as number);
     this.#time(7, (words[at + LAST_SECONDS] as number) >>> 0, words[at + LAST_NANOS] as number);
     this.#number(8, (state & OUTGOING) === 0 ? INBOUND : OUTBOUND);
@@ -169,7 +170,7 @@ export class FlowBatchWriter {
     this.#at += 2;
     this.#number(1, this.#next++);
     out[this.#at++] = tag(2, BYTES);
-    const digits = String(number >>> 0);
+    const digits = String(number);
     out[this.#at++] = this.#flowId.length + digits.length;
     out.set(this.#flowId, this.#at);
     this.#at += this.#flowId.length;

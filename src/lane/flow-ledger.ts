@@ -156,12 +156,11 @@ export class FlowLedger {
       this.#sweepAt += PIECE_FLOWS;
     }
     if (this.#overflowed && this.#tick % TICKS === 0) this.#tellOverflow();
-    this.totals.activeFlows = this.#table.size;
   }
 
   /** Tells of everything that was counted so far. */
   tellAll(): void {
-    for (let slot = 0; slot < this.#table.slots; slot++) if (this.#table.open(slot)) this.#tell(UPDATE, ACTIVE_TIMEOUT);
+    for (let slot = 0; slot < this.#table.slots; slot++) if (this.#table.open(slot)) this.#tellOn();
     if (this.#overflowed) this.#tellOverflow();
   }
 
@@ -169,7 +168,6 @@ export class FlowLedger {
   endAll(reason: number): void {
     for (let slot = 0; slot < this.#table.slots; slot++) if (this.#table.open(slot)) this.#end(slot, reason);
     if (this.#overflowed) this.#tellOverflow();
-    this.totals.activeFlows = 0;
   }
 
   close(): void {
@@ -202,7 +200,10 @@ export class FlowLedger {
     words[at + TOLD_TICK] = this.#tick;
     words[at + FLAGS] = (reader.dscp << 16) | (reader.ttl << 24);
     words[at + TYPES] = reader.etherType | (reader.icmpType << 16) | (reader.icmpCode << 24);
-    words[at + NUMBER] = ++this.#flows;
+    const number = ++this.#flows;
+    words[at + NUMBER] = number;
+    words[at + NUMBER + 1] = number / 2 ** 32;
+    this.totals.activeFlows++;
     return true;
   }
 
@@ -224,17 +225,26 @@ export class FlowLedger {
       const { words, at } = table;
       const state = words[at + STATE] as number;
       const quiet = tick - (words[at + LAST_TICK] as number);
-      if ((state & CLOSED) !== 0) {
-        if (quiet >= CLOSED_TICKS) this.#end(slot, END_OF_FLOW);
-      } else if (quiet >= this.#idleTicks) this.#end(slot, IDLE_TIMEOUT);
-      else if ((state & STARTED) === 0) {
-        words[at + STATE] = state | STARTED;
-        this.#tell(START, 0);
-      } else if (tick - (words[at + TOLD_TICK] as number) >= this.#activeTicks) this.#tell(UPDATE, ACTIVE_TIMEOUT);
+      const isClosed = (state & CLOSED) !== 0;
+      if (isClosed && quiet >= CLOSED_TICKS) this.#end(slot, END_OF_FLOW);
+      else if (quiet >= this.#idleTicks) this.#end(slot, IDLE_TIMEOUT);
+      // One that is closed has soon an end to tell of, unless packets go on as if nothing had happened.
+      else if (((state & STARTED) === 0 && !isClosed) || tick - (words[at + TOLD_TICK] as number) >= this.#activeTicks) this.#tellOn();
     }
   }
 
+  /** Tells that the flow that the table points to goes on. */
+  #tellOn(): void {
+    const { words, at } = this.#table;
+    const state = words[at + STATE] as number;
+    words[at + STATE] = state | STARTED;
+    if ((state & STARTED) === 0) this.#tell(START, 0);
+    else this.#tell(UPDATE, ACTIVE_TIMEOUT);
+  }
+
+  /** Ends the flow in the slot that the table points to. */
   #end(slot: number, reason: number): void {
+    this.totals.activeFlows--;
     this.#tell(END, reason);
     this.#table.remove(slot);
   }
@@ -249,10 +259,7 @@ export class FlowLedger {
   #recorded(packets: number): void {
     this.totals.recordedPackets += packets;
     this.totals.recordedBytes += this.#writer.toldBytes;
-    if (this.#writer.isFull) {
-      this.totals.activeFlows = this.#table.size;
-      this.#full();
-    }
+    if (this.#writer.isFull) this.#full();
   }
 
   #overflowWith(reader: FlowKeyReader, frame: RingFrame): void {
