@@ -29,6 +29,8 @@ export class FlowConnections {
       this.#outbox.disconnect();
     });
     return (payload) => {
+      // What the one before still says is not about what this one was sent.
+      if (this.#current !== socket) return;
       const { batches } = FlowsAck.decode(payload);
       const count = Number(batches) - acknowledged;
       if (count < 0 || !this.#outbox.acknowledge(count))

@@ -1,6 +1,6 @@
 // Batches of flow records that wait for the agent, of all meters of a lane, bounded in bytes. They stay until the agent has them on disk;
 // what was sent to a connection that broke is sent again. Beyond the bound the oldest give way to a word about what was lost, which keeps
-// their numbers.
+// their numbers; where such words alone are too many, of tens of thousands of meters that are gone, the oldest of these go untold.
 //
 //   queued --send--> sent --acknowledge--> gone
 //     ^                '--(connection breaks)--> queued
@@ -8,7 +8,7 @@
 
 import { FlowBatch, RecordLoss_Reason } from '../gen/taplane/v1/flow.ts';
 
-/** Bytes that may be on the way to the agent without an acknowledgement. */
+/** Bytes that may be on the way to the agent without an acknowledgement; at most a quarter of the bound, since these cannot give way. */
 const WINDOW_BYTES = 1024 * 1024;
 /** Memory of an entry beside its bytes. */
 const ENTRY_BYTES = 128;
@@ -27,8 +27,8 @@ export interface OutgoingBatch {
 
 export class FlowOutbox {
   #limitBytes: number;
-  #queued: OutgoingBatch[] = [];
-  /** Where `#queued` begins: what is before was taken. */
+  #queued: (OutgoingBatch | undefined)[] = [];
+  /** Where `#queued` begins: what is before was taken, and is let go of. */
   #from = 0;
   #sent: OutgoingBatch[] = [];
   #bytes = 0;
@@ -97,8 +97,10 @@ export class FlowOutbox {
   }
 
   #push(): void {
-    while (this.#send !== undefined && this.#sentBytes < WINDOW_BYTES && this.#from < this.#queued.length) {
-      const batch = this.#queued[this.#from++] as OutgoingBatch;
+    const window = Math.min(WINDOW_BYTES, this.#limitBytes / 4);
+    while (this.#send !== undefined && this.#sentBytes < window && this.#from < this.#queued.length) {
+      const batch = this.#queued[this.#from] as OutgoingBatch;
+      this.#queued[this.#from++] = undefined;
       if (this.#from > 1024) {
         this.#queued = this.#queued.slice(this.#from);
         this.#from = 0;
@@ -113,15 +115,25 @@ export class FlowOutbox {
   /** Makes room: the oldest batches that still have bytes lose them. */
   #shrink(): void {
     if (this.#bytes <= this.#limitBytes) return;
+    const queued = this.#queued.slice(this.#from) as OutgoingBatch[];
     const kept: OutgoingBatch[] = [];
     const gaps = new Map<string, OutgoingBatch>();
     // A quarter at once, so that this is not done for each batch.
     const goal = this.#limitBytes - this.#limitBytes / 4;
-    for (const batch of this.#queued.slice(this.#from)) {
-      if (this.#bytes > goal || batch.bytes === undefined) this.#drop(batch, kept, gaps);
+    let losses = 0;
+    for (const batch of queued) if (batch.bytes === undefined) losses += sizeOf(batch);
+    const lossesMost = losses > this.#limitBytes / 2 ? this.#limitBytes / 4 : losses;
+    for (const batch of queued) {
+      if (batch.bytes === undefined && losses > lossesMost) {
+        losses -= sizeOf(batch);
+        this.#bytes -= sizeOf(batch);
+      } else if (this.#bytes > goal || batch.bytes === undefined) this.#drop(batch, kept, gaps);
       else kept.push(batch);
     }
-    this.#queued = kept;
+    // Batches that were hardly larger than the word about them.
+    let untold = 0;
+    while (this.#bytes > this.#limitBytes && untold < kept.length) this.#bytes -= sizeOf(kept[untold++] as OutgoingBatch);
+    this.#queued = untold === 0 ? kept : kept.slice(untold);
     this.#from = 0;
   }
 
@@ -140,8 +152,9 @@ export class FlowOutbox {
   }
 }
 
-function sizeOf({ bytes }: OutgoingBatch): number {
-  return (bytes?.length ?? 0) + ENTRY_BYTES;
+/** What a loss holds is the head, maybe of a meter that has nothing else here. */
+function sizeOf({ bytes, head }: OutgoingBatch): number {
+  return (bytes ?? head).length + ENTRY_BYTES;
 }
 
 function lossOf({ head, firstSequence, records }: OutgoingBatch): Buffer {
