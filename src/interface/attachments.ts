@@ -136,11 +136,12 @@ export class Attachments {
   #tellSoon(): void {
     if (this.#later !== undefined) return;
     const waitMs = this.#toldAt + (this.#told?.length ?? 0) * PAUSE_MS - performance.now();
-    if (waitMs <= 0) return this.#tell();
-    this.#later = setTimeout(() => {
-      this.#later = undefined;
-      this.#tell();
-    }, waitMs);
+    if (waitMs <= 0) this.#tell();
+    else
+      this.#later = setTimeout(() => {
+        this.#later = undefined;
+        this.#tell();
+      }, waitMs);
   }
 
   #tell(): void {

@@ -33,6 +33,9 @@ export class DeviceRing {
   readonly #shape: () => RingShape;
   readonly #user: RingUser;
   #wanted = false;
+  /** Nobody waits for it to open. */
+  #patient = false;
+  #opening = false;
   #ring: PacketRing | undefined;
   #delayMs = 0;
   #identity = '';
@@ -63,9 +66,10 @@ export class DeviceRing {
     this.#wanted = true;
   }
 
-  /** Opens it now or as soon as it can be. */
+  /** Opens it as soon as it can be, without holding anybody up. */
   openWhenever(): void {
     this.#wanted = true;
+    this.#patient = true;
     if (this.#ring === undefined) this.#reopen();
   }
 
@@ -98,7 +102,30 @@ export class DeviceRing {
   #open(): void {
     const device = markedDevice(this.#device);
     const { index, identity } = findMarked(device);
-    const ring = inNamespace(device.namespace, () => new PacketRing(index, this.#shape()));
+    this.#begin(
+      inNamespace(device.namespace, () => PacketRing.open(index, this.#shape())),
+      identity,
+    );
+  }
+
+  /** Throws as `#open` does for what is known at once. */
+  #openLater(): void {
+    const device = markedDevice(this.#device);
+    const { index, identity } = findMarked(device);
+    const isWanted = (): boolean => this.#wanted && this.#ring === undefined;
+    const opening = inNamespace(device.namespace, () => PacketRing.openLater(index, this.#shape(), isWanted));
+    this.#opening = true;
+    opening
+      .then(
+        (ring) => ring && this.#begin(ring, identity),
+        (error) => this.#failed(error),
+      )
+      .finally(() => {
+        this.#opening = false;
+      });
+  }
+
+  #begin(ring: PacketRing, identity: string): void {
     clearTimeout(this.#retry);
     this.#ring = ring;
     this.#delayMs = ring.delayMs;
@@ -106,8 +133,6 @@ export class DeviceRing {
     this.#reason = '';
     this.#user.opened?.();
     ring.listen((failed) => this.#ready(failed));
-    this.#timer = setInterval(() => this.#takeDrops(), DROPS_MS);
-    this.#timer.unref();
   }
 
   #round(): number {
@@ -161,30 +186,38 @@ export class DeviceRing {
     if (ring === undefined) return false;
     const more = ring.drain(this.#round(), this.#take);
     this.#user.flush();
+    // A ring that nothing comes through has lost nothing.
+    this.#timer ??= setTimeout(this.#takeDrops, DROPS_MS).unref();
     return more;
   }
 
   #take = (frame: RingFrame): void => this.#user.take(frame, this.#ring as PacketRing);
 
-  #takeDrops(): void {
+  #takeDrops = (): void => {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
     const drops = this.#ring?.takeDrops() ?? 0;
     if (drops > 0) this.#user.lose(drops);
-  }
+  };
 
   #reopen(): void {
     this.#shut();
-    if (!this.#wanted) return;
+    if (!this.#wanted || this.#opening) return;
     try {
-      this.#open();
+      if (this.#patient) this.#openLater();
+      else this.#open();
     } catch (error) {
-      if (!(error instanceof SysError)) throw error;
-      this.#reason = error.message;
-      this.#again(() => this.#reopen());
+      this.#failed(error);
     }
   }
 
+  #failed(error: unknown): void {
+    if (!(error instanceof SysError)) throw error;
+    this.#reason = error.message;
+    if (this.#wanted) this.#again(() => this.#reopen());
+  }
+
   #shut(): void {
-    clearInterval(this.#timer);
     clearImmediate(this.#more);
     this.#more = undefined;
     this.#takeDrops();

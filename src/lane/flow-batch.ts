@@ -37,6 +37,8 @@ export const BATCH_BYTES = 48 * 1024;
 /** Longest record: addresses, both names of the flow, all counters. */
 const RECORD_MOST = 512;
 const TOTALS_MOST = 128;
+const LEAST_BYTES = 2048;
+const NOTHING = Buffer.alloc(0);
 
 /** Numbers of `Flow.Event` and `Flow.EndReason`. */
 export const [START, UPDATE, END, OVERFLOW] = [1, 2, 3, 4] as const;
@@ -68,7 +70,8 @@ export interface Totals {
 
 export class FlowBatchWriter {
   readonly #flowId: Buffer;
-  readonly #out = Buffer.allocUnsafeSlow(BATCH_BYTES + 2 * RECORD_MOST);
+  /** Grows with the batch, and goes with it: most interfaces have little to tell. */
+  #out = NOTHING;
   readonly #addresses = new Uint8Array(32);
   readonly #community = new CommunityId();
   readonly #forward: TrafficCounts = { packets: 0, bytes: 0, totalPackets: 0, totalBytes: 0 };
@@ -146,6 +149,7 @@ export class FlowBatchWriter {
     at = writeTotals(whole, at, totals);
     at = writeTime(whole, at, 11, nowSeconds, nowNanos);
     const records = this.#records;
+    if (this.#at < LEAST_BYTES) this.#out = NOTHING;
     this.#at = 0;
     this.#records = 0;
     return { bytes: whole.subarray(0, at), firstSequence, records };
@@ -162,8 +166,15 @@ export class FlowBatchWriter {
     counters[at + 5] = bytes;
   }
 
+  #grow(): void {
+    const before = this.#out;
+    this.#out = Buffer.allocUnsafeSlow(Math.min(BATCH_BYTES + 2 * RECORD_MOST, Math.max(LEAST_BYTES, before.length * 4)));
+    before.copy(this.#out, 0, 0, this.#at);
+  }
+
   /** Begins a record; answers where its length goes. */
   #begin(number: number, event: number, reason: number): number {
+    if (this.#out.length - this.#at < RECORD_MOST) this.#grow();
     const out = this.#out;
     out[this.#at++] = tag(8, BYTES);
     const begin = this.#at;

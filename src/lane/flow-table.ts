@@ -6,14 +6,16 @@
 // meet no more often than by chance.
 //
 //   word  0..9   key; word 0 is the link of the free list in a free flow
-//         10     hash for the first bucket     11  hash for the second
-//         12, 13 first packet: seconds, nanoseconds    14, 15  last packet
-//         16     tick of the last packet       17  tick of the last record
-//         18     state, see below; 0 is free
-//         19     TCP flags forward | reverse << 8 | DSCP << 16 | least TTL << 24
-//         20     EtherType | ICMP type << 16 | ICMP code << 24
-//         21..23 source MAC, destination MAC   24, 25  number of the flow, low half first
-//         26..40 counters of 64 bits: packets and bytes forward, reverse; then the same as told in records
+//         10     state, see below; 0 is free
+//         11     TCP flags forward | reverse << 8 | DSCP << 16 | least TTL << 24
+//         12     tick of the last packet       13, 14  last packet: seconds, nanoseconds
+//         15     tick of the last record
+//         16..23 counters of 64 bits: packets and bytes forward, reverse        so far the words that every packet touches
+//         24..31 the same as told in records
+//         32     hash for the first bucket     33  hash for the second
+//         34, 35 first packet: seconds, nanoseconds
+//         36     EtherType | ICMP type << 16 | ICMP code << 24
+//         37..39 source MAC, destination MAC   40, 41  number of the flow, low half first
 
 import { KEY_WORDS } from '../packet/flow-key.ts';
 import { FLOW_WORDS, type FlowPool, PIECE_FLOWS, PIECE_SHIFT, type Piece } from './flow-pool.ts';

@@ -106,6 +106,38 @@ export function setsockopt(fd: number, level: number, name: number, value: Uint8
   checked(`setsockopt ${level}/${name}`, () => cSetsockopt(fd, level, name, value, value.length));
 }
 
+/** Calls on other threads, which libuv has 4 of, and koffi some dozens of places for. */
+const ELSEWHERE_MOST = 4;
+const waiting: ((over: () => void) => void)[] = [];
+let running = 0;
+
+/** Starts a call on another thread, when it is its turn; `over` must be called at its end. */
+function elsewhere(start: (over: () => void) => void): void {
+  waiting.push(start);
+  next();
+}
+
+function next(): void {
+  if (running >= ELSEWHERE_MOST) return;
+  const start = waiting.shift();
+  if (start === undefined) return;
+  running++;
+  start(() => {
+    running--;
+    next();
+  });
+}
+
+/** As `setsockopt`, on another thread (*borrows* until it is done). Calls back with false when it failed; the errno is not known then. */
+export function setsockoptLater(fd: number, level: number, name: number, value: Uint8Array, done: (well: boolean) => void): void {
+  elsewhere((over) =>
+    cSetsockopt.async(fd, level, name, value, value.length, (error: unknown, result: number) => {
+      over();
+      done(!error && result === 0);
+    }),
+  );
+}
+
 /** send(2) of one datagram. */
 export function send(fd: number, bytes: Uint8Array): number {
   return checked('send', () => cSend(fd, bytes, bytes.length, 0));
@@ -142,6 +174,8 @@ export interface SharedMemory {
   bytes: ArrayBuffer;
   /** After this nobody may touch `bytes`. */
   unmap(): void;
+  /** The same, on another thread. */
+  unmapLater(): void;
 }
 
 const PROT_READ_WRITE = 3;
@@ -152,7 +186,11 @@ const MAP_FAILED = 2n ** 64n - 1n;
 export function mapShared(fd: number, length: number): SharedMemory {
   const address = cMmap(null, length, PROT_READ_WRITE, MAP_SHARED, fd, 0) as bigint;
   if (address === MAP_FAILED) throw new SysError('mmap', koffi.errno());
-  return { bytes: koffi.view(address, length), unmap: () => void cMunmap(address, length) };
+  return {
+    bytes: koffi.view(address, length),
+    unmap: () => void cMunmap(address, length),
+    unmapLater: () => elsewhere((over) => cMunmap.async(address, length, over)),
+  };
 }
 
 /** Address of a buffer, for structures that point. The caller keeps the buffer alive for as long as the structure is in use. */

@@ -23,6 +23,7 @@ const TP_STATUS_VLAN_VALID = 1 << 4;
 const TP_STATUS_VLAN_TPID_VALID = 1 << 6;
 const ETH_P_8021Q = 0x8100;
 
+const FRAME_BYTES = 2048;
 const SO_ATTACH_FILTER = 26;
 const BPF_RET_K = 6;
 
@@ -90,38 +91,62 @@ export class PacketRing {
   #closed = false;
   readonly #frame: RingFrame = { seconds: 0, nanos: 0, outgoing: false, start: 0, captured: 0, length: 0, vlanTpid: 0, vlanTci: 0 };
 
-  /** Taps the device with this index in the current network namespace. Throws SysError. */
-  constructor(index: number, { bytes, blockBytes, retireMs, snapLength }: RingShape) {
-    this.blocks = Math.max(2, Math.floor(bytes / blockBytes));
+  private constructor(fd: number, index: number, shape: RingShape) {
+    const { blockBytes, retireMs, snapLength } = shape;
+    this.blocks = blocksOf(shape);
     this.blockBytes = blockBytes;
     this.delayMs = 2 * retireMs + 8;
-    // Without a protocol nothing comes until the ring is there and the socket is bound to the one device.
-    this.#fd = libc.socket(AF_PACKET, libc.SOCK_RAW | libc.SOCK_NONBLOCK, 0);
-    let memory: libc.SharedMemory | undefined;
+    this.#fd = fd;
+    this.#memory = libc.mapShared(fd, blockBytes * this.blocks);
     try {
-      libc.setsockoptInt(this.#fd, SOL_PACKET, PACKET_VERSION, TPACKET_V3);
-      libc.setsockoptInt(this.#fd, SOL_PACKET, PACKET_VNET_HDR, 1);
-      const request = Buffer.alloc(28);
-      const frameBytes = 2048;
-      const fields = [blockBytes, this.blocks, frameBytes, (blockBytes / frameBytes) * this.blocks, retireMs, 0, 0];
-      for (const [at, value] of fields.entries()) request.writeUInt32LE(value, at * 4);
-      libc.setsockopt(this.#fd, SOL_PACKET, PACKET_RX_RING, request);
-      memory = libc.mapShared(this.#fd, blockBytes * this.blocks);
-      if (snapLength !== undefined) snap(this.#fd, snapLength);
+      if (snapLength !== undefined) snap(fd, snapLength);
       // struct sockaddr_ll
       const address = Buffer.alloc(20);
       address.writeUInt16LE(AF_PACKET, 0);
       address.writeUInt16LE(ETH_P_ALL_BE, 2);
       address.writeInt32LE(index, 4);
-      libc.bind(this.#fd, address);
+      libc.bind(fd, address);
     } catch (error) {
-      memory?.unmap();
-      libc.close(this.#fd);
+      this.#memory.unmap();
       throw error;
     }
-    this.#memory = memory;
-    this.bytes = Buffer.from(memory.bytes);
-    this.#words = new Int32Array(memory.bytes);
+    this.bytes = Buffer.from(this.#memory.bytes);
+    this.#words = new Int32Array(this.#memory.bytes);
+  }
+
+  /** Taps the device with this index in the current network namespace. The kernel takes some 10 ms for it. Throws SysError. */
+  static open(index: number, shape: RingShape): PacketRing {
+    const fd = newSocket();
+    try {
+      libc.setsockopt(fd, SOL_PACKET, PACKET_RX_RING, request(shape));
+      return new PacketRing(fd, index, shape);
+    } catch (error) {
+      libc.close(fd);
+      throw error;
+    }
+  }
+
+  /**
+   * The same, with the wait on another thread: the namespace is that of the moment of the call. `isWanted` is asked after it; answers
+   * undefined when it is not. Throws, or rejects with, SysError.
+   */
+  static openLater(index: number, shape: RingShape, isWanted: () => boolean): Promise<PacketRing | undefined> {
+    const fd = newSocket();
+    const value = request(shape);
+    return new Promise((resolve, reject) => {
+      libc.setsockoptLater(fd, SOL_PACKET, PACKET_RX_RING, value, (well) => {
+        try {
+          // Once more for its errno; a call that fails does not wait.
+          if (!well) libc.setsockopt(fd, SOL_PACKET, PACKET_RX_RING, value);
+          if (isWanted()) return resolve(new PacketRing(fd, index, shape));
+          libc.close(fd);
+          resolve(undefined);
+        } catch (error) {
+          libc.close(fd);
+          reject(error);
+        }
+      });
+    });
   }
 
   /** Calls `ready` whenever blocks wait or the socket is in error, which `problem` tells. After an error, listen again. */
@@ -176,7 +201,8 @@ export class PacketRing {
     // libuv wants the handle closed before the fd.
     this.#poll?.close();
     libc.close(this.#fd);
-    this.#memory.unmap();
+    // The mapping holds the socket, and its end waits for all processors.
+    this.#memory.unmapLater();
   }
 
   #walk(block: number, take: (frame: RingFrame) => void): void {
@@ -215,4 +241,30 @@ function snap(fd: number, length: number): void {
   libc.setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, program);
   // Only an address points to it: it must not be collected before the kernel has read it.
   if (instruction.length === 0) throw new RangeError('no instruction');
+}
+
+function blocksOf({ bytes, blockBytes }: RingShape): number {
+  return Math.max(2, Math.floor(bytes / blockBytes));
+}
+
+/** Without a protocol nothing comes until the ring is there and the socket is bound to the one device. */
+function newSocket(): number {
+  const fd = libc.socket(AF_PACKET, libc.SOCK_RAW | libc.SOCK_NONBLOCK, 0);
+  try {
+    libc.setsockoptInt(fd, SOL_PACKET, PACKET_VERSION, TPACKET_V3);
+    libc.setsockoptInt(fd, SOL_PACKET, PACKET_VNET_HDR, 1);
+  } catch (error) {
+    libc.close(fd);
+    throw error;
+  }
+  return fd;
+}
+
+/** struct tpacket_req3 */
+function request(shape: RingShape): Buffer {
+  const bytes = Buffer.alloc(28);
+  const blocks = blocksOf(shape);
+  const fields = [shape.blockBytes, blocks, FRAME_BYTES, (shape.blockBytes / FRAME_BYTES) * blocks, shape.retireMs, 0, 0];
+  for (const [at, value] of fields.entries()) bytes.writeUInt32LE(value, at * 4);
+  return bytes;
 }

@@ -85,7 +85,8 @@ test.each(Array.from({ length: SEEDS }, (_, index) => seed + index))('all are co
   /** One message of a subject; false when there is none. */
   const step = async (subject: Subject, acknowledged: boolean): Promise<boolean> => {
     const path = `flow.${subject.name}`;
-    if (verify.delete(subject.id) || isUnproven(subject, stream)) await reconcile({ spool, jetStream: server, stream, subject, path, breathe });
+    if (verify.delete(subject.id) || isUnproven(subject, stream))
+      await reconcile({ spool, jetStream: server, stream, subject, path, breathe });
     const next = spool.next(subject);
     const stored = next && spool.payload(next);
     if (next === undefined || stored === undefined) return false;

@@ -24,7 +24,7 @@ class Tapped implements Disposable {
 
   constructor(ns: Namespace, device: string, bytes: number) {
     const index = link(ns, device)?.ifindex ?? 0;
-    this.ring = inNamespace(ns.name, () => new PacketRing(index, shape(bytes)));
+    this.ring = inNamespace(ns.name, () => PacketRing.open(index, shape(bytes)));
   }
 
   readonly take = (frame: RingFrame): void => {
@@ -209,7 +209,7 @@ it('leaves no descriptor and no memory behind, 200 times', async () => {
     const before = held();
     const index = link(near, 'e0')?.ifindex ?? 0;
     for (let round = 0; round < 200; round++) {
-      const ring = inNamespace(near.name, () => new PacketRing(index, shape(MEBIBYTE)));
+      const ring = inNamespace(near.name, () => PacketRing.open(index, shape(MEBIBYTE)));
       if (round % 2 === 0) ring.listen(() => {});
       if (round === 7) expect(held().maps).toBe(before.maps + 1);
       ring.close();
@@ -217,7 +217,7 @@ it('leaves no descriptor and no memory behind, 200 times', async () => {
     }
     // A device that is not there: what was opened on the way is closed again.
     for (let round = 0; round < 20; round++)
-      expect(() => inNamespace(near.name, () => new PacketRing(9999, shape(MEBIBYTE)))).toThrow('ENODEV');
+      expect(() => inNamespace(near.name, () => PacketRing.open(9999, shape(MEBIBYTE)))).toThrow('ENODEV');
     await expect.poll(held, { timeout: 15_000 }).toEqual(before);
   });
 });

@@ -23,6 +23,9 @@ const SO_RCVTIMEO = 20;
 
 const DUMP_TRIES = 10;
 const RECEIVE_BYTES = 256 * 1024;
+/** Buffers of sockets that were closed: many live for one question. */
+const SPARE_MOST = 2;
+const spare: Buffer[] = [];
 /** More than this in one datagram, or this many datagrams for one answer, is no kernel's. */
 const MAX_DATAGRAMS = 100_000;
 
@@ -161,7 +164,7 @@ function openWire(): Wire & { strict: boolean } {
     throw error;
   }
   // One life for buffer and fd: the socket's owner holds them both.
-  const bytes = Buffer.alloc(RECEIVE_BYTES);
+  const bytes = spare.pop() ?? Buffer.allocUnsafeSlow(RECEIVE_BYTES);
   const sender = Buffer.alloc(12);
   return {
     strict,
@@ -178,7 +181,9 @@ function openWire(): Wire & { strict: boolean } {
       // The number is soon another's: after this every call fails with EBADF.
       const old = fd;
       fd = -1;
-      if (old >= 0) libc.close(old);
+      if (old < 0) return;
+      libc.close(old);
+      if (spare.length < SPARE_MOST) spare.push(bytes);
     },
   };
 }
