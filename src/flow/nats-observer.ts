@@ -30,11 +30,18 @@ export interface NatsObserverOptions {
 }
 
 const MAX_WAITING_BYTES = 32 * 1024 * 1024;
+/** What a message takes beside its payload, about. */
+const MESSAGE_BYTES = 512;
 /** Messages of the stream that are looked at for the newest records at first, and how many times more each time these do not do. */
 const LOOK_BACK = 256;
 const LOOK_BACK_FACTOR = 8;
 /** Records that are kept at most while the newest are looked for. */
-const MAX_LAST = 200_000;
+const MAX_LAST = 200_000n;
+/** As a request asks for all: then nothing is kept. */
+const ALL = 2n ** 64n - 1n;
+const NO_BATCH = 'no batch of flow records';
+/** Clocks of nodes and of the server may differ by this. */
+const SKEW_MS = 10_000;
 
 /** Throws TaplaneError for a bad request, and when NATS is not to be reached or keeps no records that were asked for. Ends as an agent's does. */
 export async function* observeNats(
@@ -44,6 +51,8 @@ export async function* observeNats(
 ): AsyncGenerator<ObserveFlowsResponse> {
   const wanted = observation(request);
   checkAddress(options.nats.mode);
+  if (wanted.last > MAX_LAST && wanted.last < ALL)
+    throw invalidFields([{ field: 'last', description: `at most ${MAX_LAST} through NATS` }]);
   using ending = endingAt(wanted.follow ? wanted.untilMs : undefined, signal, Date.now);
   const subject = subjectOf(request);
   const feed = new Feed(subject, options.maxWaitingBytes ?? MAX_WAITING_BYTES, options.say);
@@ -56,7 +65,7 @@ export async function* observeNats(
     const teller = new Teller(wanted, options.say);
     if (!wanted.follow || wanted.last > 0n) {
       const reader = await openJetStreamReader(connection, subject, options.timeoutMs);
-      if (reader !== undefined) yield* stored(reader, wanted, request, teller, ending.signal);
+      if (reader !== undefined) yield* explained(stored(reader, wanted, request, teller, ending.signal));
       else if (!wanted.follow) throw streamMissing(subject);
       else options.say('no stream on this server keeps flow records: only new ones are told of');
     }
@@ -73,6 +82,15 @@ export async function* observeNats(
   }
 }
 
+/** What the client library throws, in our words. */
+async function* explained<Item>(items: AsyncIterable<Item>): AsyncGenerator<Item> {
+  try {
+    yield* items;
+  } catch (error) {
+    throw error instanceof TaplaneError ? error : unavailable(`read flow records from JetStream: ${(error as Error).message}`);
+  }
+}
+
 /** What the stream keeps: from `since` on, or the end of it that holds the newest records. */
 async function* stored(
   reader: JetStreamReader,
@@ -81,9 +99,8 @@ async function* stored(
   teller: Teller,
   signal: AbortSignal,
 ): AsyncGenerator<ObserveFlowsResponse> {
-  const from = since && { timeMs: Number(since.seconds) * 1000 + Math.floor(since.nanos / 1e6) };
-  const newest = wanted.last > 0n && wanted.last <= BigInt(MAX_LAST) ? Number(wanted.last) : 0;
-  if (newest > 0) return yield* last(reader, newest, from?.timeMs, wanted, teller, signal);
+  const from = since && { timeMs: Math.max(0, Number(since.seconds) * 1000 + Math.floor(since.nanos / 1e6) - SKEW_MS) };
+  if (wanted.last > 0n && wanted.last < ALL) return yield* last(reader, Number(wanted.last), from?.timeMs, wanted, teller, signal);
   let left = wanted.first > 0n ? Number(wanted.first) : Number.POSITIVE_INFINITY;
   for await (const { data, headers } of reader.read(from ?? { sequence: reader.first }, signal)) {
     for (const answer of teller.tell(data, headers)) {
@@ -152,7 +169,10 @@ class Teller {
     if (batch === undefined) {
       this.#malformed++;
       // The first, the tenth, the hundredth: a flood of them is no flood of lines.
-      if (/^10*$/.test(String(this.#malformed))) this.#say(`passed over ${this.#malformed} messages that are no flow records`);
+      if (/^10*$/.test(String(this.#malformed)))
+        this.#say(
+          this.#malformed === 1 ? `passed over 1 message that is ${NO_BATCH}` : `passed over ${this.#malformed} messages, each ${NO_BATCH}`,
+        );
       return;
     }
     if (batch.exportTime) this.oldestMs = Math.min(this.oldestMs, Number(batch.exportTime.seconds) * 1000);
@@ -224,7 +244,7 @@ class Feed {
 
   take(): Msg | undefined {
     const message = this.#queue.shift();
-    if (message !== undefined) this.#bytes -= message.data.length;
+    if (message !== undefined) this.#bytes -= message.data.length + MESSAGE_BYTES;
     return message;
   }
 
@@ -250,7 +270,7 @@ class Feed {
         if (error !== null) this.#failed = `subscribe to ${this.#subject}: ${error.message}`;
         else {
           this.#queue.push(message);
-          this.#bytes += message.data.length;
+          this.#bytes += message.data.length + MESSAGE_BYTES;
           while (this.#bytes > this.#maxBytes) this.take();
         }
         this.wake();
