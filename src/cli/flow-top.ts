@@ -70,6 +70,11 @@ function rounded(rate: Rate): object {
   return { ...rate, bytes: Math.round(rate.bytes), packets: Math.round(rate.packets * 10) / 10 };
 }
 
+/** Of what is slow, a digit more. */
+function perSecond(rate: number): string {
+  return rate < 9.95 && !Number.isInteger(rate) ? rate.toFixed(1) : amount(rate);
+}
+
 function columnsOf(by: Order, showNode: boolean): Column<Rate>[] {
   return [
     ...(showNode ? [{ head: 'NODE', cell: ({ node }: Rate) => node }] : [{ head: 'NODE', wide: true, cell: ({ node }: Rate) => node }]),
@@ -77,8 +82,8 @@ function columnsOf(by: Order, showNode: boolean): Column<Rate>[] {
     { head: 'PROTO', cell: ({ protocol }) => protocol },
     { head: 'SOURCE', cell: ({ source }) => source },
     { head: 'DESTINATION', cell: ({ destination }) => destination },
-    { head: 'BYTES/S', cell: ({ bytes }) => amount(bytes) },
-    { head: 'PACKETS/S', cell: ({ packets }) => amount(packets) },
+    { head: 'BYTES/S', cell: ({ bytes }) => perSecond(bytes) },
+    { head: 'PACKETS/S', cell: ({ packets }) => perSecond(packets) },
     ...(by === 'flows' ? [{ head: 'FLOWS', cell: ({ flows }: Rate) => String(flows) }] : []),
   ];
 }

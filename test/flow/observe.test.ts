@@ -346,16 +346,13 @@ describe('a follower that is slow', () => {
 
   test('an observer of many records lets the process run', async () => {
     const ring = filled(Array<number>(20).fill(3000), new FlowRing({ maxBytes: 64 * 1024 * 1024 }));
-    let longest = 0;
-    let last = performance.now();
-    const ticking = setInterval(() => {
-      longest = Math.max(longest, performance.now() - last);
-      last = performance.now();
-    }, 1);
+    let turns = 0;
+    const ticking = setInterval(() => turns++, 1);
     const answers = await all(ring, { last: 50_000n, allow: [{ ...emptyFilter, port: [80] }] });
     clearInterval(ticking);
     expect(sequences(answers)).toHaveLength(50_000);
-    expect(longest).toBeLessThan(bound(40, 400));
+    // It takes some hundred milliseconds; without pauses there would be no turn at all.
+    expect(turns).toBeGreaterThan(10);
   });
 });
 
