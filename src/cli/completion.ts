@@ -3,7 +3,7 @@
 
 import { type Argument, type Command, Argument as CommandArgument, type Option } from 'commander';
 import { examples } from './interface.ts';
-import { print } from './output.ts';
+import { LINE_FORMATS, print } from './output.ts';
 import { DEFAULT_SERVER, withClient } from './settings.ts';
 
 const ANSWER_WITHIN_MS = 1000;
@@ -58,7 +58,9 @@ export function candidatesFor(program: Command, words: string[]): { candidates: 
   }
   const nothing = { candidates: [], wantsInterfaces: false, server };
   if (pending) {
-    const values = (pending.argChoices ?? []).map((word) => ({ word, description: '' }));
+    const isForm = pending.long === '--output' && command.name() !== 'observe';
+    const words = (pending.argChoices ?? []).filter((word) => !isForm || !LINE_FORMATS.some((form) => form === word));
+    const values = words.map((word) => ({ word, description: '' }));
     return { ...nothing, candidates: values, wantsInterfaces: pending.long === '--interface' };
   }
   if (words.at(-1)?.startsWith('-')) {

@@ -4,15 +4,11 @@ import type { FlowBatch } from '../gen/taplane/v1/flow.ts';
 import type { ObserveFlowsRequest, ObserveFlowsResponse } from '../gen/taplane/v1/flow_service.ts';
 import type { ClientError } from '../rpc/client.ts';
 import { firstAnswer } from './first-answer.ts';
+import { type NatsFlags, natsTarget } from './flow-nats.ts';
 import type { Interruption } from './interruption.ts';
 import { message } from './output.ts';
 import { Reconnection } from './reconnection.ts';
 import type { Settings } from './settings.ts';
-
-/** How to reach NATS; what `connectNats` takes beside the address goes through as it is. */
-export interface NatsFlags {
-  nats?: string;
-}
 
 export const ALL = 2n ** 64n - 1n;
 const MAX_EPOCHS = 4096;
@@ -28,19 +24,18 @@ export function flowAnswers(
   settings: Settings,
   interrupted: Interruption,
 ): AsyncIterable<ObserveFlowsResponse> {
-  return flags.nats === undefined
-    ? fromAgent(request, settings, interrupted)
-    : fromNats(request, { ...flags, nats: flags.nats }, settings, interrupted.signal);
+  const target = natsTarget(flags);
+  return target === undefined ? fromAgent(request, settings, interrupted) : fromNats(request, target, settings, interrupted.signal);
 }
 
 async function* fromNats(
   request: ObserveFlowsRequest,
-  { nats, ...credentials }: NatsFlags & { nats: string },
+  nats: NonNullable<ReturnType<typeof natsTarget>>,
   { timeout }: Settings,
   signal: AbortSignal,
 ): AsyncGenerator<ObserveFlowsResponse> {
   const { observeNats } = await import('../flow/nats-observer.ts');
-  yield* observeNats({ nats: { ...credentials, mode: nats }, timeoutMs: timeout, say: message }, request, signal);
+  yield* observeNats({ nats, timeoutMs: timeout, say: message }, request, signal);
 }
 
 /**

@@ -133,13 +133,14 @@ function end(address: Buffer, protocol: number, port: number): string {
   return text.includes(':') ? `[${text}]:${port}` : `${text}:${port}`;
 }
 
+/** What is no address, as a message from NATS may hold, is shown in part. */
 export function addressText(bytes: Buffer): string {
   if (bytes.length === 4) return bytes.join('.');
-  return bytes.length === 16 ? new ipaddr.IPv6([...bytes]).toRFC5952String() : bytes.toString('hex');
+  return bytes.length === 16 ? new ipaddr.IPv6([...bytes]).toRFC5952String() : bytes.toString('hex', 0, 16);
 }
 
 export function mac(bytes: Buffer | undefined): string {
-  return bytes && bytes.length > 0 ? (bytes.toString('hex').match(/../g) ?? []).join(':') : '-';
+  return bytes && bytes.length > 0 ? (bytes.toString('hex', 0, 16).match(/../g) ?? []).join(':') : '-';
 }
 
 /** Letters of forward and reverse flags, `S/SA`; of ICMP its type and code. */

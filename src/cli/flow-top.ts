@@ -1,10 +1,12 @@
 // What flow top does: a table of the busiest flows each interval, in place on a terminal, one below the other elsewhere; until Ctrl-C.
 
 import { ObserveFlowsRequest } from '../gen/taplane/v1/flow_service.ts';
+import { UsageError } from './exit-code.ts';
 import { flowLosses } from './flow-loss.ts';
+import type { NatsFlags } from './flow-nats.ts';
 import type { Filters } from './flow-observe.ts';
 import { type Order, type Rate, Rates } from './flow-rates.ts';
-import { ALL, flowAnswers, missedReason, type NatsFlags } from './flow-source.ts';
+import { ALL, flowAnswers, missedReason } from './flow-source.ts';
 import { amount } from './flow-text.ts';
 import { parseMoment } from './flow-time.ts';
 import { interruption } from './interruption.ts';
@@ -24,10 +26,14 @@ export interface TopOptions extends NatsFlags {
 
 /** Flows that go on have had a record in this time. */
 const LOOK_BACK = '2m';
-const CLEAR = '\x1b[H\x1b[2J';
+const HOME = '\x1b[H';
+const REST_OF_LINE = '\x1b[K';
+const REST_OF_SCREEN = '\x1b[J';
 
 export async function top(options: TopOptions, filters: Filters, settings: Settings): Promise<void> {
   const { by, interval, number, count = Number.POSITIVE_INFINITY } = options;
+  if (settings.output === 'yaml' || settings.output === 'name') throw new UsageError('the busiest flows come as -o table, wide or json');
+  if (number === 0 || count === 0) throw new UsageError('give a number greater than 0');
   using interrupted = interruption();
   using losses = flowLosses(missedReason(options), message);
   const rates = new Rates();
@@ -56,14 +62,13 @@ function tableOf(rates: Rate[], { by, nats, interval }: TopOptions, { output }: 
   const head = `${new Date().toLocaleTimeString('en-GB')}  ${rates.length} by ${by}, every ${interval / 1000} s\n`;
   const columns = columnsOf(by, nats !== undefined);
   const body = rows.length > 0 ? table(columns, rows, output === 'wide') : 'no flows\n';
-  return isTerminal ? `${CLEAR}${head}${clipped(body, process.stdout.columns || 80)}` : `${head}${body}\n`;
+  return isTerminal ? inPlace(`${head}${body}`, process.stdout.columns || 80) : `${head}${body}\n`;
 }
 
-function clipped(text: string, columns: number): string {
-  return text
-    .split('\n')
-    .map((line) => line.slice(0, columns))
-    .join('\n');
+/** Writes over what stood there, so that nothing flickers. */
+function inPlace(text: string, columns: number): string {
+  const lines = text.split('\n').map((line) => `${line.slice(0, columns)}${REST_OF_LINE}`);
+  return `${HOME}${lines.join('\n')}${REST_OF_SCREEN}`;
 }
 
 function rounded(rate: Rate): object {

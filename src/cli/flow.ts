@@ -2,6 +2,7 @@
 
 import { type Command, Option } from 'commander';
 import { FlowFilterFlags } from './flow-filter-flags.ts';
+import { addNatsFlags } from './flow-nats.ts';
 import type { ObserveOptions } from './flow-observe.ts';
 import { ORDERS } from './flow-rates.ts';
 import { parseMoment } from './flow-time.ts';
@@ -80,11 +81,6 @@ function addTop(noun: Command): void {
     .action(async (options: TopOptions, command: Command) =>
       (await import('./flow-top.ts')).top(options, filters.filters(), settingsOf(command)),
     );
-}
-
-/** All that says how NATS is reached: what is parsed here goes to the connection as it is. */
-function addNatsFlags(command: Command): Command {
-  return command.option('--nats <url>', 'ask NATS instead of the agent: records of the whole cluster, nats:// or tls://');
 }
 
 /** The form that all commands have by default is none that was asked for. */

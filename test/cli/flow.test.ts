@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from '@nats-io/transport-node';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { FlowFilterFlags } from '../../src/cli/flow-filter-flags.ts';
+import { type ObserveOptions, requestOf } from '../../src/cli/flow-observe.ts';
 import { Rates } from '../../src/cli/flow-rates.ts';
 import { amount } from '../../src/cli/flow-text.ts';
 import { parseMoment } from '../../src/cli/flow-time.ts';
@@ -262,6 +263,8 @@ describe('observe', () => {
     ['observe --fields flow_id', '-o table, dict, json or yaml'],
     ['stats -o compact', 'is for taplane flow observe'],
     ['top --by color', 'Allowed choices'],
+    ['top -o yaml', '-o table, wide or json'],
+    ['top --count 0', 'greater than 0'],
     ['observe --nats embedded', 'nats://'],
   ])('%s exits with 2', async (line, said) => {
     expect(await run(line)).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining(said) });
@@ -297,6 +300,8 @@ test('flags and values are completed', async () => {
   const complete = async (line: string) => (await taplane(['__complete', '--', ...line.split(' ')], agent.address)).stdout;
   expect(await complete('flow ')).toMatch(/^observe\t.*\nstats\t.*\ntop\t/);
   expect(await complete('flow observe --protocol u')).toBe('udp\t\n');
+  expect(await complete('flow observe -o c')).toBe('compact\t\n');
+  expect(await complete('flow stats -o c')).toBe('');
   expect(await complete('flow top --by f')).toBe('flows\t\n');
   expect(await complete('flow observe --from')).toMatch(/^--from-ip\t.*\n--from-port\t/);
   await taplane(['interface', 'create', 'tap7', '--mode', 'tap'], agent.address);
@@ -323,6 +328,22 @@ IPFIX:        c:4739: 2 records in 1 messages, 0 failed
 `);
   expect(JSON.parse((await run('stats -o json')).stdout)).toMatchObject({ ringRecords: '1', interfaces: [{ records: '7' }, {}] });
   expect((await run('stats -o name')).stdout).toBe('interfaces/tap0\ninterfaces/tun0\n');
+});
+
+test('what memory is asked for', () => {
+  const asked = (options: ObserveOptions) => {
+    const { first, last, follow } = requestOf(options, { allow: [], deny: [] });
+    return [first, last, follow];
+  };
+  const since = { seconds: T0, nanos: 0 };
+  expect(asked({})).toEqual([0n, 20n, false]);
+  expect(asked({ follow: true })).toEqual([0n, 20n, true]);
+  expect(asked({ follow: true, last: 0 })).toEqual([0n, 0n, true]);
+  expect(asked({ first: 3 })).toEqual([3n, 0n, false]);
+  expect(asked({ all: true })).toEqual([0n, 0n, false]);
+  expect(asked({ since })).toEqual([0n, 0n, false]);
+  expect(asked({ since, last: 5 })).toEqual([0n, 5n, false]);
+  expect(asked({ since, follow: true })).toEqual([0n, 2n ** 64n - 1n, true]);
 });
 
 describe('top', () => {
