@@ -45,7 +45,7 @@ export class FlowFilterFlags {
       command.addOption(option);
     };
     command.optionsGroup('Filters (all must match; of one given several times, or with commas, one is enough):');
-    command.option('--not', 'leave out what the filter behind this matches').on('option:not', () => {
+    command.option('--not', 'leave out what the one filter behind this matches').on('option:not', () => {
       this.#not = true;
     });
     flag('ip', 'cidr', 'source or destination is within', 'ip', words);
@@ -54,16 +54,16 @@ export class FlowFilterFlags {
     flag('port', 'port', 'source or destination port', 'port', numbers);
     flag('from-port', 'port', 'source port', 'sourcePort', numbers);
     flag('to-port', 'port', 'destination port', 'destinationPort', numbers);
-    flag('protocol', 'name', 'tcp, udp, icmp (of both versions), ... or its number', 'protocol', protocols, Object.keys(PROTOCOLS));
+    flag('protocol', 'name', 'IP protocol, or its number; icmp is that of both versions', 'protocol', protocols, Object.keys(PROTOCOLS));
     flag('tcp-flags', 'flags', 'all of these in one direction, such as syn,ack', 'tcpFlags', tcpFlags, TCP_FLAGS);
     flag('interface', 'name', 'interface; * stands for any characters', 'interface', words);
     flag('link', 'name', 'overlay link', 'link', words);
-    flag('direction', 'way', 'in or out: first packet, seen from the node', 'direction', oneOf(DIRECTIONS), Object.keys(DIRECTIONS));
-    flag('ethertype', 'type', 'arp, ipv4, ipv6, ... or a number such as 0x88cc', 'ethertype', ethertypes, Object.keys(ETHERTYPES));
+    flag('direction', 'way', 'way of the first packet, seen from the node', 'direction', oneOf(DIRECTIONS), Object.keys(DIRECTIONS));
+    flag('ethertype', 'type', 'type of Ethernet frames, or its number such as 0x88cc', 'ethertype', ethertypes, Object.keys(ETHERTYPES));
     flag('label', 'key[=value]', 'label of the interface', 'label', (text) => [text]);
     flag('mac', 'address', 'source or destination MAC address', 'macAddress', words);
     flag('vlan', 'id', 'VLAN id; 0: without a tag', 'vlan', numbers);
-    flag('event', 'kind', 'start, update, end, overflow', 'event', oneOf(EVENTS), Object.keys(EVENTS));
+    flag('event', 'kind', 'what the record tells', 'event', oneOf(EVENTS), Object.keys(EVENTS));
     flag('node', 'name', 'node', 'node', words);
     command.optionsGroup('Options:');
     return command;

@@ -69,8 +69,8 @@ function addTop(noun: Command): void {
     .command('top')
     .summary('the busiest flows, live')
     .description(
-      'The busiest flows each interval, until Ctrl-C. Records come when a flow begins and ends and every minute between: the rate of one\n' +
-        'holds until the next. --by flows counts the flows from one address to one service.',
+      'The busiest flows each interval, until Ctrl-C. Records come when a flow begins, every minute, and when it ends: a rate holds until\n' +
+        'the next one. With --by flows a row is all flows from one address to one service.',
     )
     .addOption(new Option('--by <what>', 'order').choices(ORDERS).default('bytes'))
     .addOption(new Option('--interval <time>', 'between two tables').argParser(parseDuration).default(1000, '1s'))

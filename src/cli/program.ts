@@ -61,7 +61,11 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
     .helpCommand(false)
     .version(clientVersion(), '-V, --version', 'print the version of this client')
     .addOption(new Option('--server <address>', 'agent to ask: unix:PATH or HOST:PORT').env('TAPLANE_SERVER').default(DEFAULT_SERVER))
-    .addOption(new Option('-o, --output <format>', 'form of the data on stdout').choices([...FORMATS, ...LINE_FORMATS]).default('table'))
+    .addOption(
+      new Option('-o, --output <format>', 'form of the data on stdout; compact and dict are of flow observe')
+        .choices([...FORMATS, ...LINE_FORMATS])
+        .default('table'),
+    )
     .addOption(
       new Option('--timeout <time>', 'how long a request may wait for its answer, of streams and captures the first: 500ms, 10s, 2m')
         .argParser(parseDuration)

@@ -1,5 +1,7 @@
 // The flow commands as processes, against a real server on a unix socket with a ring in memory, and against a real nats-server.
 
+import { spawn } from 'node:child_process';
+import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from '@nats-io/transport-node';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -16,7 +18,7 @@ import { FlowStats, type ObserveFlowsRequest } from '../../src/gen/taplane/v1/fl
 import { batch, encoded, T0 } from '../flow/flow-values.ts';
 import { eventually as eventuallyNats, freePort, natsBinary, startNats } from '../flow/real-nats.ts';
 import { eventually, type Served, served } from '../rpc/served.ts';
-import { start, taplane } from './run-taplane.ts';
+import { start, TAPLANE, taplane } from './run-taplane.ts';
 
 process.env['TZ'] = 'UTC';
 
@@ -374,6 +376,20 @@ tap0        tcp     10.0.0.1:40000   10.0.0.2:80   100       1
     expect(JSON.parse((await run('top --count 1 --interval 100ms -o json -n 1')).stdout)).toMatchObject({
       flows: [{ bytes: 10_000, source: '10.0.0.1:2' }],
     });
+  });
+
+  test('is drawn in place on a terminal', async () => {
+    put(recent({ flowId: 'a', forward: traffic(1000), reverse: undefined }));
+    // script(1) gives it one, of no size.
+    const command = `${TAPLANE} --server ${agent.address} flow top --count 2 --interval 100ms`;
+    const child = spawn('script', ['-qec', command, '/dev/null'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, TERM: 'xterm' },
+    });
+    const shown = await text(child.stdout);
+    expect(shown.split('\x1b[H')).toHaveLength(3);
+    const visible = shown.replaceAll('\x1b', 'ESC').replaceAll('\r', '');
+    expect(visible).toMatch(/10\.0\.0\.1:40000 +10\.0\.0\.2:80 +100 +1ESC\[K\nESC\[KESC\[J$/);
   });
 
   test('Ctrl-C ends it with 0', async () => {
