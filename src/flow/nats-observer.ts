@@ -6,14 +6,15 @@
 // slow reader is bounded in bytes: the oldest goes. That, and whatever the network or the server lost, shows in the numbers of the records
 // and is told as `missed`. Messages are hostile: what is no batch is passed over and counted in a word to `say`.
 
-import type { Msg, MsgHdrs, NatsConnection } from '@nats-io/transport-node';
+import type { MsgHdrs } from '@nats-io/transport-node';
 import { invalidFields, TaplaneError } from '../errors.ts';
 import { FlowBatch } from '../gen/taplane/v1/flow.ts';
 import type { ObserveFlowsRequest, ObserveFlowsResponse } from '../gen/taplane/v1/flow_service.ts';
 import { BatchGaps } from './batch-gaps.ts';
 import { endingAt } from './ending.ts';
 import { type JetStreamReader, openJetStreamReader } from './jetstream-reader.ts';
-import { connectNats, type NatsLink, type NatsOptions } from './nats.ts';
+import { connectNats, type NatsOptions } from './nats.ts';
+import { Feed, unavailable } from './nats-feed.ts';
 import { parseNatsUrl } from './nats-url.ts';
 import { type Observation, observation } from './observation.ts';
 import { token } from './subject.ts';
@@ -30,8 +31,6 @@ export interface NatsObserverOptions {
 }
 
 const MAX_WAITING_BYTES = 32 * 1024 * 1024;
-/** What a message takes beside its payload, about. */
-const MESSAGE_BYTES = 512;
 /** Messages of the stream that are looked at for the newest records at first, and how many times more each time these do not do. */
 const LOOK_BACK = 256;
 const LOOK_BACK_FACTOR = 8;
@@ -60,7 +59,7 @@ export async function* observeNats(
   const wake = (): void => feed.wake();
   ending.signal.addEventListener('abort', wake, { once: true });
   try {
-    const connection = await feed.connected(link, options, ending.signal);
+    const connection = await feed.connected(link, options.timeoutMs, ending.signal);
     if (connection === undefined) return;
     const teller = new Teller(wanted, options.say);
     if (!wanted.follow || wanted.last > 0n) {
@@ -195,90 +194,6 @@ function decoded(data: Uint8Array, headers: MsgHdrs | undefined): FlowBatch | un
   }
 }
 
-/** The subscription over all connections, and what it brought until it is taken. */
-class Feed {
-  readonly #subject: string;
-  readonly #maxBytes: number;
-  readonly #say: (line: string) => void;
-  #connection: NatsConnection | undefined;
-  #queue: Msg[] = [];
-  #bytes = 0;
-  #wake: () => void = () => undefined;
-  #failed = '';
-
-  constructor(subject: string, maxBytes: number, say: (line: string) => void) {
-    this.#subject = subject;
-    this.#maxBytes = maxBytes;
-    this.#say = say;
-  }
-
-  /** The link tells its log of each change at once, so that is where it is looked at. */
-  log(link: () => NatsLink): NatsOptions['log'] {
-    const changed = (): void => {
-      const connection = link().connection();
-      if (this.#connection !== undefined && connection === undefined)
-        this.#say(`connection to NATS lost, resuming: ${link().status().reason}`);
-      if (connection !== undefined && connection !== this.#connection) this.#subscribe(connection);
-      this.#connection = connection;
-      this.wake();
-    };
-    return { debug: changed, info: changed, warn: changed };
-  }
-
-  async connected(link: NatsLink, { nats, timeoutMs }: NatsObserverOptions, signal: AbortSignal): Promise<NatsConnection | undefined> {
-    const late = AbortSignal.timeout(timeoutMs);
-    const wake = (): void => this.wake();
-    late.addEventListener('abort', wake, { once: true });
-    try {
-      while (this.#connection === undefined && !signal.aborted && !late.aborted && this.#failed === '') await this.#changed();
-      if (this.#connection === undefined && late.aborted)
-        throw unavailable(`reach NATS on ${parseNatsUrl(nats.mode).shown}: ${link.status().reason || `no answer within ${timeoutMs} ms`}`);
-      // The server answers to a subscription that it refuses; what follows this has been taken by it.
-      if (this.#connection !== undefined) await this.#connection.flush().catch(() => undefined);
-      if (this.#failed !== '') throw unavailable(this.#failed);
-      return this.#connection;
-    } finally {
-      late.removeEventListener('abort', wake);
-    }
-  }
-
-  take(): Msg | undefined {
-    const message = this.#queue.shift();
-    if (message !== undefined) this.#bytes -= message.data.length + MESSAGE_BYTES;
-    return message;
-  }
-
-  /** Resolves when there is something to take, or after `wake`. */
-  async more(): Promise<void> {
-    if (this.#failed !== '') throw unavailable(this.#failed);
-    if (this.#queue.length === 0) await this.#changed();
-  }
-
-  wake(): void {
-    this.#wake();
-  }
-
-  #changed(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#wake = resolve;
-    });
-  }
-
-  #subscribe(connection: NatsConnection): void {
-    connection.subscribe(this.#subject, {
-      callback: (error, message) => {
-        if (error !== null) this.#failed = `subscribe to ${this.#subject}: ${error.message}`;
-        else {
-          this.#queue.push(message);
-          this.#bytes += message.data.length + MESSAGE_BYTES;
-          while (this.#bytes > this.#maxBytes) this.take();
-        }
-        this.wake();
-      },
-    });
-  }
-}
-
 /** Narrower where only one node is wanted, and it is known to be one. */
 function subjectOf({ allow }: ObserveFlowsRequest): string {
   const [only] = allow.length === 1 ? (allow[0]?.node ?? []) : [];
@@ -291,10 +206,6 @@ function checkAddress(mode: string): void {
   } catch (error) {
     throw invalidFields([{ field: 'nats', description: (error as Error).message }]);
   }
-}
-
-function unavailable(message: string): TaplaneError {
-  return new TaplaneError('UNAVAILABLE', 'NATS_UNAVAILABLE', message);
 }
 
 function streamMissing(subject: string): TaplaneError {

@@ -1,92 +1,36 @@
-// The flow commands as processes, against a real server on a unix socket with a ring in memory, and against a real nats-server.
-
-import { spawn } from 'node:child_process';
-import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from '@nats-io/transport-node';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { FlowFilterFlags } from '../../src/cli/flow-filter-flags.ts';
 import { type ObserveOptions, requestOf } from '../../src/cli/flow-observe.ts';
-import { Rates } from '../../src/cli/flow-rates.ts';
 import { amount } from '../../src/cli/flow-text.ts';
 import { parseMoment } from '../../src/cli/flow-time.ts';
-import type { Flows } from '../../src/flow/contract.ts';
 import { openFlows } from '../../src/flow/flows.ts';
-import { FlowRing } from '../../src/flow/ring.ts';
-import type { Flow, FlowBatch } from '../../src/gen/taplane/v1/flow.ts';
-import { FlowStats, type ObserveFlowsRequest } from '../../src/gen/taplane/v1/flow_service.ts';
+import type { FlowBatch } from '../../src/gen/taplane/v1/flow.ts';
 import { batch, encoded, T0 } from '../flow/flow-values.ts';
 import { eventually as eventuallyNats, freePort, natsBinary, startNats } from '../flow/real-nats.ts';
-import { eventually, type Served, served } from '../rpc/served.ts';
-import { start, TAPLANE, taplane } from './run-taplane.ts';
+import { eventually, served } from '../rpc/served.ts';
+import { type FlowAgent, flowAgent } from './flow-agent.ts';
+import { start, taplane } from './run-taplane.ts';
 
-process.env['TZ'] = 'UTC';
-
-let agent: Served;
-let ring: FlowRing;
-let requests: ObserveFlowsRequest[];
-const words = (line: string): string[] => line.split(' ').filter(Boolean);
-const run = (line: string) => taplane(words(`flow ${line}`), agent.address);
-const put = (...flows: Partial<Flow>[]) => putBatch(batch(1 + ring.totals.records, flows));
-const putBatch = (value: FlowBatch) => void ring.put(encoded(value));
-const stats = FlowStats.fromPartial({
-  interfaces: [
-    {
-      interface: 'interfaces/tap0',
-      active: true,
-      epoch: 'e0',
-      records: 7n,
-      totals: { seenPackets: 100n, seenBytes: 9000n, activeFlows: 3n, droppedFrames: 2n },
-    },
-    { interface: 'interfaces/tun0', reason: 'the data plane is away' },
-  ],
-  export: {
-    spooledMessages: 2n,
-    spooledBytes: 2048n,
-    spoolLimitBytes: 1024n * 1024n,
-    publishedRecords: 5n,
-    publishedMessages: 4n,
-    oldestSeconds: 9n,
-    lost: [{ reason: 2, count: 3n }],
-  },
-  ipfix: { collector: 'c:4739', messages: 1n, records: 2n },
-});
-
+let on: FlowAgent;
 beforeEach(async () => {
-  ring = new FlowRing();
-  requests = [];
-  const flows = openFlows({ ring, interfaces: () => stats.interfaces, exported: () => stats.export, ipfix: () => stats.ipfix });
-  const observe: Flows['observe'] = (request, signal) => {
-    requests.push(request);
-    return flows.observe(request, signal);
-  };
-  agent = await served({ flows: { ...flows, observe } });
+  on = await flowAgent();
 });
-afterEach(() => agent[Symbol.asyncDispose]());
-
-/** A command that runs on, with what it has written so far. */
-function running(line: string) {
-  const child = start(words(`flow ${line}`), agent.address);
-  const said = { stdout: '', stderr: '' };
-  child.stdout?.on('data', (piece) => (said.stdout += piece));
-  child.stderr?.on('data', (piece) => (said.stderr += piece));
-  const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
-  return {
-    said,
-    ended,
-    stop: () => {
-      child.kill('SIGINT');
-      return ended;
-    },
-  };
-}
+afterEach(() => on[Symbol.asyncDispose]());
 
 describe('observe', () => {
   test('prints the newest 20, a line each, aligned', async () => {
-    put(...Array(18).fill({}));
+    on.put(...Array(18).fill({}));
     const icmp = { protocol: 1, icmp: { type: 8, code: 0 }, sourcePort: 0, destinationPort: 0, tcpFlags: 0, direction: 1 as const };
-    put({ ...icmp, event: 3, endReason: 1, sampling: 10, forward: { packets: 1234n, bytes: 123_456n, totalPackets: 0n, totalBytes: 0n } });
-    putBatch(
+    on.put({
+      ...icmp,
+      event: 3,
+      endReason: 1,
+      sampling: 10,
+      forward: { packets: 1234n, bytes: 123_456n, totalPackets: 0n, totalBytes: 0n },
+    });
+    on.putBatch(
       batch(20, [
         {
           event: 2,
@@ -105,7 +49,7 @@ describe('observe', () => {
         { event: 4, sourceAddress: Buffer.alloc(0), destinationAddress: Buffer.alloc(0), tcpFlags: 0 },
       ]),
     );
-    const ran = await run('observe');
+    const ran = await on.run('observe');
     expect(ran).toMatchObject({ code: 0, stderr: '' });
     const lines = ran.stdout.split('\n');
     expect(lines).toHaveLength(21);
@@ -117,14 +61,14 @@ describe('observe', () => {
       '03:04:06.000 tap0 out OVERFLOW -    no room in the table                   -    fwd 3p/180B     rev 2p/120B',
       '',
     ]);
-    expect(requests[0]).toMatchObject({ last: 20n, follow: false });
+    expect(on.requests[0]).toMatchObject({ last: 20n, follow: false });
   });
 
   test('follows until Ctrl-C, which ends it with 0', async () => {
-    put({}, {}, {});
-    const following = running('observe -f --last 1');
+    on.put({}, {}, {});
+    const following = on.running('observe -f --last 1');
     await eventually(() => following.said.stdout.split('\n').length === 2);
-    put({ destinationPort: 443 });
+    on.put({ destinationPort: 443 });
     await eventually(() => following.said.stdout.includes('10.0.0.2:443'));
     expect(await following.stop()).toBe(0);
     expect(following.said.stderr).toBe('');
@@ -135,8 +79,8 @@ describe('observe', () => {
       'observe --ip 10.0.0.0/8 --ip ::1 --from-ip 1.1.1.1 --to-ip 2.2.2.2,3.3.3.3 --port 80,443 --from-port 1 --to-port 2 --protocol TCP --protocol icmp ' +
       '--tcp-flags syn,ack --interface tap* --link l --direction out --ethertype arp,0x88cc --label a=b,c --mac 02:00:00:00:00:01 --vlan 5 ' +
       '--event start,end --node n1 --not --port 22 --not --ip 9.9.9.9 --not --port 23 --since 2026-01-02T03:04:05Z --until 1h --all';
-    expect((await run(line)).stderr).toBe('nothing found\n');
-    const [request] = requests;
+    expect((await on.run(line)).stderr).toBe('nothing found\n');
+    const [request] = on.requests;
     expect(request?.allow).toEqual([
       {
         ip: ['10.0.0.0/8', '::1'],
@@ -167,8 +111,8 @@ describe('observe', () => {
   });
 
   test('as JSON each line says all, addresses as text', async () => {
-    put({ ethernet: { source: Buffer.alloc(6, 1), destination: Buffer.alloc(6, 2), ethertype: 0x800, vlan: 0 } });
-    const { stdout } = await run('observe -o json');
+    on.put({ ethernet: { source: Buffer.alloc(6, 1), destination: Buffer.alloc(6, 2), ethertype: 0x800, vlan: 0 } });
+    const { stdout } = await on.run('observe -o json');
     expect(stdout.endsWith('}\n')).toBe(true);
     expect(JSON.parse(stdout)).toEqual({
       time: '2026-01-02T03:04:05.123000000Z',
@@ -198,44 +142,47 @@ describe('observe', () => {
   });
 
   test('as table, dictionary, YAML, with ids, and with chosen fields', async () => {
-    put({}, { sourcePort: 5 });
-    expect((await run('observe -o table')).stdout).toBe(
+    on.put({}, { sourcePort: 5 });
+    expect((await on.run('observe -o table')).stdout).toBe(
       'TIME           INTERFACE   DIR   EVENT      PROTO   SOURCE                  DESTINATION             FLAGS   PACKETS   BYTES\n' +
         '03:04:05.123   tap0        out   start      tcp     10.0.0.1:40000          10.0.0.2:80             S       5         300\n' +
         '03:04:05.123   tap0        out   start      tcp     10.0.0.1:5              10.0.0.2:80             S       5         300\n',
     );
-    const dictionary = (await run('observe -o dict --last 1')).stdout;
+    const dictionary = (await on.run('observe -o dict --last 1')).stdout;
     expect(dictionary).toContain('sourceAddress:          10.0.0.1\n');
     expect(dictionary).toContain('forward.bytes:          180\n');
-    expect((await run('observe -o yaml --first 1')).stdout).toMatch(/^---\ntime: 2026[^\n]*\ncluster: c1\n/);
-    expect((await run('observe -o wide --first 1')).stdout).toContain('1:abc= 0123456789abcdef-1 n1\n');
-    expect((await run('observe --fields source_port,forward.bytes -o table')).stdout).toBe(
+    expect((await on.run('observe -o yaml --first 1')).stdout).toMatch(/^---\ntime: 2026[^\n]*\ncluster: c1\n/);
+    expect((await on.run('observe -o wide --first 1')).stdout).toContain('1:abc= 0123456789abcdef-1 n1\n');
+    expect((await on.run('observe --fields source_port,forward.bytes -o table')).stdout).toBe(
       'SOURCE_PORT       FORWARD.BYTES\n40000             180\n5                 180\n',
     );
-    expect(JSON.parse((await run('observe --fields source_port -o json --last 1')).stdout)).toMatchObject({ sequence: '2', sourcePort: 5 });
-    expect(requests.at(-1)?.fieldMask).toEqual(['source_port']);
+    expect(JSON.parse((await on.run('observe --fields source_port -o json --last 1')).stdout)).toMatchObject({
+      sequence: '2',
+      sourcePort: 5,
+    });
+    expect(on.requests.at(-1)?.fieldMask).toEqual(['source_port']);
   });
 
   test('losses are told on stderr', async () => {
-    putBatch(batch(1, [{}], { lost: [{ reason: 1, count: 5n }] }));
-    expect(await run('observe')).toMatchObject({ code: 0, stderr: 'lost 5 records before they came to the agent or to NATS\n' });
+    on.putBatch(batch(1, [{}], { lost: [{ reason: 1, count: 5n }] }));
+    expect(await on.run('observe')).toMatchObject({ code: 0, stderr: 'lost 5 records before they came to the agent or to NATS\n' });
   });
 
   test('goes on with a new agent where the old one ended, without telling anything twice', async () => {
-    put({});
-    const following = running('observe -f');
+    on.put({});
+    const following = on.running('observe -f');
     await eventually(() => following.said.stdout.includes('\n'));
-    await agent.server.stop(0);
+    await on.agent.server.stop(0);
     await eventually(() => following.said.stderr.includes('connection to the agent lost, resuming'));
-    put({ destinationPort: 81 });
+    on.put({ destinationPort: 81 });
     const { startServer } = await import('../../src/rpc/server.ts');
-    const flows = openFlows({ ring, interfaces: () => [] });
-    const { interfaces, responders } = agent;
+    const flows = openFlows({ ring: on.ring, interfaces: () => [] });
+    const { interfaces, responders } = on.agent;
     const { noPackets } = await import('../rpc/memory-packets.ts');
     const { memoryNode } = await import('../rpc/memory-interfaces.ts');
     const log = { error: () => {} };
     const server = await startServer({
-      listen: [agent.address],
+      listen: [on.agent.address],
       interfaces,
       responders,
       packets: noPackets,
@@ -244,7 +191,7 @@ describe('observe', () => {
       flows,
     });
     await eventually(() => following.said.stdout.includes(':81 '), 30_000);
-    put({ destinationPort: 82 });
+    on.put({ destinationPort: 82 });
     await eventually(() => following.said.stdout.includes(':82 '));
     expect(await following.stop()).toBe(0);
     expect(following.said.stdout.trim().split('\n')).toHaveLength(3);
@@ -269,16 +216,16 @@ describe('observe', () => {
     ['top --count 0', 'greater than 0'],
     ['observe --nats embedded', 'nats://'],
   ])('%s exits with 2', async (line, said) => {
-    expect(await run(line)).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining(said) });
-    expect(requests).toEqual([]);
+    expect(await on.run(line)).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining(said) });
+    expect(on.requests).toEqual([]);
   });
 
   test('what the agent refuses exits with 2 and names the field', async () => {
-    expect(await run('observe --ip 10.0.0.0/40')).toMatchObject({
+    expect(await on.run('observe --ip 10.0.0.0/40')).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/allow\[0\]\.ip\[0\].*\nreason: INVALID_FIELDS\nnext: correct the input/),
     });
-    expect(await run('observe --fields nothing -o json')).toMatchObject({
+    expect(await on.run('observe --fields nothing -o json')).toMatchObject({
       code: 2,
       stderr: expect.stringContaining('field_mask.paths[0]'),
     });
@@ -287,49 +234,49 @@ describe('observe', () => {
   test('an agent without flows exits with 1 and says what next; one that is not there with 6', async () => {
     await using other = await served();
     expect(await taplane(['flow', 'observe'], other.address)).toMatchObject({ code: 1, stderr: expect.stringContaining('next: ') });
-    expect(await taplane(['flow', 'observe', '-f'], 'unix:/nonexistent/agent.sock')).toMatchObject({ code: 6 });
+    expect(await taplane(['flow', 'observe', '-f'], 'unix:/nonexistent/on.agent.sock')).toMatchObject({ code: 6 });
   });
 
   test('a reader that has seen enough is no failure', async () => {
-    put(...Array(2000).fill({}));
-    const child = start(['flow', 'observe', '--all', '-f'], agent.address);
+    on.put(...Array(2000).fill({}));
+    const child = start(['flow', 'observe', '--all', '-f'], on.agent.address);
     child.stdout?.once('data', () => child.stdout?.destroy());
     expect(await new Promise((resolve) => child.once('close', resolve))).toBe(0);
   });
 });
 
 test('flags and values are completed', async () => {
-  const complete = async (line: string) => (await taplane(['__complete', '--', ...line.split(' ')], agent.address)).stdout;
+  const complete = async (line: string) => (await taplane(['__complete', '--', ...line.split(' ')], on.agent.address)).stdout;
   expect(await complete('flow ')).toMatch(/^observe\t.*\nstats\t.*\ntop\t/);
   expect(await complete('flow observe --protocol u')).toBe('udp\t\n');
   expect(await complete('flow observe -o c')).toBe('compact\t\n');
   expect(await complete('flow stats -o c')).toBe('');
   expect(await complete('flow top --by f')).toBe('flows\t\n');
   expect(await complete('flow observe --from')).toMatch(/^--from-ip\t.*\n--from-port\t/);
-  await taplane(['interface', 'create', 'tap7', '--mode', 'tap'], agent.address);
+  await taplane(['interface', 'create', 'tap7', '--mode', 'tap'], on.agent.address);
   expect(await complete('flow observe --interface t')).toBe('tap7\t\n');
 });
 
 test('stats', async () => {
-  putBatch(
+  on.putBatch(
     batch(1, [{ startTime: { seconds: BigInt(Math.floor(Date.now() / 1000) - 300), nanos: 0 } }], { lost: [{ reason: 1, count: 4n }] }),
   );
-  const { stdout, stderr, code } = await run('stats');
+  const { stdout, stderr, code } = await on.run('stats');
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   expect(stdout).toBe(`INTERFACE   ACTIVE   SEEN   BYTES   FLOWS   RECORDS   DROPPED   SAMPLED-OUT   REASON
 tap0        yes      100    9000    3       7         2         0             -
 tun0        no       -      -       -       0         -         -             the data plane is away
 
 Records:      1 since the agent started, 4 lost
-Memory:       1 records, ${ring.bytes} B, the oldest of 5m ago
+Memory:       1 records, ${on.ring.bytes} B, the oldest of 5m ago
 NATS:         ok
 Published:    5 records in 4 messages, 0 sent again
 Spool:        2 messages, 2.0 KiB of 1.0 MiB, the oldest of 9s ago
 Lost:         3 spool-full
 IPFIX:        c:4739: 2 records in 1 messages, 0 failed
 `);
-  expect(JSON.parse((await run('stats -o json')).stdout)).toMatchObject({ ringRecords: '1', interfaces: [{ records: '7' }, {}] });
-  expect((await run('stats -o name')).stdout).toBe('interfaces/tap0\ninterfaces/tun0\n');
+  expect(JSON.parse((await on.run('stats -o json')).stdout)).toMatchObject({ ringRecords: '1', interfaces: [{ records: '7' }, {}] });
+  expect((await on.run('stats -o name')).stdout).toBe('interfaces/tap0\ninterfaces/tun0\n');
 });
 
 test('what memory is asked for', () => {
@@ -348,87 +295,13 @@ test('what memory is asked for', () => {
   expect(asked({ since, follow: true })).toEqual([0n, 2n ** 64n - 1n, true]);
 });
 
-describe('top', () => {
-  const recent = (partial: Partial<Flow>): Partial<Flow> => {
-    const seconds = BigInt(Math.floor(Date.now() / 1000));
-    return { startTime: { seconds: seconds - 10n, nanos: 0 }, endTime: { seconds, nanos: 0 }, event: 2, ...partial };
-  };
-  const traffic = (bytes: number) => ({ packets: 10n, bytes: BigInt(bytes), totalPackets: 0n, totalBytes: 0n });
-
-  test('orders flows by rate, a table each interval where stdout is no terminal', async () => {
-    put(
-      recent({ flowId: 'a', forward: traffic(1000), reverse: undefined }),
-      recent({ flowId: 'b', sourcePort: 2, forward: traffic(50_000), reverse: traffic(50_000) }),
-      recent({ flowId: 'c', sourcePort: 3, forward: traffic(74), reverse: undefined, destinationPort: 443 }),
-    );
-    const { stdout, code, stderr } = await run('top --count 2 --interval 200ms -n 2 --port 80');
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    const table = `INTERFACE   PROTO   SOURCE           DESTINATION   BYTES/S   PACKETS/S
-tap0        tcp     10.0.0.1:2       10.0.0.2:80   10k       2
-tap0        tcp     10.0.0.1:40000   10.0.0.2:80   100       1
-`;
-    const tables = stdout.split(/^\d\d:\d\d:\d\d {2}2 by bytes, every 0.2 s\n/m);
-    expect(tables).toEqual(['', `${table}\n`, `${table}\n`]);
-    const flows = (await run('top --by flows --count 1 --interval 100ms')).stdout;
-    expect(flows).toMatch(
-      /FLOWS\ntap0 +tcp +10\.0\.0\.1 +10\.0\.0\.2:80 +10k +3 +2\ntap0 +tcp +10\.0\.0\.1 +10\.0\.0\.2:443 +7\.4 +1 +1\n/,
-    );
-    expect(JSON.parse((await run('top --count 1 --interval 100ms -o json -n 1')).stdout)).toMatchObject({
-      flows: [{ bytes: 10_000, source: '10.0.0.1:2' }],
-    });
-  });
-
-  test('is drawn in place on a terminal', async () => {
-    put(recent({ flowId: 'a', forward: traffic(1000), reverse: undefined }));
-    // script(1) gives it one, of no size.
-    const command = `${TAPLANE} --server ${agent.address} flow top --count 2 --interval 100ms`;
-    const child = spawn('script', ['-qec', command, '/dev/null'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, TERM: 'xterm' },
-    });
-    const shown = await text(child.stdout);
-    expect(shown.split('\x1b[H')).toHaveLength(3);
-    const visible = shown.replaceAll('\x1b', 'ESC').replaceAll('\r', '');
-    expect(visible).toMatch(/10\.0\.0\.1:40000 +10\.0\.0\.2:80 +100 +1ESC\[K\nESC\[KESC\[J$/);
-  });
-
-  test('Ctrl-C ends it with 0', async () => {
-    const going = running('top --interval 100ms');
-    await eventually(() => going.said.stdout.includes('no flows'));
-    expect(await going.stop()).toBe(0);
-  });
-
-  test('rates hold until the next record, and end with the flow or with silence', () => {
-    const rates = new Rates();
-    const record = (event: Flow['event'], from: number, to: number, bytes: number) =>
-      batch(1, [
-        {
-          event,
-          startTime: { seconds: BigInt(from), nanos: 0 },
-          endTime: { seconds: BigInt(to), nanos: 0 },
-          forward: traffic(bytes),
-          reverse: undefined,
-        },
-      ]);
-    const now = (ms: number) => rates.top('bytes', 10, ms).map(({ bytes }) => bytes);
-    rates.take(record(1, 100, 101, 500), 0);
-    expect(now(1)).toEqual([500]);
-    rates.take(record(2, 100, 161, 6000), 1000);
-    expect([now(2000), now(50_000)]).toEqual([[100], [100]]);
-    rates.take(record(3, 100, 171, 1000), 60_000);
-    expect([now(61_000), now(62_000)]).toEqual([[100], []]);
-    rates.take(record(2, 100, 231, 600), 100_000);
-    expect([now(279_000).length, now(281_000)]).toEqual([1, []]);
-  });
-});
-
 describe.skipIf(!natsBinary)('through NATS (needs nats-server)', () => {
   test('observes the whole cluster, names the nodes, and tells of gaps', async () => {
     const port = await freePort();
     const nats = await startNats(port);
     const publisher = await connect({ servers: `127.0.0.1:${port}` });
     try {
-      const following = running(`observe -f --nats nats://127.0.0.1:${port}`);
+      const following = on.running(`observe -f --nats nats://127.0.0.1:${port}`);
       await eventually(() => following.said.stderr.includes('only new ones are told of'));
       const publish = (value: FlowBatch) => publisher.publish(`taplane.v1.c1.${value.node}.flow.tap0`, encoded(value));
       publish(batch(1, [{}]));
@@ -439,13 +312,13 @@ describe.skipIf(!natsBinary)('through NATS (needs nats-server)', () => {
       await sleep(50);
       expect(await following.stop()).toBe(0);
       expect(following.said.stderr).toContain('missed 3 records: they did not come through NATS\n');
-      const ran = await run(`observe --nats nats://127.0.0.1:${port}`);
+      const ran = await on.run(`observe --nats nats://127.0.0.1:${port}`);
       expect(ran).toMatchObject({ code: 5, stderr: expect.stringContaining('next: watch new records: --follow') });
     } finally {
       await publisher.close();
       await nats.stop();
     }
-    expect(await run(`observe -f --timeout 500ms --nats nats://127.0.0.1:${port}`)).toMatchObject({
+    expect(await on.run(`observe -f --timeout 500ms --nats nats://127.0.0.1:${port}`)).toMatchObject({
       code: 6,
       stderr: expect.stringContaining('next: see whether it runs'),
     });
