@@ -1,6 +1,6 @@
 // FlowService on a real server over a unix socket, with a ring in memory behind it.
 
-import { Client, credentials } from '@grpc/grpc-js';
+import { Client, credentials, status } from '@grpc/grpc-js';
 import { describe, expect, test } from 'vitest';
 import { openFlows } from '../../src/flow/flows.ts';
 import { FlowRing } from '../../src/flow/ring.ts';
@@ -109,5 +109,26 @@ describe('FlowService', () => {
     await using agent = await served();
     agent.server.setServing('taplane.v1.FlowService', true);
     await expect(agent.client.flows.stats()).rejects.toMatchObject({ code: 'UNIMPLEMENTED' });
+    expect(await health(agent.address)).toBe('NOT_FOUND');
+    const { agent: other } = await withFlows();
+    await using _ = other;
+    other.server.setServing('taplane.v1.FlowService', true);
+    expect(await health(other.address)).toBe('SERVING');
   });
 });
+
+/** Of FlowService, in bytes: a request and an answer have one field each. */
+async function health(address: string): Promise<string> {
+  const client = new Client(address, credentials.createInsecure());
+  const name = Buffer.from('taplane.v1.FlowService');
+  const same = (bytes: Buffer): Buffer => bytes;
+  try {
+    return await new Promise((resolve) =>
+      client.makeUnaryRequest('/grpc.health.v1.Health/Check', same, same, Buffer.from([0x0a, name.length, ...name]), (error, answer) =>
+        resolve(error ? (status[error.code] as string) : answer?.[1] === 1 ? 'SERVING' : 'NOT_SERVING'),
+      ),
+    );
+  } finally {
+    client.close();
+  }
+}
