@@ -4,19 +4,31 @@ import { describe, expect, it } from 'vitest';
 import { Flow_EndReason as Reason } from '../../src/gen/taplane/v1/flow.ts';
 import { type Agent, startAgent } from '../harness/agent.ts';
 import { counted, FlowDriver, watched } from '../harness/flow-driver.ts';
-import { FlowObserver, msOf, type Seen, type Sums } from '../harness/flow-observer.ts';
+import { type Amount, FlowObserver, msOf, type Seen, type Sums } from '../harness/flow-observer.ts';
 import { everything } from '../harness/flow-traffic.ts';
 import { TAP_WIRE, TUN_WIRE, VLAN_WIRE } from '../harness/frame-layers.ts';
 import { stopLanes } from '../harness/lanes.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { type DevicePartial, OwnLane } from '../harness/own-lane.ts';
 import { untilAnswers } from '../harness/ping.ts';
-import { noRouterSolicitations, quiet } from '../harness/traffic.ts';
+import { noRouterSolicitations, quiet, sendSegmented } from '../harness/traffic.ts';
 import { amounts, communities } from '../harness/tshark-flows.ts';
 import { Wiretap } from '../harness/wiretap.ts';
 import { creation, deletion, type PartialSpec, TAP, TUN, updating } from './specs.ts';
 
 const [FIN, RST] = [1, 4] as const;
+const [TCP, UDP] = [6, 17] as const;
+const BYTES = 64 * 1024 * 1024;
+/** With timestamps; and what a SYN has beside. */
+const TCP_BYTES = 32;
+const SYN_MORE = 8;
+
+interface Transfer {
+  segmentsOut: number;
+  segmentsIn: number;
+  bytesSent: number;
+  received: number;
+}
 
 /** Echoes by UDP and TCP on port 7. */
 const SERVER = `
@@ -140,7 +152,7 @@ describe('what the records tell is what the device counts, and what tcpdump and 
     });
   });
 
-  it('of real programs over joined TAPs in namespaces of their own, the kernel\'s own words included', async () => {
+  it("of real programs over joined TAPs in namespaces of their own, the kernel's own words included", async () => {
     await using a = createNamespace();
     await using b = createNamespace();
     for (const ns of [a, b]) noRouterSolicitations(ns);
@@ -189,10 +201,111 @@ describe('what the records tell is what the device counts, and what tcpdump and 
         const later = observer.of(name).filter(({ endTime }) => msOf(endTime) >= before);
         console.log(name, await sameFlows(later, wiretap.packets(), true));
         const reasons = (flags: number) =>
-          new Set(later.filter((flow) => (flow.tcpFlags & flags) !== 0 || (flow.reverseTcpFlags & flags) !== 0).map((flow) => flow.endReason));
+          new Set(
+            later.filter((flow) => (flow.tcpFlags & flags) !== 0 || (flow.reverseTcpFlags & flags) !== 0).map((flow) => flow.endReason),
+          );
         expect([reasons(FIN), reasons(RST)]).toEqual([new Set([Reason.END_OF_FLOW]), new Set([Reason.END_OF_FLOW])]);
       }
       expect([observer.problems, observer.missed, observer.lost]).toEqual([[], 0, 0]);
     });
+  });
+});
+
+/** Sends and receives a number of bytes, and says what the kernel knows of the connection when it is over (struct tcp_info). */
+const TRANSFER = `
+import json, socket, struct, sys
+address, count = sys.argv[1], int(sys.argv[2])
+family = socket.AF_INET6 if ':' in address else socket.AF_INET
+if count < 0:
+    s = socket.socket(family, socket.SOCK_STREAM)
+    s.bind((address, 5001)); s.listen(); print('listening', flush=True)
+    t, _ = s.accept()
+    got = 0
+    while data := t.recv(1 << 20): got += len(data)
+    t.shutdown(socket.SHUT_WR)
+else:
+    t = socket.socket(family, socket.SOCK_STREAM)
+    t.connect((address, 5001))
+    part, got = bytes(1 << 20), 0
+    for n in range(count >> 20): t.sendall(part)
+    t.shutdown(socket.SHUT_WR)
+    assert t.recv(1) == b''
+info = t.getsockopt(socket.IPPROTO_TCP, 11, 256)
+out, came = struct.unpack_from('II', info, 136)
+sent, = struct.unpack_from('Q', info, 200)
+print(json.dumps({'segmentsOut': out, 'segmentsIn': came, 'bytesSent': sent, 'received': got}))
+`;
+
+it('packets and bytes of super-frames are those of the segments, as the kernel counts them in its sockets', async () => {
+  await using a = createNamespace();
+  await using b = createNamespace();
+  await withAgent({}, async (agent, home) => {
+    await using observer = await FlowObserver.follow(agent);
+    await using lane = await OwnLane.start(agent, home);
+    const pairs = {
+      u: { mode: TUN, address: '10.96.0.', prefix: 24, link: 0, ip: 20, size: 4 },
+      e: { mode: TAP, address: 'fd96::', prefix: 64, link: 14, ip: 40, size: 16 },
+    };
+    const patches = [];
+    for (const [kind, { mode, address, prefix }] of Object.entries(pairs)) {
+      const made: DevicePartial[] = [];
+      for (const [index, ns] of [a, b].entries()) {
+        const name = `${kind}${index}`;
+        const addresses = [{ cidr: `${address}${index + 1}/${prefix}` }];
+        const spec = { mode, up: true, vnetHeader: true, networkNamespace: ns.path, addresses, flowMetering: silent.flowMetering };
+        const { uid } = await agent.client().interfaces.create(creation(name, spec));
+        await watched(ns, name);
+        made.push({ uid, interface: name, networkNamespace: ns.path, tap: mode === TAP, vnetHeader: true });
+      }
+      patches.push({ device: made[0] as DevicePartial, peer: made[1] as DevicePartial });
+    }
+    await lane.hold(...patches);
+    for (const [kind, pair] of Object.entries(pairs)) {
+      const { link, ip, size } = pair;
+      const address = `${pair.address}2`;
+      await untilAnswers(a, address);
+      const before = counted(a, `${kind}0`);
+      await using server = b.spawn(['/usr/bin/python3', '-c', TRANSFER, address, '-1']);
+      await server.until(({ stdout }) => stdout.includes('listening'), 'the server', 20_000);
+      const client = await a.exec(['/usr/bin/python3', '-c', TRANSFER, address, String(BYTES)]);
+      expect([client.code, client.stderr]).toEqual([0, '']);
+      const { stdout } = await server.ended;
+      const sender = JSON.parse(client.stdout) as Transfer;
+      const receiver = JSON.parse(stdout.split('\n')[1] as string) as Transfer;
+      expect(receiver.received).toBe(BYTES);
+      const superFrames = counted(a, `${kind}0`).outbound.packets - before.outbound.packets;
+      console.log(kind, address, `${sender.segmentsOut} segments in ${superFrames} frames`);
+      expect(superFrames).toBeLessThan(sender.segmentsOut / 4);
+      // What opens a connection is not yet of the socket that accept() gives. What comes from a TUN the kernel does not count in segments.
+      expect(receiver.segmentsOut).toBe(sender.segmentsIn - 1);
+      const header = link + ip + TCP_BYTES;
+      const told = (name: string): Sums => {
+        const wanted = ({ protocol, sourceAddress, destinationPort }: Seen) =>
+          protocol === TCP && sourceAddress.length === size && destinationPort === 5001;
+        return observer.sums(name, observer.of(name).filter(wanted));
+      };
+      for (const [name, forward] of [
+        [`${kind}0`, 'outbound'],
+        [`${kind}1`, 'inbound'],
+      ] as const) {
+        await observer.until(() => told(name)[forward].packets >= sender.segmentsOut, `the packets of ${name}`);
+        // The first one has options of its own.
+        const bytes = sender.bytesSent + sender.segmentsOut * header + SYN_MORE;
+        const back = forward === 'outbound' ? 'inbound' : 'outbound';
+        await observer.until(() => told(name)[back].packets >= sender.segmentsIn, `the answers of ${name}`);
+        expect(told(name)).toEqual({
+          [forward]: { packets: sender.segmentsOut, bytes },
+          [back]: { packets: sender.segmentsIn, bytes: sender.segmentsIn * header + SYN_MORE },
+        });
+      }
+      await sendSegmented(a, address, { count: 10, bytes: 60_000, segment: 1200 });
+      const datagrams = (): Amount => {
+        const wanted = ({ protocol, sourceAddress }: Seen) => protocol === UDP && sourceAddress.length === size;
+        return observer.sums(`${kind}1`, observer.of(`${kind}1`).filter(wanted)).inbound;
+      };
+      await observer.until(() => datagrams().packets >= 500, 'the datagrams');
+      expect(datagrams()).toEqual({ packets: 500, bytes: 500 * (link + ip + 8 + 1200) });
+    }
+    expect([observer.problems, observer.missed, observer.lost]).toEqual([[], 0, 0]);
   });
 });

@@ -2,7 +2,7 @@
 // told, nothing behind an end. `problems` holds what did not hold.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Flow, type FlowBatch, Flow_EndReason as Reason, type Traffic, Flow_Event as Event } from '../../src/gen/taplane/v1/flow.ts';
+import { Flow_Event as Event, type Flow, type FlowBatch, Flow_EndReason as Reason, type Traffic } from '../../src/gen/taplane/v1/flow.ts';
 import { type InterfaceFlowStats, ObserveFlowsRequest } from '../../src/gen/taplane/v1/flow_service.ts';
 import { Direction } from '../../src/gen/taplane/v1/packet.ts';
 import type { Agent } from './agent.ts';
@@ -27,7 +27,8 @@ export interface Seen extends Flow {
 }
 
 /** Milliseconds since 1970. */
-export const msOf = (time: { seconds: bigint; nanos: number } | undefined): number => Number(time?.seconds ?? 0n) * 1000 + (time?.nanos ?? 0) / 1e6;
+export const msOf = (time: { seconds: bigint; nanos: number } | undefined): number =>
+  Number(time?.seconds ?? 0n) * 1000 + (time?.nanos ?? 0) / 1e6;
 
 const amount = ({ packets = 0n, bytes = 0n }: Partial<Traffic> = {}): Amount => ({ packets: Number(packets), bytes: Number(bytes) });
 
@@ -85,7 +86,8 @@ export class FlowObserver implements AsyncDisposable {
   async until(holds: () => boolean, what: string, timeoutMs = 20_000): Promise<void> {
     const deadline = performance.now() + timeoutMs;
     while (!holds()) {
-      if (performance.now() > deadline) throw new Error(`wait for ${what}: not within ${timeoutMs} ms; ${this.records.length} records came`);
+      if (performance.now() > deadline)
+        throw new Error(`wait for ${what}: not within ${timeoutMs} ms; ${this.records.length} records came`);
       await sleep(20);
     }
   }

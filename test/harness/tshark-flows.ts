@@ -28,7 +28,10 @@ export async function communities(frames: readonly Buffer[], ethernet: boolean):
     const shape = ['-T', 'fields', '-E', 'occurrence=f', '-E', 'separator=|'];
     const { code, stdout, stderr } = await run(['tshark', '-n', '-r', file, '--enable-protocol', 'communityid', ...shape, ...fields]);
     if (code !== 0) throw new Error(`tshark: ${stderr}`);
-    const rows = stdout.replace(/\n$/, '').split('\n').map((line) => line.split('|'));
+    const rows = stdout
+      .replace(/\n$/, '')
+      .split('\n')
+      .map((line) => line.split('|'));
     if (rows.length !== frames.length) throw new Error(`tshark: ${rows.length} lines for ${frames.length} frames`);
     // Told with its last part; the next datagram may have the same number.
     const whole = new Map<string, string>();
