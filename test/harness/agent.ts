@@ -26,6 +26,8 @@ export interface AgentOptions {
   /** More arguments of `taplane agent`; one that the harness sets too wins. */
   args?: string[];
   env?: Record<string, string>;
+  /** A command that runs it, such as `setpriv` with options. */
+  under?: string[];
   /** For the ready line to come. */
   readyTimeoutMs?: number;
 }
@@ -62,12 +64,12 @@ export class Agent implements AsyncDisposable {
 
   async start(): Promise<void> {
     if (this.#child?.isRunning) throw new Error('start agent: it runs already');
-    const { namespace, args = [], env = {} } = this.#options;
+    const { namespace, args = [], env = {}, under = [] } = this.#options;
     const defaults = { '--listen': this.server, '--state-dir': this.stateDir, '--runtime-dir': this.runtimeDir, '--nats': 'off' };
     const unset = Object.entries(defaults).filter(([name]) => !args.includes(name));
     const inside = namespace ? ['ip', 'netns', 'exec', namespace.name] : [];
     const begun = performance.now();
-    this.#child = new Child([...inside, TAPLANE, 'agent', ...unset.flat(), ...args], { env: { PATH, ...env } });
+    this.#child = new Child([...inside, ...under, TAPLANE, 'agent', ...unset.flat(), ...args], { env: { PATH, ...env } });
     await this.#child.until((child) => readyLine(child.stderr), 'the ready line', this.#options.readyTimeoutMs ?? bound(20_000, 60_000));
     this.readyMs = performance.now() - begun;
     if (!args.includes('--listen')) await this.#answers();

@@ -7,6 +7,8 @@ import type { Sent } from './flow-traffic.ts';
 import type { Namespace } from './namespace.ts';
 import type { Child } from './process.ts';
 
+/** As /proc/net/packet writes it (linux/if_ether.h). */
+const ETH_P_ALL = '0003';
 const PYTHON = '/usr/bin/python3';
 const DRIVER = `
 import fcntl, json, os, select, socket, struct, sys
@@ -15,6 +17,12 @@ fd = os.open('/dev/net/tun', os.O_RDWR)
 fcntl.ioctl(fd, 0x400454ca, struct.pack('16sH22x', name.encode(), mode | 0x1000)) # TUNSETIFF, without packet information
 print('held', flush=True)
 out = None
+def hand_out(frame):
+    try: out.send(frame)
+    except OSError as problem:
+        # It was down meanwhile, of which the socket tells once.
+        if problem.errno not in (100, 6): raise
+        out.send(frame)
 def drain(seconds):
     while select.select([fd], [], [], seconds)[0]: os.read(fd, 65536)
 for line in sys.stdin:
@@ -23,7 +31,7 @@ for line in sys.stdin:
         out.bind((name, 0))
     for direction, text in json.loads(line):
         if direction == 'inbound': os.write(fd, bytes.fromhex(text))
-        else: out.send(bytes.fromhex(text))
+        else: hand_out(bytes.fromhex(text))
         drain(0)
     drain(0.05)
     print('sent', flush=True)
@@ -67,13 +75,16 @@ export function counted(ns: Namespace, device: string): Sums {
   };
 }
 
-/** Waits until as many programs watch the device as `count`, the meter among them (/proc/net/packet). They are sockets of `home`. */
-export async function watched(home: Namespace, device: string, count = 1, where = home): Promise<void> {
+/** Waits until as many programs watch all that passes the device as `count`, the meter among them (/proc/net/packet). */
+export async function watched(ns: Namespace, device: string, count = 1): Promise<void> {
   const deadline = performance.now() + 20_000;
   for (;;) {
-    const [found] = where.has(device) ? (where.ip(`-j link show dev ${device}`) as { ifindex: number }[]) : [];
-    const lines = where.run('cat', '/proc/net/packet').trim().split('\n').slice(1);
-    const here = lines.filter((line) => Number(line.trim().split(/\s+/)[4]) === found?.ifindex).length;
+    const [found] = ns.has(device) ? (ns.ip(`-j link show dev ${device}`) as { ifindex: number }[]) : [];
+    const lines = ns.run('cat', '/proc/net/packet').trim().split('\n').slice(1);
+    const here = lines.filter((line) => {
+      const [, , , protocol, index] = line.trim().split(/\s+/);
+      return protocol === ETH_P_ALL && Number(index) === found?.ifindex;
+    }).length;
     if (found !== undefined && here === count) return;
     if (performance.now() > deadline) throw new Error(`${device}: ${here} of ${count} programs watch it`);
     await sleep(20);

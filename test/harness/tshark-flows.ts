@@ -53,9 +53,8 @@ export async function communities(frames: readonly Buffer[], ethernet: boolean):
 export function amounts(parts: Iterable<[name: string, packets: number, bytes: number]>): Record<string, Amount> {
   const all: Record<string, Amount> = {};
   for (const [name, packets, bytes] of parts) {
-    const sum = (all[name] ??= { packets: 0, bytes: 0 });
-    sum.packets += packets;
-    sum.bytes += bytes;
+    const sum = all[name] ?? { packets: 0, bytes: 0 };
+    all[name] = { packets: sum.packets + packets, bytes: sum.bytes + bytes };
   }
   return all;
 }
