@@ -13,6 +13,8 @@ import type { Log } from './log.ts';
 
 const LOOK_MS = 100;
 const RETRY_MS = 1000;
+/** A lane that has said nothing for so long has said all. */
+const QUIET_MS = 50;
 /** Epochs whose numbers are remembered, to tell batches that come twice. */
 const EPOCHS_MOST = 16_384;
 
@@ -49,8 +51,10 @@ export function flowIntake(needs: FlowIntakeNeeds): FlowIntake {
     next.delete(epoch);
     next.set(epoch, end);
     if (next.size > EPOCHS_MOST) next.delete(next.keys().next().value as string);
+    const before = said.get(interfaceUid);
     said.delete(interfaceUid);
-    said.set(interfaceUid, { epoch, totals, records: end - 1n });
+    // A batch that only tells of loss has no account.
+    said.set(interfaceUid, { epoch, totals: totals ?? (before?.epoch === epoch ? before.totals : undefined), records: end - 1n });
     if (said.size > EPOCHS_MOST) said.delete(said.keys().next().value as string);
     return false;
   };
@@ -78,6 +82,7 @@ class Source {
   #due: NodeJS.Immediate | undefined;
   #taken = 0;
   #notBefore = 0;
+  #heardAt = 0;
   #complained = false;
 
   constructor(lane: LaneProcess, needs: FlowIntakeNeeds, seen: (head: BatchHead) => boolean) {
@@ -107,9 +112,10 @@ class Source {
 
   async finish(graceMs: number): Promise<void> {
     const deadline = performance.now() + graceMs;
-    // A meter that was just told to end says its last words within this time.
-    while (this.#pipe !== undefined && this.#waiting.length > 0 && performance.now() < deadline)
-      await new Promise((resolve) => setImmediate(resolve));
+    this.#heardAt = performance.now();
+    // What is stored makes room on the connection for more.
+    const isOver = (now: number): boolean => now >= deadline || (this.#waiting.length === 0 && now - this.#heardAt >= QUIET_MS);
+    while (this.#pipe !== undefined && !isOver(performance.now())) await new Promise((resolve) => setTimeout(resolve, 10));
     this.#drop();
   }
 
@@ -124,6 +130,7 @@ class Source {
 
   #take(bytes: Buffer): void {
     this.#waiting.push(bytes);
+    this.#heardAt = performance.now();
     // What comes in one turn of the event loop goes to disk at once.
     this.#due ??= setImmediate(() => this.#store());
   }
@@ -151,10 +158,19 @@ class Source {
     for (const { bytes, head } of good) {
       if (this.#seen(head)) continue;
       this.#needs.ring.put(bytes);
-      this.#needs.show?.(FlowBatch.decode(bytes));
+      this.#show(bytes);
     }
     this.#taken += batches.length;
     this.#pipe?.send(Buffer.from(FlowsAck.encode({ batches: BigInt(this.#taken) }).finish()));
+  }
+
+  /** Of a batch only the head was read: its records may prove malformed. */
+  #show(bytes: Buffer): void {
+    try {
+      this.#needs.show?.(FlowBatch.decode(bytes));
+    } catch (error) {
+      this.#needs.log.error({ lane: this.#lane.name, err: String(error) }, 'batch of flow records not shown');
+    }
   }
 
   #complain(error: unknown): void {
