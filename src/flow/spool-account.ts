@@ -36,6 +36,11 @@ export interface Subject {
   acked: number;
 }
 
+/** Positions from one message to the next. A message has the first; those behind it are for what is left of a gap that was cut. */
+export const PLACES = 16;
+/** Position behind a message where a gap before the next one goes, and behind it for what is left of it. */
+export const GAP_PLACE = 8;
+
 export class Account {
   readonly subjects = new Map<number, Subject>();
   /** Number that the next message of an epoch has, in the order of last use. */
@@ -49,8 +54,8 @@ export class Account {
   gapBytes = 0;
   /** Of waiting rows that had been acknowledged before: they may exceed the limit for what waits, since they are within that of what is kept. */
   returnedBytes = 0;
-  /** Position of the next message; even, so that there is one before each for a gap. */
-  nextPos = 2;
+  /** Position of the next message. */
+  nextPos = PLACES;
   /** Before it no waiting row can be dropped. */
   dropFrom = 0;
   readonly #names = new Map<string, Subject>();
@@ -74,7 +79,7 @@ export class Account {
       if (Number(state) === WAITING) this.countGaps(Number(gaps));
     }
     const last = Number(database.prepare('SELECT max(pos) AS pos FROM message').get()?.['pos'] ?? 0);
-    this.nextPos = last + (last % 2) + 2;
+    this.nextPos = (Math.floor(last / PLACES) + 1) * PLACES;
     this.keep();
   }
 
@@ -108,11 +113,11 @@ export class Account {
 
   /** Takes the next position. */
   takePos(): number {
-    this.nextPos += 2;
+    this.nextPos += PLACES;
     this.#undo.push(() => {
-      this.nextPos -= 2;
+      this.nextPos -= PLACES;
     });
-    return this.nextPos - 2;
+    return this.nextPos - PLACES;
   }
 
   setSubject(subject: Subject, sequence: number, incarnation: string): void {

@@ -4,10 +4,10 @@
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
-import type { RecordLoss_Reason as Reason } from '../gen/taplane/v1/flow.ts';
+import { RecordLoss_Reason as Reason } from '../gen/taplane/v1/flow.ts';
 import { gapId, gapTemplate } from './gap.ts';
-import { Account, type Row, type Subject } from './spool-account.ts';
-import { isDamage, openSpoolFile, PAGE_BYTES, putAside, type SpoolFile, type Statements, WAITING } from './spool-file.ts';
+import { Account, GAP_PLACE, PLACES, type Row, type Subject } from './spool-account.ts';
+import { ACKED, isDamage, openSpoolFile, PAGE_BYTES, putAside, type SpoolFile, type Statements, WAITING } from './spool-file.ts';
 
 export interface SpoolOptions {
   /** Path of the file; its folder is made when it is absent. */
@@ -59,13 +59,37 @@ export class SpoolRows {
     if (of.state === WAITING) this.account.countGaps(bytes);
   }
 
-  /** What a gap tells of up to `end` was stored after all. */
+  /**
+   * What a gap tells of up to `end` was stored after all. Its messages are gone here, but should the server lose them, that has to be told: so
+   * this part becomes an acknowledged gap, and the rest one behind it.
+   */
   cut(gap: Row, epoch: string, end: number): void {
     if (gap.epoch !== epoch || end <= gap.first) return;
-    const left = gap.first + gap.records - end;
-    this.account.lose(gap.reason as Reason, -Math.min(gap.records, end - gap.first));
-    if (left <= 0) this.remove(gap);
-    else this.run.setRange.run(end, left, gap.pos);
+    const { run } = this;
+    const stored = Math.min(gap.records, end - gap.first);
+    const left = gap.records - stored;
+    this.account.lose(gap.reason as Reason, -stored);
+    if (left > 0) {
+      const behind = gap.pos + 1;
+      if (behind % PLACES === 0 || behind % PLACES === GAP_PLACE || run.at.get(behind) !== undefined) {
+        run.setRange.run(end, left, gap.pos);
+        return;
+      }
+      const data = run.payload.get(gap.pos)?.['data'] as Uint8Array;
+      this.add({ ...gap, pos: behind, first: end, records: left, state: WAITING }, data);
+      run.setRange.run(gap.first, stored, gap.pos);
+    }
+    run.makeGap.run(Reason.SERVER_LOST, gap.bytes, gap.crc, gap.pos);
+    this.setState(gap, ACKED);
+  }
+
+  /** A row that waits. */
+  add(row: Row, payload: Uint8Array): void {
+    const { pos, subject, epoch, first, records, bytes, reason, crc, put } = row;
+    this.run.addMessage.run(pos, subject, epoch, first, records, bytes, reason, crc, put);
+    this.run.addPayload.run(pos, payload);
+    this.account.count(subject, WAITING, 1, bytes);
+    if (reason !== 0) this.account.countGaps(bytes);
   }
 
   remove(of: Row): void {

@@ -12,7 +12,7 @@ import { crc32 } from 'node:zlib';
 import { RecordLoss_Reason as Reason } from '../gen/taplane/v1/flow.ts';
 import type { Outgoing } from './contract.ts';
 import { gapTemplate } from './gap.ts';
-import type { Account, Row, Subject } from './spool-account.ts';
+import { type Account, GAP_PLACE, PLACES, type Row, type Subject } from './spool-account.ts';
 import { ACKED, PAGE_BYTES, WAITING } from './spool-file.ts';
 import { charge, row, rowId, type SpoolOptions, SpoolRows } from './spool-rows.ts';
 
@@ -145,6 +145,7 @@ export class Spool {
         const lost = row(this.#rows.run.firstAfter.get(subject.id, ACKED, pos));
         if (lost === undefined) break;
         this.#rows.setState(lost, WAITING);
+        if (lost.reason === Reason.SERVER_LOST) this.account.lose(Reason.SERVER_LOST, lost.records);
         this.account.given(lost.bytes);
         this.account.dropFrom = Math.min(this.account.dropFrom, lost.pos);
       }
@@ -160,21 +161,17 @@ export class Spool {
       const { run } = this.#rows;
       const count = before.first - first;
       if (count <= 0) return;
-      const there = row(run.at.get(before.pos - 1));
-      if (there !== undefined) {
-        // Its place is taken; a gap that follows can tell of them as well.
+      const pos = before.pos - PLACES + GAP_PLACE;
+      if (before.pos % PLACES !== 0 || run.at.get(pos) !== undefined) {
+        // A gap can tell of them as well; before a message there is room.
         if (before.reason === 0) return;
         run.setRange.run(first, before.records + count, before.pos);
         this.account.lose(before.reason as Reason, count);
         return;
       }
       const data = before.reason === 0 ? gapTemplate(template) : template;
-      const bytes = charge(data.length);
-      const now = this.#now();
-      run.addMessage.run(before.pos - 1, before.subject, before.epoch, first, count, bytes, reason, crc32(data), now);
-      run.addPayload.run(before.pos - 1, data);
-      this.account.count(before.subject, WAITING, 1, bytes);
-      this.account.countGaps(bytes);
+      const gap = { ...before, pos, first, records: count, bytes: charge(data.length), reason, crc: crc32(data), put: this.#now() };
+      this.#rows.add(gap, data);
       this.account.lose(reason, count);
     });
   }
@@ -217,11 +214,11 @@ export class Spool {
     const subject = account.subject(message.kind, message.name) ?? this.#addSubject(message.kind, message.name, now);
     const bytes = charge(message.payload.length);
     const pos = account.takePos();
-    run.addMessage.run(pos, subject.id, message.epoch, first, message.records, bytes, 0, crc32(message.payload), now);
-    run.addPayload.run(pos, message.payload);
+    const { epoch, records, payload } = message;
+    const added = { pos, subject: subject.id, state: WAITING, epoch, first, records, bytes, reason: 0, crc: crc32(payload), put: now };
+    this.#rows.add(added, payload);
     run.setEpoch.run(message.epoch, first + message.records, now);
     for (const old of account.setEpoch(message.epoch, first + message.records, EPOCHS_MOST)) run.removeEpoch.run(old);
-    account.count(subject.id, WAITING, 1, bytes);
     return subject;
   }
 
