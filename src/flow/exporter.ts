@@ -89,6 +89,7 @@ export function openExporter(options: ExporterOptions): Exporter {
   let putFailure = '';
   let putAsideMs = Number.NEGATIVE_INFINITY;
   let closing: Promise<void> | undefined;
+  let closed = false;
 
   const told = (reason: string): void => {
     putAsideMs = now();
@@ -125,7 +126,7 @@ export function openExporter(options: ExporterOptions): Exporter {
   function restart(): void {
     session?.end();
     session = undefined;
-    if (connection === undefined || connection.isClosed() || closing !== undefined) return;
+    if (connection === undefined || connection.isClosed() || closed) return;
     const prefix = `taplane.v1.${token(options.cluster)}.${token(options.node)}`;
     const wanted = (subjects: string, limits: StreamLimits) =>
       streams.create ? { ...limits, subjects: [subjects], replicas: streams.replicas } : undefined;
@@ -166,9 +167,12 @@ export function openExporter(options: ExporterOptions): Exporter {
 
   async function close(graceMs: number): Promise<void> {
     const until = performance.now() + graceMs;
+    // Without a connection there is nothing to wait for.
+    if (graceMs > 0) look();
     while (session !== undefined && spool.account.waitingMessages > 0 && performance.now() < until) await sleep(10);
     clearInterval(poll);
     clearInterval(tidy);
+    closed = true;
     session?.end();
     session = undefined;
     // Steps that are on their way see that the session is over before they touch the spool.
@@ -178,7 +182,7 @@ export function openExporter(options: ExporterOptions): Exporter {
 
   return {
     put(messages) {
-      if (closing !== undefined && session === undefined) throw new Error('put into the spool: it is closed');
+      if (closed) throw new Error('put into the spool: it is closed');
       let touched: Set<Subject>;
       try {
         touched = spool.put(messages);
@@ -192,7 +196,7 @@ export function openExporter(options: ExporterOptions): Exporter {
     stats() {
       const { account } = spool;
       const { counts } = carrying;
-      const oldest = closing === undefined ? spool.oldestMs() : undefined;
+      const oldest = closed ? undefined : spool.oldestMs();
       return {
         spooledMessages: BigInt(account.waitingMessages),
         spooledBytes: BigInt(account.waitingBytes),

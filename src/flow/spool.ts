@@ -23,7 +23,7 @@ const CHUNK = 64;
 /** Epochs that are remembered to tell messages that come again; they come soon or never. */
 const EPOCHS_MOST = 8192;
 const SUBJECTS_MOST = 8192;
-/** Share of the limit that gaps may take before the oldest go without a word. */
+/** Share of the limit that gaps may take before the oldest become part of the next, or go without a word. */
 const GAPS_MOST = 0.25;
 
 export class Spool {
@@ -266,6 +266,9 @@ export class Spool {
       const gap = row(run.oldestGap.get());
       if (gap === undefined) return false;
       if (gap.reason === 0) this.account.lose(Reason.SPOOL_FULL, gap.records);
+      const behind = row(run.firstAfter.get(gap.subject, WAITING, gap.pos));
+      const isOne = behind !== undefined && behind.reason !== 0 && behind.epoch === gap.epoch && gap.first + gap.records === behind.first;
+      if (isOne && gap.reason !== 0) run.setRange.run(gap.first, gap.records + behind.records, behind.pos);
       this.#rows.remove(gap);
       return true;
     }
