@@ -36,7 +36,6 @@ export function coreSession(carrying: Carrying, connection: NonNullable<ReturnTy
           spool.replace(next, Reason.TOO_LARGE);
           continue;
         }
-        spool.sending(next);
         core.publish(sending);
         bytes += sending.payload.length;
         batch.push(next);

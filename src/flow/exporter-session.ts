@@ -144,6 +144,8 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
         inFlight += 1;
         step(of, of.stream, lane)
           .catch((error) => {
+            // Whatever it was, the stream may be gone.
+            of.stream = undefined;
             hold(of, message(error));
             return true;
           })
@@ -187,7 +189,6 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
     if (sending.payload.length > carrying.payloadMost(options.connection)) return tooLarge(lane, next);
     if (lane.sent === sending.id) counts.retried += 1;
     lane.sent = sending.id;
-    spool.sending(next);
     bytesInFlight += sending.payload.length;
     const published = await Promise.race([(jetStream as JetStream).publish(sending, subject.sequence), ending.promise]);
     bytesInFlight -= sending.payload.length;

@@ -49,7 +49,7 @@ const STATEMENTS = {
   upTo: 'SELECT * FROM message WHERE epoch = ? AND first <= ? AND subject = ? ORDER BY first DESC LIMIT 1',
   oldestAcked: 'SELECT * FROM message WHERE state = 1 ORDER BY pos LIMIT 1',
   oldestWaiting: 'SELECT * FROM message WHERE state = 0 AND reason = 0 AND pos >= ? ORDER BY pos LIMIT 1',
-  oldestGap: 'SELECT * FROM message WHERE state = 0 ORDER BY pos LIMIT 1',
+  waitingAfter: 'SELECT * FROM message WHERE state = 0 AND pos > ? ORDER BY pos LIMIT 1',
   setState: 'UPDATE message SET state = ? WHERE pos = ?',
   setRange: 'UPDATE message SET first = ?, records = ? WHERE pos = ?',
   makeGap: 'UPDATE message SET reason = ?, bytes = ?, crc = ? WHERE pos = ?',

@@ -22,8 +22,6 @@ export class SpoolRows {
   readonly account = new Account();
   /** Why a file was put aside last; empty for never. */
   putAside = '';
-  /** What was handed to NATS last and may be stored there, by subject: it must not grow. */
-  readonly sent = new Map<number, string>();
   readonly #options: SpoolOptions;
   #file: SpoolFile;
 
@@ -129,11 +127,6 @@ export class SpoolRows {
       return this.#open();
     }
     if (why) this.putAside = why;
-    this.sent.clear();
-    for (const subject of this.account.subjects.values()) {
-      const head = row(opened.run.nextWaiting.get(subject.id));
-      if (head) this.sent.set(subject.id, rowId(head));
-    }
     return opened;
   }
 

@@ -23,7 +23,7 @@ const CHUNK = 64;
 /** Epochs that are remembered to tell messages that come again; they come soon or never. */
 const EPOCHS_MOST = 8192;
 const SUBJECTS_MOST = 8192;
-/** Share of the limit that gaps may take before the oldest become part of the next, or go without a word. */
+/** Share of the limit that gaps may take before the oldest tell of what follows them as well, or go without a word. */
 const GAPS_MOST = 0.25;
 
 export class Spool {
@@ -73,11 +73,6 @@ export class Spool {
     if (data !== undefined && crc32(data) === of.crc) return data;
     this.replace(of, Reason.SPOOL_FAILED);
     return undefined;
-  }
-
-  /** It is about to be sent, and from now on may be stored. */
-  sending(of: Row): void {
-    this.#rows.sent.set(of.subject, rowId(of));
   }
 
   /** NATS has stored what was sent as `of`, at this sequence of a stream. */
@@ -190,7 +185,7 @@ export class Spool {
 
   /** When the oldest waiting row was put, Unix milliseconds. */
   oldestMs(): number | undefined {
-    return this.#rows.read(() => row(this.#rows.run.oldestGap.get())?.put);
+    return this.#rows.read(() => row(this.#rows.run.waitingAfter.get(0))?.put);
   }
 
   /** Bytes of the file itself. */
@@ -227,7 +222,6 @@ export class Spool {
       for (const idle of this.account.idleSubjects(CHUNK)) {
         this.#rows.run.removeSubject.run(idle.id);
         this.account.removeSubject(idle);
-        this.#rows.sent.delete(idle.id);
       }
     }
     const id = Number(this.#rows.run.addSubject.run(kind, name, now).lastInsertRowid);
@@ -262,16 +256,7 @@ export class Spool {
   #dropOldest(): boolean {
     const { run } = this.#rows;
     const oldest = row(run.oldestWaiting.get(this.account.dropFrom));
-    if (oldest === undefined || this.account.gapBytes > this.#limits.spoolBytes * GAPS_MOST) {
-      const gap = row(run.oldestGap.get());
-      if (gap === undefined) return false;
-      if (gap.reason === 0) this.account.lose(Reason.SPOOL_FULL, gap.records);
-      const behind = row(run.firstAfter.get(gap.subject, WAITING, gap.pos));
-      const isOne = behind !== undefined && behind.reason !== 0 && behind.epoch === gap.epoch && gap.first + gap.records === behind.first;
-      if (isOne && gap.reason !== 0) run.setRange.run(gap.first, gap.records + behind.records, behind.pos);
-      this.#rows.remove(gap);
-      return true;
-    }
+    if (oldest === undefined || this.account.gapBytes > this.#limits.spoolBytes * GAPS_MOST) return this.#dropGap();
     this.account.dropFrom = oldest.pos;
     this.account.given(-oldest.bytes);
     this.account.lose(Reason.SPOOL_FULL, oldest.records);
@@ -284,13 +269,32 @@ export class Spool {
       before !== undefined &&
       before.reason === Reason.SPOOL_FULL &&
       before.epoch === oldest.epoch &&
-      before.first + before.records === oldest.first &&
-      this.#rows.sent.get(oldest.subject) !== rowId(before);
+      before.first + before.records === oldest.first;
     if (grows) {
       run.setRange.run(before.first, before.records + oldest.records, before.pos);
       this.#rows.remove(oldest);
     } else this.#rows.makeGap(oldest, Reason.SPOOL_FULL);
     return true;
+  }
+
+  /** Fewer gaps: the oldest one that can also tell of what follows does; else the oldest goes without a word. */
+  #dropGap(): boolean {
+    const { run } = this.#rows;
+    let oldest: Row | undefined;
+    let gap = row(run.waitingAfter.get(0));
+    for (let seen = 0; gap !== undefined && seen < CHUNK; seen += 1, gap = row(run.waitingAfter.get(gap.pos))) {
+      if (gap.reason === 0) continue;
+      oldest ??= gap;
+      const behind = row(run.firstAfter.get(gap.subject, WAITING, gap.pos));
+      if (behind === undefined || behind.epoch !== gap.epoch || gap.first + gap.records !== behind.first) continue;
+      if (behind.reason !== 0) this.account.lose(behind.reason as Reason, -behind.records);
+      this.account.lose(gap.reason as Reason, behind.records);
+      run.setRange.run(gap.first, gap.records + behind.records, gap.pos);
+      this.#rows.remove(behind);
+      return true;
+    }
+    if (oldest !== undefined) this.#rows.remove(oldest);
+    return oldest !== undefined;
   }
 
   #most(): number {

@@ -91,7 +91,6 @@ test.each(Array.from({ length: SEEDS }, (_, index) => seed + index))('all are co
     const stored = next && spool.payload(next);
     if (next === undefined || stored === undefined) return false;
     const payload = next.reason === 0 ? stored : gapBatch(stored, next.epoch, next.first, next.records, next.reason as Reason, 0);
-    spool.sending(next);
     const sending = { subject: path, payload, id: rowId(next), records: next.records, contentType: '' };
     // Records may be put, and dropped, while it is on its way.
     if (busy && dice.next() < 0.3) feed(dice.integer(1, 8));

@@ -1,5 +1,6 @@
 // Reads a whole stream by the text protocol over TCP, without any client library, and judges what is in it.
 
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { FlowBatch } from '../../src/gen/taplane/v1/flow.ts';
@@ -12,16 +13,19 @@ export interface Stored {
 
 interface Wire {
   call(subject: string, body: object): Promise<Record<string, unknown>>;
-  /** Messages that came to a subscription of `_deliver`. */
+  /** Messages that came to `inbox`. */
   delivered: Stored[];
+  inbox: string;
   changed(): Promise<unknown>;
   close(): void;
 }
 
 async function open(port: number): Promise<Wire> {
+  const inbox = `_deliver.${randomUUID()}`;
   const socket = connect(port, '127.0.0.1');
   await once(socket, 'connect');
-  socket.write('CONNECT {"verbose":false,"headers":true}\r\nSUB _answer 1\r\nSUB _deliver 2\r\nPING\r\n');
+  socket.write('CONNECT {"verbose":false,"headers":true}\r\nSUB _answer 1\r\nPING\r\n');
+  socket.write(`SUB ${inbox} 2\r\n`);
   let rest = Buffer.alloc(0);
   const answers: Record<string, unknown>[] = [];
   const delivered: Stored[] = [];
@@ -56,6 +60,7 @@ async function open(port: number): Promise<Wire> {
   const changed = () => once(socket, 'changed', { signal: AbortSignal.timeout(20_000) });
   return {
     delivered,
+    inbox,
     changed,
     async call(subject, body) {
       const text = JSON.stringify(body);
@@ -84,7 +89,7 @@ export async function readStream(port: number, stream: string): Promise<Stored[]
     const info = await wire.call(`$JS.API.STREAM.INFO.${stream}`, {});
     if (info['error']) throw new Error(JSON.stringify(info['error']));
     const { messages } = info['state'] as { messages: number };
-    const config = { deliver_subject: '_deliver', deliver_policy: 'all', ack_policy: 'none', replay_policy: 'instant' };
+    const config = { deliver_subject: wire.inbox, deliver_policy: 'all', ack_policy: 'none', replay_policy: 'instant' };
     const made = await wire.call(`$JS.API.CONSUMER.CREATE.${stream}`, { stream_name: stream, config });
     if (made['error']) throw new Error(JSON.stringify(made['error']));
     while (wire.delivered.length < messages) await wire.changed();
