@@ -49,6 +49,8 @@ export async function reconcile(work: Reconciling): Promise<number> {
     const from = hole(next, parsed?.epoch, end, lost || (spool.putAside !== '' && next.first > 1));
     if (from !== undefined) spool.addGap(next, from, lost || again > 0 ? Reason.SERVER_LOST : Reason.SPOOL_FAILED);
   }
+  // With nothing before which a gap could be put, it has to be asked again when there is.
+  if (lost && next === undefined) return again;
   spool.follow(subject, last?.sequence ?? 0, stream.incarnation);
   return again;
 }

@@ -62,8 +62,7 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
   }
   const idle = (of: Exporter) =>
     eventually(() => of.stats().spooledMessages === 0n && of.stats().reason === '', `all is published: ${of.stats().reason}`, 60_000);
-  const feeder = (...args: number[]) =>
-    new Child([process.execPath, join(import.meta.dirname, 'feeder.ts'), folder, String(port), ...args.map(String)]);
+  const feeder = (...args: number[]) => new Child([process.execPath, join(import.meta.dirname, 'feeder.ts'), folder, ...args.map(String)]);
   const lanes = (count: number) => Array.from({ length: count }, (_, number) => meter(`t${number}`, `e${number}`.padEnd(16, '0'), 20));
   const wanted = (count: number, batches: number) =>
     Object.fromEntries(lanes(count).map((lane) => [lane.epoch, Number(lane.batch(batches).firstSequence)]));
@@ -71,7 +70,7 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
   test('the server is killed again and again under load: every record is there once', async () => {
     const batches = 600 * MORE;
     const dice = random('servers');
-    await using child = feeder(3, batches, 20, 12);
+    await using child = feeder(port, 3, batches, 20, 12);
     await child.until(({ stdout }) => stdout.includes('ready'), 'the feeder');
     for (let round = 0; round < 20 * MORE; round += 1) {
       await sleep(dice.integer(50, 350));
@@ -87,14 +86,14 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
     const batches = 100_000;
     const dice = random('agents');
     for (let round = 0; round < 25 * MORE; round += 1) {
-      // Two lives at once would be two agents; each is over before the next begins.
-      await using child = feeder(3, batches, 20, 0);
+      // Most lives only spool, which is what this is about; each is over before the next begins.
+      await using child = feeder(round % 4 === 0 ? port : 0, 3, batches, 20, 0);
       await child.until(({ stdout }) => stdout.includes('ready'), 'the feeder');
       await sleep(dice.integer(0, 150));
       child.kill('SIGKILL');
       await child.ended;
     }
-    await using last = feeder(3, 1, 20, 0);
+    await using last = feeder(port, 3, 1, 20, 0);
     await last.until(({ stdout }) => stdout.includes('done'), 'all is published', 60_000);
     const judged = judge(await readStream(port, 'TAPLANE_FLOWS'));
     console.log(`${judged.records} records over ${25 * MORE} lives`);

@@ -16,8 +16,8 @@ import { random, seed } from '../harness/random.ts';
 import { meter } from './batches.ts';
 import { judge, type Stored } from './stream-reader.ts';
 
-const SEEDS = Number(process.env['TAPLANE_ORDER_SEEDS'] ?? 6);
-const STEPS = 1500;
+const SEEDS = Number(process.env['TAPLANE_ORDER_SEEDS'] ?? 3);
+const STEPS = 1000;
 
 interface State {
   incarnation: string;

@@ -1,7 +1,7 @@
 // A stand-in for an agent and its lanes: feeds an exporter until it is killed. Lanes remember what was taken, one number in a file for
 // each; being killed between `put` and that makes the same batch come again.
 //
-//   feeder.ts FOLDER PORT INTERFACES BATCHES MOST_RECORDS PAUSE_MS
+//   feeder.ts FOLDER PORT INTERFACES BATCHES MOST_RECORDS PAUSE_MS    port 0: without NATS, it only spools
 
 import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,13 +12,19 @@ import { meter } from './batches.ts';
 
 const [folder = '', port = '', interfaces = '1', batches = '100', mostRecords = '20', pauseMs = '1'] = process.argv.slice(2);
 const silent = { debug() {}, info() {}, warn() {} };
-const link = connectNats({ mode: `nats://127.0.0.1:${port}`, name: 'feeder', stateDir: folder, log: silent, random: () => 0 });
+const link = connectNats({
+  mode: port === '0' ? 'off' : `nats://127.0.0.1:${port}`,
+  name: 'feeder',
+  stateDir: folder,
+  log: silent,
+  random: () => 0,
+});
 const exporter = openExporter({
   file: join(folder, 'spool', 'spool.db'),
   cluster: 'c',
   node: 'n',
   mode: 'jetstream',
-  connection: () => link.connection(),
+  connection: () => (port === '0' ? undefined : link.connection()),
   log: silent,
   times: { ackMs: 1_000, checkMs: 1_000 },
 });
