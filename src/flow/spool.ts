@@ -119,6 +119,9 @@ export class Spool {
   /** NATS has all up to and with the row at `pos`, which reaches up to `end` (not included). Call again until it answers false. */
   storedUpTo(subject: Subject, at: Row, end: number): boolean {
     return this.#rows.transaction(() => {
+      // An older copy of the stream has only part of what a gap told of later: the rest has to be told again, by whoever finds the hole.
+      const isLess = at.state === ACKED && at.reason !== 0 && at.first < end && at.first + at.records > end;
+      if (isLess) this.#rows.run.setRange.run(at.first, end - at.first, at.pos);
       for (let done = 0; done < CHUNK; done += 1) {
         const waiting = row(this.#rows.run.nextWaiting.get(subject.id));
         if (waiting === undefined || waiting.pos > at.pos) return false;
