@@ -1,7 +1,9 @@
 // `npm run bench`: figures of this machine, each as a ratio against something real measured in the same run. Needs root; works in
 // network namespaces of its own. `npm run bench -- NAME` runs one.
 
+import { flowEncodeBench } from './flow-encode.ts';
 import { flowExportBench } from './flow-export.ts';
+import { flowMeterBench } from './flow-meter.ts';
 import { interfacesBench } from './interfaces.ts';
 import { lanePatchBench } from './lane-patch.ts';
 import { laneStreamBench } from './lane-stream.ts';
@@ -16,7 +18,9 @@ const benches: Record<string, () => Promise<string[]>> = {
   interfaces: interfacesBench,
   'lane-patch': lanePatchBench,
   'lane-stream': laneStreamBench,
+  'flow-meter': flowMeterBench,
   'flow-export': flowExportBench,
+  'flow-encode': flowEncodeBench,
 };
 /** Only when asked for by name. */
 const long: Record<string, () => Promise<string[]>> = { soak: soakBench, 'slow-subscriber': slowSubscriberBench };

@@ -17,7 +17,7 @@
 //         36     EtherType | ICMP type << 16 | ICMP code << 24
 //         37..39 source MAC, destination MAC   40, 41  number of the flow, low half first
 
-import { KEY_WORDS } from '../packet/flow-key.ts';
+import { KEY_WORDS, KIND_V4, KIND_WORD, kindOf, PORTS_WORD } from '../packet/flow-key.ts';
 import { FLOW_WORDS, type FlowPool, PIECE_FLOWS, PIECE_SHIFT, type Piece } from './flow-pool.ts';
 
 export const HASH_1 = 32;
@@ -222,7 +222,11 @@ export class FlowTable {
     const piece = this.#pieces[slot >> PIECE_SHIFT] as Piece;
     const at = (slot & (PIECE_FLOWS - 1)) * FLOW_WORDS;
     const words = piece.words;
-    for (let index = 0; index < KEY_WORDS; index++) if (words[at + index] !== key[index]) return false;
+    if (words[at + PORTS_WORD] !== key[PORTS_WORD] || words[at + KIND_WORD] !== key[KIND_WORD]) return false;
+    if (words[at] !== key[0] || words[at + 4] !== key[4]) return false;
+    // Of IPv4 that is all.
+    if (kindOf(key[KIND_WORD] as number) !== KIND_V4)
+      for (let index = 1; index < 8; index++) if (words[at + index] !== key[index]) return false;
     this.words = words;
     this.counters = piece.counters;
     this.at = at;

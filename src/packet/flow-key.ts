@@ -75,6 +75,9 @@ export class FlowKeyReader {
   #vlan = 0;
   /** Where what follows the transport header begins, for super-frames; 0 when it was not found. */
   #payloadAt = 0;
+  /** What was read last, and a view of it: numbers of several bytes are one load each. */
+  #bytes: Uint8Array = new Uint8Array(0);
+  #view: DataView = new DataView(this.#bytes.buffer);
 
   constructor(ethernet: boolean) {
     this.#ethernet = ethernet;
@@ -96,7 +99,8 @@ export class FlowKeyReader {
     gsoSize: number,
   ): void {
     const key = this.key;
-    key.fill(0);
+    clear(key);
+    if (bytes !== this.#bytes) this.#look(bytes);
     this.fromB = false;
     this.tcpFlags = 0;
     this.dscp = 0;
@@ -118,16 +122,17 @@ export class FlowKeyReader {
       if (captured >= ETHERNET_BYTES) {
         this.ethernetAt = start;
         at = start + ETHERNET_BYTES;
-        let type = half(bytes, at - 2);
+        const view = this.#view;
+        let type = view.getUint16(at - 2);
         for (let tags = 0; tags < TAGS_MOST && isTag(type) && at + TAG_BYTES <= end; tags++) {
-          if (tags === 0 && vlanTpid === 0) this.#vlan = half(bytes, at) & 0xfff;
-          type = half(bytes, at + 2);
+          if (tags === 0 && vlanTpid === 0) this.#vlan = view.getUint16(at) & 0xfff;
+          type = view.getUint16(at + 2);
           at += TAG_BYTES;
         }
         // An 802.3 frame has its length there.
         this.etherType = type < LEAST_ETHERTYPE ? 0 : type;
         known = type === 0x0800 ? this.#v4(bytes, at, end) : type === 0x86dd && this.#v6(bytes, at, end);
-        if (!known) this.#other(bytes, start);
+        if (!known) this.#other(start);
       }
     } else if (captured > 0) {
       const version = (bytes[at] as number) >> 4;
@@ -139,6 +144,11 @@ export class FlowKeyReader {
     const way = outgoing !== this.fromB ? WAY_BIT : 0;
     key[KIND_WORD] = (key[KIND_WORD] as number) | way | (this.#vlan << VLAN_SHIFT);
     this.#size(start, length + (vlanTpid === 0 ? 0 : TAG_BYTES), vlanTpid === 0 ? 0 : TAG_BYTES, gsoType, gsoSize);
+  }
+
+  #look(bytes: Uint8Array): void {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   /** A super-frame is on the wire what it is cut into: each piece has all headers. */
@@ -154,30 +164,32 @@ export class FlowKeyReader {
   }
 
   #v4(bytes: Uint8Array, at: number, end: number): boolean {
+    const view = this.#view;
     if (at + 20 > end || (bytes[at] as number) >> 4 !== 4) return false;
     const headerBytes = ((bytes[at] as number) & 15) * 4;
     if (headerBytes < 20) return false;
     const key = this.key;
     const protocol = bytes[at + 9] as number;
-    const fragment = half(bytes, at + 6);
-    key[0] = word(bytes, at + 12);
-    key[4] = word(bytes, at + 16);
+    const fragment = view.getUint16(at + 6);
+    key[0] = view.getInt32(at + 12);
+    key[4] = view.getInt32(at + 16);
     key[KIND_WORD] = KIND_V4 | (protocol << PROTOCOL_SHIFT);
     this.dscp = (bytes[at + 1] as number) >> 2;
     this.ttl = bytes[at + 8] as number;
     this.fragment = (fragment & 0x3fff) !== 0;
-    this.#transport(bytes, at + headerBytes, end, protocol, KIND_V4, fragment & 0x1fff, protocol, half(bytes, at + 4));
+    this.#transport(bytes, at + headerBytes, end, protocol, KIND_V4, fragment & 0x1fff, protocol, view.getUint16(at + 4));
     return true;
   }
 
   #v6(bytes: Uint8Array, at: number, end: number): boolean {
+    const view = this.#view;
     if (at + 40 > end || (bytes[at] as number) >> 4 !== 6) return false;
     const key = this.key;
     for (let index = 0; index < 4; index++) {
-      key[index] = word(bytes, at + 8 + index * 4);
-      key[4 + index] = word(bytes, at + 24 + index * 4);
+      key[index] = view.getInt32(at + 8 + index * 4);
+      key[4 + index] = view.getInt32(at + 24 + index * 4);
     }
-    this.dscp = (half(bytes, at) >> 6) & 0x3f;
+    this.dscp = (view.getUint16(at) >> 6) & 0x3f;
     this.ttl = bytes[at + 7] as number;
     let protocol = bytes[at + 6] as number;
     let next = at + 40;
@@ -187,10 +199,10 @@ export class FlowKeyReader {
       if (protocol !== HOP_BY_HOP && protocol !== ROUTING && protocol !== FRAGMENT && protocol !== DESTINATION_OPTIONS) break;
       if (next + 8 > end) break;
       if (protocol === FRAGMENT) {
-        offset = half(bytes, next + 2) >> 3;
-        id = word(bytes, next + 4);
+        offset = view.getUint16(next + 2) >> 3;
+        id = view.getInt32(next + 4);
         // One with neither offset nor more is whole (RFC 6946).
-        if ((half(bytes, next + 2) & 0xfff9) !== 0) this.fragment = true;
+        if ((view.getUint16(next + 2) & 0xfff9) !== 0) this.fragment = true;
       }
       const size = protocol === FRAGMENT ? 8 : ((bytes[next + 1] as number) + 1) * 8;
       protocol = bytes[next] as number;
@@ -204,12 +216,13 @@ export class FlowKeyReader {
 
   /** `common` is what of the protocol all parts of a datagram tell alike. */
   #transport(bytes: Uint8Array, at: number, end: number, protocol: number, kind: number, offset: number, common: number, id: number): void {
+    const view = this.#view;
     const scope = (this.#vlan << 16) | (kind << 8) | common;
     if (offset !== 0) return void this.#laterPart(protocol, kind, scope, id);
     if (hasPorts(protocol)) {
       if (at + 4 > end) return void this.#hide();
-      this.#sourcePort = half(bytes, at);
-      this.#destinationPort = half(bytes, at + 2);
+      this.#sourcePort = view.getUint16(at);
+      this.#destinationPort = view.getUint16(at + 2);
       if (protocol === UDP) this.#payloadAt = at + 8;
       else if (protocol === TCP && at + 14 <= end) {
         this.tcpFlags = bytes[at + 13] as number;
@@ -248,28 +261,34 @@ export class FlowKeyReader {
   }
 
   /** MAC addresses as ends. */
-  #other(bytes: Uint8Array, start: number): void {
+  #other(start: number): void {
     const key = this.key;
-    key.fill(0);
+    const view = this.#view;
+    clear(key);
     this.#sourcePort = 0;
     this.#destinationPort = 0;
-    key[0] = word(bytes, start + 6);
-    key[1] = half(bytes, start + 10) << 16;
-    key[4] = word(bytes, start);
-    key[5] = half(bytes, start + 4) << 16;
+    key[0] = view.getInt32(start + 6);
+    key[1] = view.getUint16(start + 10) << 16;
+    key[4] = view.getInt32(start);
+    key[5] = view.getUint16(start + 4) << 16;
     this.#orient();
     key[PORTS_WORD] = this.etherType;
+  }
+
+  #isSourceAbove(): boolean {
+    const key = this.key;
+    for (let index = 0; index < 4; index++) {
+      const source = (key[index] as number) >>> 0;
+      const destination = (key[4 + index] as number) >>> 0;
+      if (source !== destination) return source > destination;
+    }
+    return this.#sourcePort > this.#destinationPort;
   }
 
   /** Puts the smaller end first. What has no answer stays as it is. */
   #orient(): void {
     const key = this.key;
-    let order = 0;
-    if (!this.#oneWay) {
-      for (let index = 0; index < 4 && order === 0; index++) order = ((key[index] as number) >>> 0) - ((key[4 + index] as number) >>> 0);
-      if (order === 0) order = this.#sourcePort - this.#destinationPort;
-    }
-    this.fromB = order > 0;
+    this.fromB = !this.#oneWay && this.#isSourceAbove();
     if (!this.fromB) {
       key[PORTS_WORD] = (this.#sourcePort << 16) | this.#destinationPort;
       return;
@@ -285,10 +304,6 @@ export class FlowKeyReader {
 
 const isTag = (type: number): boolean => type === 0x8100 || type === 0x88a8 || type === 0x9100;
 
-function half(bytes: Uint8Array, at: number): number {
-  return ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
-}
-
-function word(bytes: Uint8Array, at: number): number {
-  return ((bytes[at] as number) << 24) | ((bytes[at + 1] as number) << 16) | ((bytes[at + 2] as number) << 8) | (bytes[at + 3] as number);
+function clear(key: Int32Array): void {
+  for (let index = 0; index < KEY_WORDS; index++) key[index] = 0;
 }
