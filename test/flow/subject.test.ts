@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { packetSubject, token } from '../../src/flow/subject.ts';
+import { covers, eventSubject, flowSubject, packetSubject, token } from '../../src/flow/subject.ts';
 import { random } from '../harness/random.ts';
 
 it.each([
@@ -37,3 +37,18 @@ it('gives two names two tokens, without anything that NATS or a line of its prot
   }
   expect(names.size).toBeGreaterThan(1000);
 });
+
+it('names the subjects of flows and events', () => {
+  expect(flowSubject('default', 'node.example', 'eth0.5')).toBe('taplane.v1.default.node=2Eexample.flow.eth0=2E5');
+  expect(eventSubject('default', 'n', 'interface-created')).toBe('taplane.v1.default.n.event.interface-created');
+});
+
+it.each([
+  ['taplane.v1.*.*.flow.>', 'taplane.v1.c.n.flow.>', true],
+  ['taplane.>', 'taplane.v1.c.n.flow.>', true],
+  ['taplane.v1.c.n.flow.t0', 'taplane.v1.c.n.flow.>', false],
+  ['taplane.v1.*.*.flow.*', 'taplane.v1.c.n.flow.>', false],
+  ['taplane.v1.*.*.flow.*', 'taplane.v1.c.n.flow.t0', true],
+  ['taplane.v1.x.*.flow.>', 'taplane.v1.c.n.flow.>', false],
+  ['taplane.v1', 'taplane.v1.c', false],
+])('%s covers %s: %s', (pattern, subject, wanted) => expect(covers(pattern, subject)).toBe(wanted));
