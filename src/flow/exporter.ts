@@ -78,6 +78,7 @@ const TIDY_MS = 1_000;
 /** Longest that one turn of the event loop is used. */
 const SLICE_MS = 3;
 const PUT_ASIDE_TOLD_MS = 600_000;
+/** Headers count as payload; ours are smaller. */
 const HEADERS_MOST = 1024;
 
 /** Opens the spool and starts publishing. Throws when the disk fails. */

@@ -69,8 +69,6 @@ const DUPLICATE_WINDOW_MS = 120_000;
 const NANOS = 1_000_000;
 const WRONG_LAST = [10070, 10071, 10164];
 const TOO_LARGE = 10054;
-/** Subject, reply subject and headers count as payload; ours are smaller. */
-export const HEADERS_MOST = 1024;
 
 /** Throws when the library cannot be loaded. */
 export async function openJetStream(connection: NatsConnection, ackTimeoutMs: number): Promise<JetStream> {

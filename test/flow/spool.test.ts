@@ -161,7 +161,9 @@ describe('without room', () => {
     expect(spool.account.waitingBytes).toBeLessThanOrEqual(200_000);
     expect(spool.next(subject())?.reason).toBe(0);
     expect(spool.account.lost.get(Reason.SPOOL_FULL)).toBe(1000 - spool.account.waitingMessages);
-    for (let number = 0; number < 3000; number += 1) spool.put([flowMessage(`t${number % 10}`, String(number).padStart(16, '0'), 1, 100)]);
+    for (let number = 0; number < 3000; number += 10) {
+      spool.put(Array.from({ length: 10 }, (_, more) => flowMessage(`t${more}`, String(number + more).padStart(16, '0'), 1, 100)));
+    }
     expect(spool.account.waitingBytes).toBeLessThanOrEqual(200_000);
     spool.put([flowMessage('big', 'f'.repeat(16), 1, 2000)]);
     expect(spool.next(spool.account.subject('flow', 'big') as Subject)).toMatchObject({ reason: Reason.SPOOL_FULL, records: 2000 });
