@@ -302,4 +302,12 @@ it('a new agent takes the place of the one before, and gets all that was not ack
   await expect.poll(() => from.outbox.isEmpty, SOON).toBe(true);
   from.tell(1);
   await expect.poll(() => second.got.length, SOON).toBe(4);
+  // When it is gone, what it was sent waits again, and can give way.
+  second.destroy();
+  from.tell(10, 5000);
+  const bytesWithin = (limit: number) => {
+    from.outbox.limit(limit);
+    return from.outbox.bytes;
+  };
+  await expect.poll(() => bytesWithin(600), SOON).toBeLessThanOrEqual(600);
 });

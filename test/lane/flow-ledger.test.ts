@@ -198,7 +198,7 @@ function run(trial: Trial): Map<string, number> {
     for (let count = any.integer(0, 60); count > 0; count--) {
       const talk = any.pick(busy) as Talk;
       const from = talk.oneWay ? 0 : any.pick([0, 0, 1] as const);
-      const flags = any.pick([0x10, 0x18, 0x10, 0x02, 0x12, 0x11, 0x04, 0x14, 0xff]);
+      const flags = any.pick([0x10, 0x18, 0x10, 0x02, 0x12, 0x11, 0x04, 0x14, 0x06, 0xff]);
       const [ttl, dscp] = [any.pick([64, 63, 255, 1, 0]), any.integer(0, 63)];
       const sent = frameOf(any, talk, from, { flags, ttl, dscp, tap, gso: any.integer(0, 3) === 0 });
       time += BigInt(any.integer(0, 30_000_000));
@@ -226,6 +226,8 @@ function run(trial: Trial): Map<string, number> {
         vlanTci: talk.vlan,
       });
     }
+    // The end comes in the midst of traffic.
+    if (step === trial.steps - 1) break;
     for (let count = any.pick([1, 1, 1, 1, 9]); count > 0; count--) {
       book.tick();
       ledger.tick();
