@@ -98,7 +98,7 @@ it('loses and doubles no record when the agent dies, and goes on in another epoc
     })();
     const before = await (async () => {
       await using observer = await FlowObserver.follow(agent, { last: 1_000_000n });
-      await sleep(2000);
+      await sleep(1000);
       // Between two batches: what came has been acknowledged, and what is next has not been sent.
       const count = observer.records.length;
       await observer.until(() => observer.records.length > count, 'a batch');
@@ -106,10 +106,10 @@ it('loses and doubles no record when the agent dies, and goes on in another epoc
       await agent.kill9();
       return observer.records;
     })();
-    await sleep(1500);
+    await sleep(500);
     await agent.start();
     await using observer = await FlowObserver.follow(agent, { last: 1_000_000n });
-    await sleep(1000);
+    await sleep(500);
     stop.now = true;
     await sending;
     const union = (): Seen[] => [...before, ...observer.records];
@@ -211,7 +211,7 @@ it('samples, turns on and off, and tells new labels, as the spec says', async ()
 it('says why it does not meter, and everything else works', async () => {
   const metering = async (agent: Agent, name: string): Promise<Condition | undefined> =>
     (await agent.client().interfaces.get({ name: `interfaces/${name}` })).status?.conditions.find(({ type }) => type === 'Metering');
-  await withAgent({ under: ['setpriv', '--bounding-set', '-net_raw', '--inh-caps', '-net_raw'] }, async (agent) => {
+  const without = withAgent({ under: ['setpriv', '--bounding-set', '-net_raw', '--inh-caps', '-net_raw'] }, async (agent) => {
     const { interfaces } = agent.client();
     // Also where it was not asked for.
     await interfaces.create(creation('s0', { mode: TUN, up: true }));
@@ -226,7 +226,7 @@ it('says why it does not meter, and everything else works', async () => {
     expect([stats.active, stats.reason]).toEqual([false, message]);
     await interfaces.update(updating('s0', { mtu: 1400 }, ['spec.mtu']));
   });
-  await withAgent({}, async (agent) => {
+  const having = withAgent({}, async (agent) => {
     const { interfaces } = agent.client();
     await interfaces.create(creation('s0', { mode: TUN, up: true }));
     await interfaces.create(creation('s1', { mode: TUN, up: true, flowMetering }));
@@ -234,4 +234,5 @@ it('says why it does not meter, and everything else works', async () => {
     expect(await metering(agent, 's0')).toBeUndefined();
     expect((await meterStats(agent, 's0')).active).toBe(true);
   });
+  await Promise.all([without, having]);
 });

@@ -6,7 +6,7 @@ import { type Agent, startAgent } from '../harness/agent.ts';
 import { counted, FlowDriver, watched } from '../harness/flow-driver.ts';
 import { type Amount, FlowObserver, msOf, type Seen, type Sums } from '../harness/flow-observer.ts';
 import { everything } from '../harness/flow-traffic.ts';
-import { TAP_WIRE, TUN_WIRE, VLAN_WIRE } from '../harness/frame-layers.ts';
+import { TAP_WIRE, TUN_WIRE, VLAN_WIRE, type Wire } from '../harness/frame-layers.ts';
 import { stopLanes } from '../harness/lanes.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { type DevicePartial, OwnLane } from '../harness/own-lane.ts';
@@ -91,11 +91,14 @@ const packetsOf = ({ inbound, outbound }: Sums): number => inbound.packets + out
 const silent: PartialSpec = { up: false, sysctls: { 'ipv6/disable_ipv6': '1' }, flowMetering: { idleTimeout: 1, activeTimeout: 2 } };
 
 /** Interfaces with their meters in place, but down: nothing passes unseen. */
-async function withAgent(specs: Record<string, PartialSpec>, work: (agent: Agent, ns: Namespace) => Promise<void>): Promise<void> {
+async function withAgent(
+  specs: Record<string, Pick<PartialSpec, 'mode'>>,
+  work: (agent: Agent, ns: Namespace) => Promise<void>,
+): Promise<void> {
   await using ns = createNamespace();
   await using agent = await startAgent({ namespace: ns });
   try {
-    for (const [name, spec] of Object.entries(specs)) await agent.client().interfaces.create(creation(name, { ...silent, ...spec }));
+    for (const [name, { mode }] of Object.entries(specs)) await agent.client().interfaces.create(creation(name, { ...silent, mode }));
     for (const name of Object.keys(specs)) await watched(ns, name);
     await work(agent, ns);
   } finally {
@@ -125,29 +128,29 @@ async function sameFlows(records: readonly Seen[], frames: readonly Buffer[], et
 }
 
 describe('what the records tell is what the device counts, and what tcpdump and tshark see', () => {
-  it.each([
-    ['TUN', TUN, TUN_WIRE],
-    ['TAP', TAP, TAP_WIRE],
-    ['TAP with two VLAN tags', TAP, VLAN_WIRE],
-  ] as const)('of everything on a %s that another program holds', async (_, mode, wire) => {
-    await withAgent({ f0: { mode } }, async (agent, ns) => {
+  it('of everything on a TUN, a TAP, and a TAP with two VLAN tags, that another program holds', async () => {
+    const devices = { f0: { mode: TUN, wire: TUN_WIRE }, f1: { mode: TAP, wire: TAP_WIRE }, f2: { mode: TAP, wire: VLAN_WIRE } };
+    await withAgent(devices, async (agent, ns) => {
       await using observer = await FlowObserver.follow(agent);
-      await using driver = await FlowDriver.hold(ns, 'f0', mode === TUN ? 'tun' : 'tap');
-      await putUp(agent, 'f0');
-      await using wiretap = await Wiretap.listen(ns, 'f0');
-      const sent = [...everything(wire), ...everything(wire, 'outbound')];
-      await driver.send(sent);
-      // A second time, within the same flows.
-      await driver.send(sent);
-      await wiretap.stop(sent.length * 2);
-      const total = (): number => packetsOf(observer.sums('f0'));
-      const device = counted(ns, 'f0');
-      // Ended by time, and by the end of the interface.
-      if (mode === TUN) await agent.client().interfaces.delete(deletion('f0'));
-      await observer.until(() => total() >= sent.length * 2 && observer.open('f0').length === 0, 'all flows to end');
-      expect(observer.sums('f0')).toEqual(device);
-      expect(wiretap.packets().length).toBe(total());
-      console.log(await sameFlows(observer.of('f0'), wiretap.packets(), mode === TAP));
+      const judge = async (name: string, mode: number, wire: Wire): Promise<void> => {
+        await using driver = await FlowDriver.hold(ns, name, mode === TUN ? 'tun' : 'tap');
+        await putUp(agent, name);
+        await using wiretap = await Wiretap.listen(ns, name);
+        const sent = [...everything(wire), ...everything(wire, 'outbound')];
+        await driver.send(sent);
+        // A second time, within the same flows.
+        await driver.send(sent);
+        await wiretap.stop(sent.length * 2);
+        const total = (): number => packetsOf(observer.sums(name));
+        const device = counted(ns, name);
+        // Ended by time, and by the end of the interface.
+        if (mode === TUN) await agent.client().interfaces.delete(deletion(name));
+        await observer.until(() => total() >= sent.length * 2 && observer.open(name).length === 0, 'all flows to end');
+        expect(observer.sums(name)).toEqual(device);
+        expect(wiretap.packets().length).toBe(total());
+        console.log(name, await sameFlows(observer.of(name), wiretap.packets(), mode === TAP));
+      };
+      await Promise.all(Object.entries(devices).map(([name, { mode, wire }]) => judge(name, mode, wire)));
       expect([observer.problems, observer.missed, observer.lost]).toEqual([[], 0, 0]);
     });
   });
