@@ -17,9 +17,13 @@ import { random } from '../harness/random.ts';
 import { creation, TUN, updating } from './specs.ts';
 
 const ACTIVE_S = 2;
-const TELLING_MS = 300;
+const IDLE_S = 1;
+const SLOW_PORT = 38_000;
+const TELLING_MS = 400;
+/** A frame may be read so much later than it came. */
+const RING_MS = 110;
 /** How many times the frames of the flow that goes on are sent, every TELLING_MS. */
-const TIMES = 18;
+const TIMES = 14;
 /** Beside the timeout: a second until the sweep has come round, half of one until the batch goes. */
 const LATE_MS = bound(2000, 5000);
 
@@ -76,7 +80,7 @@ it('holds for all packets, with sampling, and with a table that is too small', a
       const spec = { mode: TUN, up: false, sysctls: { 'ipv6/disable_ipv6': '1' }, flowMetering: { disabled: true } };
       const { uid } = await agent.client().interfaces.create(creation(name, spec));
       laws[name] = new Law();
-      const meter = MeterSetup.fromPartial({ activeTimeout: ACTIVE_S, idleTimeout: 1, ...setup });
+      const meter = MeterSetup.fromPartial({ activeTimeout: ACTIVE_S, idleTimeout: IDLE_S, ...setup });
       held.push({ kind: Attachment_Kind.METER, device: { uid, interface: name }, meter });
     }
     using _flows = lane.flows((batch) => laws[batch.interface]?.take(batch));
@@ -95,6 +99,8 @@ it('holds for all packets, with sampling, and with a table that is too small', a
     for (let time = 0; time < TIMES; time++) {
       const next = sleep(TELLING_MS);
       const sent = [...udpExchange(TUN_WIRE, 4, { port: 39_000 }), ...all.slice(0, chance.integer(0, all.length))];
+      // Just within the idle timeout.
+      if (time % 2 === 0) sent.push(...udpExchange(TUN_WIRE, 4, { port: SLOW_PORT }));
       if (time === 0) sent.push(...tcpSession(TUN_WIRE, 4, { port: 39_001 }));
       await Promise.all([next, ...drivers.map((driver) => driver.send(sent))]);
     }
@@ -134,9 +140,17 @@ it('holds for all packets, with sampling, and with a table that is too small', a
       expect(since).toBeLessThan(ACTIVE_S * 1000 + LATE_MS);
     }
     const end = steady.at(-1);
-    expect((end?.exportMs ?? Number.NaN) - msOf(end?.endTime)).toBeGreaterThan(700);
+    expect((end?.exportMs ?? Number.NaN) - msOf(end?.endTime)).toBeGreaterThan(IDLE_S * 1000 - 1);
     expect((end?.exportMs ?? Number.NaN) - msOf(end?.endTime)).toBeLessThan(1000 + LATE_MS);
     expect(end?.forward?.totalPackets).toBe(BigInt(TIMES));
+    // Nothing that came within the timeout began another flow.
+    const slow = laws['l0']?.flows.filter(({ sourcePort }) => sourcePort === SLOW_PORT) ?? [];
+    expect(slow.length).toBeGreaterThan(2);
+    for (const [index, { flowId, startTime }] of slow.entries()) {
+      const before = slow[index - 1];
+      if (before !== undefined && before.flowId !== flowId)
+        expect(msOf(startTime) - msOf(before.endTime)).toBeGreaterThan(IDLE_S * 1000 - RING_MS);
+    }
     // A connection that is over is told as that, soon.
     const session = laws['l0']?.flows.filter(({ sourcePort }) => sourcePort === 39_001) ?? [];
     expect(session.at(-1)).toMatchObject({ event: Event.END, endReason: Reason.END_OF_FLOW });
