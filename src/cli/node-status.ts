@@ -25,7 +25,7 @@ export async function status(settings: Settings): Promise<void> {
 }
 
 function facts(node: Node, nowMs: number): string {
-  const { kernelFeatures: kernel, limits, nats, netlink } = node;
+  const { kernelFeatures: kernel, limits, nats, netlink, export: exported } = node;
   const natsState = nats ? human(natsStatus_StateToJSON(nats.state), 'STATE') : '';
   const natsFacts = [natsState, nats?.embedded ? 'embedded' : '', nats?.server ?? '', nats?.reason ? `(${nats.reason})` : '']
     .filter(Boolean)
@@ -42,6 +42,7 @@ function facts(node: Node, nowMs: number): string {
     ['Interfaces', limits?.interfaces ? `${node.interfaceCount} of ${limits.interfaces}` : String(node.interfaceCount)],
     ['Lanes', node.lanes.map((lane) => `${lane.name} (${lane.pid > 0 ? `pid ${lane.pid}` : 'not running'})`).join(' ')],
     ['NATS', natsFacts],
+    ['Export', exported ? `${exported.reason || 'ok'}, ${exported.spooledMessages} messages wait` : ''],
     [
       'Netlink',
       netlink

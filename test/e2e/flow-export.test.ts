@@ -1,5 +1,6 @@
 // What must hold of flow records on their way to NATS, whoever dies: each is in the stream exactly once, and what is not is told of exactly.
-// TAPLANE_OUTAGE_S, TAPLANE_AGENT_KILLS and TAPLANE_NATS_RESTARTS make it last.
+// TAPLANE_OUTAGE_S, TAPLANE_AGENT_KILLS and TAPLANE_NATS_RESTARTS make it last. The tests run side by side, each on a node of its own:
+// most of the time they wait.
 
 import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,13 +10,14 @@ import { RecordLoss_Reason } from '../../src/gen/taplane/v1/flow.ts';
 import { natsBinary } from '../flow/real-nats.ts';
 import { random } from '../harness/random.ts';
 import { jetStreamCall } from '../harness/raw-nats.ts';
-import { type FlowNode, lasting, SETTLES, shortFlows, startFlowNode } from './flow-node.ts';
+import { becomes, type FlowNode, shortFlows, startFlowNode } from './flow-node.ts';
 
 const outageS = Number(process.env['TAPLANE_OUTAGE_S'] ?? 6);
 const kills = Number(process.env['TAPLANE_AGENT_KILLS'] ?? 8);
 const restarts = Number(process.env['TAPLANE_NATS_RESTARTS'] ?? 4);
 /** Short flows a second. */
 const RATE = 400;
+const chance = random('flow export');
 
 function tell(what: string, { records, packets, dropped, gaps }: Awaited<ReturnType<FlowNode['judged']>>): void {
   console.log(
@@ -23,50 +25,57 @@ function tell(what: string, { records, packets, dropped, gaps }: Awaited<ReturnT
   );
 }
 
-it.skipIf(!natsBinary)(
-  `every record is in the stream once when NATS is away for ${outageS} s, and is killed ${restarts} times`,
-  { timeout: 120_000 + 2000 * outageS + 5000 * restarts },
+/** Waits until NATS has acknowledged more than before; answers how many records it has. */
+async function moreIsPublished(node: FlowNode, before = 0): Promise<number> {
+  const published = async (): Promise<number> => Number((await node.stats()).export?.publishedRecords ?? 0n);
+  return becomes(published, (count) => count > before);
+}
+
+it.skipIf(!natsBinary).concurrent(
+  `every record is in the stream once when NATS is killed ${restarts} times, and is away for ${outageS} s`,
+  { timeout: 120_000 + 2000 * outageS + 25_000 * restarts },
   async () => {
     await using node = await startFlowNode();
     const traffic = shortFlows(node.ns, RATE);
-    await expect.poll(async () => Number((await node.stats()).export?.publishedRecords ?? 0n), SETTLES).toBeGreaterThan(0);
-    await node.stopNats();
-    await lasting(outageS);
-    const waiting = Number((await node.stats()).export?.spooledMessages ?? 0n);
-    expect(waiting).toBeGreaterThan(outageS / 2);
-    await node.startNats();
-    await expect.poll(async () => (await node.stats()).export?.reason, SETTLES).toBe('');
-    for (let round = 0; round < restarts; round++) {
-      await sleep(500 * random());
+    for (let round = 0, had = 0; round < restarts; round++) {
+      // Also while it takes what waited.
+      had = await moreIsPublished(node, had);
+      await sleep(chance.uniform(0, 300));
       await node.stopNats();
       await node.startNats();
-      // Killed again while it takes what waited, and when it has.
-      if (round % 2 === 1) await expect.poll(async () => (await node.stats()).export?.reason, SETTLES).toBe('');
     }
+    const had = await moreIsPublished(node);
+    await node.stopNats();
+    await sleep(outageS * 1000);
+    const { spooledMessages = 0n, reason } = (await node.stats()).export ?? {};
+    expect(Number(spooledMessages)).toBeGreaterThan(outageS / 2);
+    expect(reason).toBe('not connected to NATS');
+    await node.startNats();
+    await moreIsPublished(node, had);
     const sent = await traffic.stop();
     const judged = await node.judged();
-    tell(`NATS away for ${outageS} s and killed ${restarts} times`, judged);
+    tell(`NATS killed ${restarts} times and away for ${outageS} s`, judged);
     expect(judged).toMatchObject({ lost: {}, gaps: 0 });
     expect(judged.records).toBeGreaterThanOrEqual(sent);
     expect((await node.stats()).export?.lost).toEqual([]);
   },
 );
 
-it.skipIf(!natsBinary)(
+it.skipIf(!natsBinary).concurrent(
   `every record is in the stream once when the agent is killed ${kills} times while it spools and publishes`,
   { timeout: 120_000 + 8000 * kills },
   async () => {
     await using node = await startFlowNode();
     const traffic = shortFlows(node.ns, RATE);
-    await expect.poll(async () => Number((await node.stats()).export?.publishedRecords ?? 0n), SETTLES).toBeGreaterThan(0);
+    await moreIsPublished(node);
     let mid = 0;
     for (let kill = 0; kill < kills; kill++) {
-      await sleep(800 * random());
+      await sleep(chance.uniform(0, 500));
       // What was sent and not acknowledged is stored all the same, by a server that was only slow.
       const isHeld = kill % 2 === 1;
       if (isHeld) {
         node.signalNats('SIGSTOP');
-        await sleep(400);
+        await sleep(300);
         if (((await node.stats()).export?.spooledMessages ?? 0n) > 0n) mid += 1;
       }
       await node.agent.kill9();
@@ -82,14 +91,14 @@ it.skipIf(!natsBinary)(
   },
 );
 
-it.skipIf(!natsBinary)('what the spool has no room for is a gap with its exact number', async () => {
+it.skipIf(!natsBinary).concurrent('what the spool has no room for is a gap with its exact number', async () => {
   await using node = await startFlowNode({ env: { TAPLANE_FLOWS_SPOOL_BYTES: '65536', TAPLANE_FLOWS_RETAINED_BYTES: '0' } });
-  await expect.poll(async () => (await node.stats()).export?.reason, SETTLES).toBe('');
+  await becomes(async () => (await node.stats()).export?.reason, '');
   await node.stopNats();
   await shortFlows(node.ns, 1500, { most: 4000 }).ended;
   const full = async (): Promise<boolean> => ((await node.stats()).export?.lost ?? []).some(({ count }) => count > 0n);
-  await expect.poll(full, SETTLES).toBe(true);
-  await expect.poll(async () => (await node.meter())?.totals?.activeFlows, SETTLES).toBe(0n);
+  await becomes(full, true);
+  await becomes(async () => (await node.meter())?.totals?.activeFlows, 0n);
   await node.startNats();
   await shortFlows(node.ns, RATE, { most: 100, first: 4000 }).ended;
   const judged = await node.judged();
@@ -101,7 +110,7 @@ it.skipIf(!natsBinary)('what the spool has no room for is a gap with its exact n
   expect((await node.stats()).export?.lost).toEqual([{ reason: RecordLoss_Reason.SPOOL_FULL, count: BigInt(lost) }]);
 });
 
-it.skipIf(!natsBinary)(
+it.skipIf(!natsBinary).concurrent(
   'what NATS had acknowledged and has no more is published again: an old store put back, a stream deleted',
   async () => {
     await using node = await startFlowNode();
@@ -122,7 +131,10 @@ it.skipIf(!natsBinary)(
     await node.startNats();
     // Without a new record: it is looked for when the connection is made.
     const inStream = async (): Promise<number> => (await node.stream()).length;
-    await expect.poll(async () => (await node.stats()).export?.republishedMessages, SETTLES).toBeGreaterThan(0n);
+    await becomes(
+      async () => (await node.stats()).export?.republishedMessages ?? 0n,
+      (count) => count > 0n,
+    );
     const afterCopy = await node.judged();
     tell('old store put back', afterCopy);
     expect(afterCopy).toMatchObject({ records: before.records, lost: {}, gaps: 0 });

@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { inspect, isDeepStrictEqual } from 'node:util';
 import { expect } from 'vitest';
 import { FlowBatch } from '../../src/gen/taplane/v1/flow.ts';
 import type { FlowStats, InterfaceFlowStats } from '../../src/gen/taplane/v1/flow_service.ts';
@@ -33,13 +34,12 @@ export const FLOW_SPEC: PartialSpec = {
     { id: 'echo', kind: ResponderSpec_Kind.ICMP_ECHO, addresses: [ECHO] },
   ],
 };
-export const SETTLES = { timeout: 60_000, interval: 200 };
 
 export interface FlowNodeOptions {
   env?: Record<string, string>;
   /** More arguments of the agent. */
   args?: string[];
-  /** Address of NATS for the agent. */
+  /** Address of NATS for the agent; with `embedded` the agent brings its own server. */
   nats?: string;
   /** Where the server runs and how it is reached; in the namespace of the agent without. */
   server?: { ns: Namespace; address: string };
@@ -73,12 +73,12 @@ export class FlowNode implements AsyncDisposable {
 
   async start(): Promise<void> {
     const { env = {}, args = [], nats = 'nats://127.0.0.1:4222' } = this.#options;
-    await this.startNats();
+    if (nats !== 'embedded') await this.startNats();
     const quick = { TAPLANE_FLOWS_IDLE_TIMEOUT: '1' };
     const agent: AgentOptions = { namespace: this.ns, args: ['--nats', nats, ...args], env: { ...quick, ...env } };
     this.agent = await startAgent(agent);
     await this.agent.client().interfaces.create(creation(DEVICE, FLOW_SPEC));
-    await expect.poll(async () => (await this.meter())?.active, SETTLES).toBe(true);
+    await becomes(async () => (await this.meter())?.active, true);
   }
 
   /** Where its API is asked by raw sockets. */
@@ -135,7 +135,7 @@ export class FlowNode implements AsyncDisposable {
       const unseen = this.onDevice() - Number(totals?.seenPackets ?? 0n) - Number(totals?.droppedFrames ?? 0n);
       return { flows: totals?.activeFlows, inTable: totals?.inTablePackets, unseen, spooledMessages, reason };
     };
-    await expect.poll(open, SETTLES).toEqual({ flows: 0n, inTable: 0n, unseen: 0, spooledMessages: 0n, reason: '' });
+    await becomes(open, { flows: 0n, inTable: 0n, unseen: 0, spooledMessages: 0n, reason: '' });
     return this.stats();
   }
 
@@ -180,6 +180,8 @@ export class FlowNode implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.agent !== undefined) {
+      // In order, so that a server of its own goes too.
+      if (this.#options.nats === 'embedded') await this.agent.stop().catch(() => undefined);
       await stopLanes(this.agent);
       await this.agent[Symbol.asyncDispose]();
     }
@@ -229,5 +231,13 @@ export function shortFlows(
   };
 }
 
-/** As `sleep`, but for the reader: how long something bad lasts. */
-export const lasting = (seconds: number): Promise<void> => sleep(seconds * 1000);
+/** Reads until it is so; throws with what it is after a minute. */
+export async function becomes<Value>(read: () => Promise<Value>, wanted: Value | ((value: Value) => boolean)): Promise<Value> {
+  const isSo = (value: Value): boolean => (wanted instanceof Function ? wanted(value) : isDeepStrictEqual(value, wanted));
+  for (const until = performance.now() + 60_000; ; await sleep(100)) {
+    const value = await read();
+    if (isSo(value)) return value;
+    if (performance.now() > until)
+      throw new Error(`is ${inspect(value)}, and not ${wanted instanceof Function ? wanted : inspect(wanted)}`);
+  }
+}

@@ -42,12 +42,15 @@ def tell(kind, subject, headers, payload):
     print(json.dumps({'kind': kind, 'subject': subject, 'headers': headers, 'payload': base64.b64encode(payload).decode()}), flush=True)
 say('CONNECT %s\\r\\n' % json.dumps(options))
 came = messages()
+early = []
 def call(api, body):
     text = json.dumps(body)
     say('PUB $JS.API.%s _answer %d\\r\\n%s\\r\\n' % (api, len(text), text))
     for kind, subject, sid, headers, payload in came:
         # Without JetStream nobody hears: 503.
         if sid == '1': return json.loads(payload) if payload else {'error': {'description': headers.split('\\r\\n')[0]}}
+        # A consumer may deliver before its creation is answered.
+        early.append((kind, subject, headers, payload))
 if command == 'subscribe':
     s.settimeout(None)
     say('SUB %s 1\\r\\nPING\\r\\n' % rest[0])
@@ -63,8 +66,11 @@ elif command == 'stream':
     config = {'deliver_subject': '_deliver', 'deliver_policy': 'all', 'ack_policy': 'none', 'replay_policy': 'instant'}
     made = call('CONSUMER.CREATE.' + rest[0], {'stream_name': rest[0], 'config': config})
     if 'error' in made: sys.exit(json.dumps(made['error']))
+    for message in early: tell(*message)
+    left -= len(early)
     while left > 0:
-        kind, subject, sid, headers, payload = next(came)
+        try: kind, subject, sid, headers, payload = next(came)
+        except TimeoutError: sys.exit('%d messages do not come of %s' % (left, json.dumps(info)))
         tell(kind, subject, headers, payload)
         left -= 1
 `;
