@@ -8,6 +8,8 @@ import { lockFile } from '../src/sys/lock.ts';
 
 const PREFIX = 'taplane-demo-';
 const PID_FILE = 'demo.pid';
+/** A lane waits 5 s at most for somebody to fetch its last records. */
+const LANES_MS = 8_000;
 
 export interface DemoHome {
   path: string;
@@ -34,6 +36,13 @@ export function makeHome(base: string): DemoHome {
       lock.release();
     },
   };
+}
+
+/** Resolves when no lane runs in a runtime directory: without interfaces one ends, but first it tells of its last flows. Waits for some seconds. */
+export async function lanesEnded(runtimeDir: string): Promise<void> {
+  const until = performance.now() + LANES_MS;
+  while (readdirSync(runtimeDir).some((name) => /^lane-\d+\.sock$/.test(name)) && performance.now() < until)
+    await new Promise((resolve) => setTimeout(resolve, 50));
 }
 
 /** Removes the directories of demos that are dead and whose agents are; returns them. What cannot be judged stays. */

@@ -1,5 +1,6 @@
-// `npm start`: an agent of its own in a directory of its own, a TUN with an address, and what to try next. Ctrl-C takes all of
-// it away again: every interface that came into being here, the agent, its NATS server, the directory. `--once` does so at once.
+// `npm start`: an agent of its own in a directory of its own, a TUN with an address, pings through it, the flow that they are, and what to
+// try next. Ctrl-C takes all of it away again: every interface that came into being here, the agent, its NATS server, the directory.
+// `--once` does so at once.
 // What a demo that was killed could not take away of its files, the next one does.
 
 import { existsSync, readFileSync } from 'node:fs';
@@ -14,16 +15,19 @@ import { CreateInterfaceRequest, DeleteInterfaceRequest, ListInterfacesRequest }
 import { NatsStatus_State, type Node } from '../src/gen/taplane/v1/node_service.ts';
 import { connect, type TaplaneClient } from '../src/rpc/client.ts';
 import { type DemoAgent, type DemoAgentOptions, startDemoAgent } from './demo-agent.ts';
-import { makeHome, removeStaleHomes } from './demo-home.ts';
+import { firstFlow, type Pings, startPings, whyNotMetered } from './demo-flows.ts';
+import { lanesEnded, makeHome, removeStaleHomes } from './demo-home.ts';
 import { freeName, inFreeSubnet, subnetOf, usedNetworks } from './demo-subnet.ts';
 
 const ROOT = dirname(import.meta.dirname);
 const { values: flags } = parseArgs({ options: { once: { type: 'boolean', default: false } } });
 
 // Before anything is made: until here a signal just ends the process.
+const interruption = new AbortController();
 const interrupted = new Promise<void>((resolve) => {
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve());
+  interruption.signal.addEventListener('abort', () => resolve());
 });
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => interruption.abort());
 
 // TAPLANE_* of the caller's shell means another agent; the variable for debugging does no harm.
 for (const name of Object.keys(process.env)) if (name.startsWith('TAPLANE_') && name !== 'TAPLANE_DEBUG') delete process.env[name];
@@ -48,6 +52,7 @@ const settings: DemoAgentOptions = {
 let starting: Promise<DemoAgent> | undefined;
 let agent: DemoAgent | undefined;
 let client: TaplaneClient | undefined;
+let pings: Pings | undefined;
 let failure: string | undefined;
 try {
   failure = await unfit();
@@ -103,11 +108,11 @@ async function start(): Promise<void> {
   const lab = freeName('lab', devices());
   const used = [...usedNetworks(), subnetOf(subnet)];
   const [labSubnet] = await inFreeSubnet(used, (free) => create(lab, free, { mode: InterfaceSpec_Mode.TAP }, true));
-  print(await settledNode(client), agent, {
-    device: created.name.replace('interfaces/', ''),
-    subnet,
-    second: `${lab} --mode tap --address ${labSubnet}.1/24`,
-  });
+  const node = await settledNode(client);
+  const shown = { device: created.name.replace('interfaces/', ''), subnet, second: `${lab} --mode tap --address ${labSubnet}.1/24` };
+  printFacts(node, agent, shown);
+  await printFlows(client, node, shown);
+  if (!interruption.signal.aborted) printTries(node, shown);
 }
 
 /** The node once NATS is connected or has had its second; it connects in the background. */
@@ -127,7 +132,7 @@ interface Shown {
   second: string;
 }
 
-function print(node: Node, { pid, startupMs }: DemoAgent, { device, subnet, second }: Shown): void {
+function printFacts(node: Node, { pid, startupMs }: DemoAgent, { device, subnet }: Shown): void {
   const { nats } = node;
   const natsLine =
     nats?.state === NatsStatus_State.CONNECTED
@@ -135,9 +140,44 @@ function print(node: Node, { pid, startupMs }: DemoAgent, { device, subnet, seco
       : nats?.state === NatsStatus_State.OFF
         ? 'off: no nats-server on the PATH (apt-get install nats-server, or https://github.com/nats-io/nats-server/releases)'
         : `not connected: ${nats?.reason}`;
+  process.stdout.write(`
+Taplane ${node.version} runs on ${node.name}, Linux ${node.kernelRelease}.
+
+  agent       pid ${pid}, ready after ${startupMs} ms, ${server}
+  interface   ${device}, a TUN, up, ${subnet}.1/24, with a responder that answers ping
+  nats        ${natsLine}
+  log         ${logFile}
+`);
+}
+
+/** Pings, and tells of the flow that they are as each way brings it. */
+async function printFlows(from: TaplaneClient, { cluster, name, nats }: Node, { device, subnet }: Shown): Promise<void> {
+  const say = (text: string) => process.stdout.write(`  flows       ${text}\n`);
+  const program = executable('ping');
+  if (!program) return void say('none yet: no ping on the PATH (apt-get install iputils-ping)');
+  const reason = await whyNotMetered(from, device, interruption.signal);
+  if (reason) return void say(`not metered: ${reason}`);
+  if (interruption.signal.aborted) return;
+  const file = nats?.state === NatsStatus_State.CONNECTED ? nats.urlFile : '';
+  const ways = [from, ...(file ? [file] : [])].map((way) => firstFlow(way, device, subnet, interruption.signal));
+  pings = startPings(program, subnet);
+  const [grpc, fromNats] = await Promise.all(ways);
+  if (interruption.signal.aborted) return;
+  say(`3 pings to ${subnet}.2, then one every 10 s to the next address; their record, as it came`);
+  process.stdout.write(`    over gRPC ${grpc ?? 'nothing yet'}\n`);
+  if (file)
+    process.stdout.write(`    from NATS ${fromNats ?? 'nothing yet'}\n              (taplane.v1.${cluster}.${name}.flow.${device})\n`);
+}
+
+function printTries({ nats }: Node, { device, subnet, second }: Shown): void {
+  const file = nats?.urlFile ?? '';
   const tries: [command: string, why: string][] = [
     [`cd ${ROOT}`, ''],
     [`export TAPLANE_SERVER=${server}`, ''],
+    ['bin/taplane flow observe -f', 'who talks to whom: a line each time a flow begins or ends'],
+    ...(file ? ([[`bin/taplane flow observe -f --nats ${file}`, 'the same, from NATS']] as [string, string][]) : []),
+    ['bin/taplane flow top', 'the busiest flows'],
+    ['bin/taplane flow stats', 'what became of packets and records'],
     ['bin/taplane interface list', 'what is there'],
     ['bin/taplane interface watch', 'and what becomes of it'],
     [`ping -c 3 ${subnet}.2`, 'a responder answers behind the interface'],
@@ -149,13 +189,6 @@ function print(node: Node, { pid, startupMs }: DemoAgent, { device, subnet, seco
   // The longest command need not push all remarks to the right.
   const width = Math.max(...tries.map(([command]) => command.length).filter((length) => length < 50));
   process.stdout.write(`
-Taplane ${node.version} runs on ${node.name}, Linux ${node.kernelRelease}.
-
-  agent       pid ${pid}, ready after ${startupMs} ms, ${server}
-  interface   ${device}, a TUN, up, ${subnet}.1/24, with a responder that answers ping
-  nats        ${natsLine}
-  log         ${logFile}
-
 Try in another terminal:
 
 ${tries.map(([command, why]) => `  ${command.padEnd(width)}${why && `   # ${why}`}`.trimEnd()).join('\n')}
@@ -165,6 +198,8 @@ ${flags.once ? '' : `Ctrl-C ends the agent and removes every interface of this d
 
 /** Removes every interface that was not there before, and ends the agent. What had to stay, as lines for people. */
 async function takeAway(): Promise<string[]> {
+  interruption.abort();
+  await pings?.stop();
   let mine = await starting?.catch(() => undefined);
   if (!mine) return [];
   try {
@@ -184,6 +219,7 @@ async function takeAway(): Promise<string[]> {
   } finally {
     client?.close();
     await mine.stop();
+    await lanesEnded(home);
   }
 }
 

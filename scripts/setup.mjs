@@ -10,8 +10,8 @@ import { fileURLToPath } from 'node:url';
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const BIN = join(ROOT, 'node_modules', '.bin');
 
-/** An agent runs without either; they make the demo complete. */
-const FOR_START = ['iproute2', 'nats-server'];
+/** An agent runs without any of them; they make the demo complete. */
+const FOR_START = ['iproute2', 'iputils-ping', 'nats-server'];
 /** Independent witnesses (ip, ping, strace, tcpdump), foreign makers of devices (openvpn) and foreign clients (Python). */
 const FOR_TEST = [
   'iperf3',

@@ -83,6 +83,11 @@ function addTop(noun: Command): void {
     );
 }
 
+/** All that says how NATS is reached: what is parsed here goes to the connection as it is. */
+function addNatsFlags(command: Command): Command {
+  return command.option('--nats <url>', 'ask NATS, for the whole cluster: nats://..., tls://..., or a file with that (node status)');
+}
+
 /** The form that all commands have by default is none that was asked for. */
 function settingsWithForm(command: Command) {
   const settings = settingsOf(command);

@@ -1,18 +1,22 @@
 // What `node status` prints: one fact a line, then the conditions.
 
+import type { ExportStats, FlowStats } from '../gen/taplane/v1/flow_service.ts';
 import { condition_StatusToJSON } from '../gen/taplane/v1/interface.ts';
 import { Node, natsStatus_StateToJSON } from '../gen/taplane/v1/node_service.ts';
 import { age, human } from './interface-view.ts';
 import { print, printDocument } from './output.ts';
 import { type Settings, withClient } from './settings.ts';
+import { byteSize } from './size.ts';
 import { printable, table } from './table.ts';
 
 export async function status(settings: Settings): Promise<void> {
-  await withClient(settings, async ({ node }) => {
+  await withClient(settings, async ({ node, flows }) => {
     const found = await node.getNode();
     if (settings.output === 'json' || settings.output === 'yaml') return printDocument(settings.output, Node.toJSON(found));
     if (settings.output === 'name') return print(`${printable(found.name)}\n`);
-    print(facts(found, Date.now()));
+    // An agent that does not know of flows has none.
+    const recorded = await flows.stats().catch(() => undefined);
+    print(facts(found, recorded, Date.now()));
     if (found.conditions.length === 0) return;
     const columns = [
       { head: 'CONDITION', cell: (row: (typeof found.conditions)[number]) => row.type },
@@ -24,8 +28,8 @@ export async function status(settings: Settings): Promise<void> {
   });
 }
 
-function facts(node: Node, nowMs: number): string {
-  const { kernelFeatures: kernel, limits, nats, netlink, export: exported } = node;
+function facts(node: Node, recorded: FlowStats | undefined, nowMs: number): string {
+  const { kernelFeatures: kernel, limits, nats, netlink } = node;
   const natsState = nats ? human(natsStatus_StateToJSON(nats.state), 'STATE') : '';
   const natsFacts = [natsState, nats?.embedded ? 'embedded' : '', nats?.server ?? '', nats?.reason ? `(${nats.reason})` : '']
     .filter(Boolean)
@@ -41,8 +45,10 @@ function facts(node: Node, nowMs: number): string {
     ['Capabilities', node.capabilities.join(' ')],
     ['Interfaces', limits?.interfaces ? `${node.interfaceCount} of ${limits.interfaces}` : String(node.interfaceCount)],
     ['Lanes', node.lanes.map((lane) => `${lane.name} (${lane.pid > 0 ? `pid ${lane.pid}` : 'not running'})`).join(' ')],
+    ['Flows', flowsLine(node, recorded)],
     ['NATS', natsFacts],
-    ['Export', exported ? `${exported.reason || 'ok'}, ${exported.spooledMessages} messages wait` : ''],
+    ['NATS login', nats?.urlFile ?? ''],
+    ['Export', node.export ? exportLine(node.export) : ''],
     [
       'Netlink',
       netlink
@@ -54,4 +60,39 @@ function facts(node: Node, nowMs: number): string {
     .filter(([, value]) => value !== '')
     .map(([key, value]) => `${`${key}:`.padEnd(14)}${printable(value)}\n`)
     .join('');
+}
+
+/** How many interfaces are metered, and why others are not. */
+function flowsLine({ interfaceCount }: Node, recorded: FlowStats | undefined): string {
+  if (recorded === undefined) return '';
+  const { interfaces, records, lostRecords } = recorded;
+  if (interfaces.length === 0 && interfaceCount > 0) return 'metering is off';
+  const idle = interfaces.filter(({ active }) => !active);
+  const reasons = [...new Set(idle.map(({ reason }) => reason).filter(Boolean))];
+  const [first = ''] = reasons;
+  const more = reasons.length > 1 ? `; and ${reasons.length - 1} more reasons: taplane flow stats` : '';
+  const told = `${plural(records, 'record')}, ${lostRecords} lost`;
+  return `${interfaces.length - idle.length} of ${interfaces.length} interfaces metered, ${told}${first && ` (${first}${more})`}`;
+}
+
+function exportLine({
+  publishedRecords,
+  publishedMessages,
+  spooledMessages,
+  spooledBytes,
+  spoolLimitBytes,
+  lost,
+  reason,
+}: ExportStats): string {
+  const missing = lost.reduce((sum, { count }) => sum + count, 0n);
+  const parts = [
+    `${plural(publishedRecords, 'record')} in ${plural(publishedMessages, 'message')} published`,
+    `${spooledMessages} spooled (${byteSize(Number(spooledBytes))} of ${byteSize(Number(spoolLimitBytes))})`,
+    `${missing} lost`,
+  ];
+  return `${parts.join(', ')}${reason && ` (${reason})`}`;
+}
+
+function plural(count: bigint, what: string): string {
+  return `${count} ${what}${count === 1n ? '' : 's'}`;
 }

@@ -51,7 +51,7 @@ export async function openJetStreamReader(
         'sequence' in from
           ? { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: Math.max(1, from.sequence) }
           : { deliver_policy: DeliverPolicy.StartTime, opt_start_time: new Date(from.timeMs).toISOString() };
-      // One subject as text: a list needs nats-server 2.10.
+      // Text, no list: that is for servers from 2.10 on.
       const consumer = await client.consumers.get(name, { filter_subjects: subject, ...start });
       if ((await consumer.info(true)).num_pending === 0) return;
       const messages = await consumer.consume({ max_bytes: WINDOW_BYTES });

@@ -24,6 +24,8 @@ export interface NatsLog {
 export interface NatsServer {
   /** Where it listens now; the port changes only when another program took it meanwhile. */
   address(): { server: string; user: string; pass: string };
+  /** Holds the address with the login, as a URL, for clients of the agent's own user; written anew at each start of the process. */
+  urlFile: string;
   /** Why it does not run, empty while it does. */
   reason(): string;
   /** Resolves when the process is gone and its files of the moment are removed. */
@@ -38,6 +40,8 @@ export interface NatsServerOptions {
 }
 
 const USER = 'taplane';
+/** In the folder `nats` of the state directory. */
+export const URL_FILE = 'client.url';
 const RESTART_MIN_MS = 200;
 const RESTART_MAX_MS = 30_000;
 /** A server that ran this long is healthy: the back-off starts anew. */
@@ -54,6 +58,7 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
   const dir = join(options.stateDir, 'nats');
   const configFile = join(dir, 'server.conf');
   const pidFile = join(dir, 'server.pid');
+  const urlFile = join(dir, URL_FILE);
   const pass = randomBytes(18).toString('base64url');
   const guard = await supportsParentDeathSignal(options.path);
   mkdirSync(join(dir, 'store'), { recursive: true, mode: 0o700 });
@@ -69,6 +74,7 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
   async function runOnce(): Promise<void> {
     port ||= await freePort();
     writeFileSync(configFile, configuration(port, pass, join(dir, 'store')), { mode: 0o600 });
+    writeFileSync(urlFile, `nats://${USER}:${pass}@127.0.0.1:${port}\n`, { mode: 0o600 });
     if (stopping) return;
     const argv = [binary as string, '-c', configFile];
     // Its own session, so that Ctrl-C in a terminal reaches the agent alone, which then stops it in order.
@@ -122,6 +128,7 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
 
   return {
     address: () => ({ server: `127.0.0.1:${port}`, user: USER, pass }),
+    urlFile,
     reason: () => reason,
     async stop() {
       stopping = true;
@@ -132,6 +139,7 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
       clearTimeout(force);
       rmSync(pidFile, { force: true });
       rmSync(configFile, { force: true });
+      rmSync(urlFile, { force: true });
     },
   };
 }

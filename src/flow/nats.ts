@@ -10,12 +10,12 @@ import type { ConnectionOptions, NatsConnection } from '@nats-io/transport-node'
 import { type NatsStatus, NatsStatus_State as State } from '../gen/taplane/v1/node_service.ts';
 import { type NatsFiles, natsConnectionOptions, wantsTls } from './nats-login.ts';
 import { type NatsLog, type NatsServer, startNatsServer } from './nats-server.ts';
-import { type NatsAddress, parseNatsUrl } from './nats-url.ts';
+import { isPath, type NatsAddress, parseNatsUrl, readUrlFile } from './nats-url.ts';
 
 export type { NatsLog };
 
 export interface NatsOptions {
-  /** `off`, `embedded`, or an address list that `parseNatsUrl` takes. */
+  /** `off`, `embedded`, an address list that `parseNatsUrl` takes, or the path of a file that holds one, read for each dial. */
   mode: string;
   /** Client name that the server shows. */
   name: string;
@@ -59,6 +59,7 @@ export function connectNats(options: NatsOptions): NatsLink {
     embedded: mode === 'embedded',
     reason: '',
     disconnects: 0n,
+    urlFile: '',
   };
   if (mode === 'off') return { status: () => ({ ...status }), connection: () => undefined, close: async () => {} };
 
@@ -82,6 +83,7 @@ export function connectNats(options: NatsOptions): NatsLink {
   }
 
   async function prepare(): Promise<(() => NatsAddress) | undefined> {
+    if (isPath(mode)) return () => parseNatsUrl(readUrlFile(mode));
     if (mode !== 'embedded') {
       const address = parseNatsUrl(mode);
       return () => address;
@@ -92,6 +94,7 @@ export function connectNats(options: NatsOptions): NatsLink {
       return undefined;
     }
     server = started;
+    status.urlFile = started.urlFile;
     return () => {
       const { server: listen, user, pass } = started.address();
       return { servers: [listen], user, pass, tls: false, shown: `nats://${listen}` };
@@ -99,7 +102,8 @@ export function connectNats(options: NatsOptions): NatsLink {
   }
 
   /** One connection from dial to end; the text says why it ended, or why it never was. */
-  async function serve(connect: (options: ConnectionOptions) => Promise<NatsConnection>, address: NatsAddress): Promise<string> {
+  async function serve(connect: (options: ConnectionOptions) => Promise<NatsConnection>, current: () => NatsAddress): Promise<string> {
+    const address = current();
     status.server = address.shown;
     const { name, node } = options;
     const opened = await connect(await natsConnectionOptions(address, { name, node, files, exposed }));
@@ -130,7 +134,7 @@ export function connectNats(options: NatsOptions): NatsLink {
     let retryMs = retryMinMs;
     while (!closing) {
       const startedAt = performance.now();
-      const reason = await serve(connect, current()).catch((error) => text(error));
+      const reason = await serve(connect, current).catch((error) => text(error));
       if (closing) return;
       const wasConnected = status.state === State.CONNECTED;
       status.state = State.CONNECTING;

@@ -1,11 +1,11 @@
 // `npm start` in a namespace of its own: what it prints works, and however it ends, no device, process or directory is left.
 
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { lockFile } from '../../src/sys/lock.ts';
-import { eventually } from '../flow/real-nats.ts';
+import { eventually, natsBinary } from '../flow/real-nats.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { type Child, run, runSync } from '../harness/process.ts';
 
@@ -46,6 +46,16 @@ describe('the demo', () => {
     expect(result).toMatchObject({ code: 0, stderr: '' });
     expect(result.stdout).toMatch(/demo0, a TUN, up, 10\.89\.0\.1\/24/);
     expect(result.stdout).not.toContain('Ctrl-C');
+    // The pings as a record, by both ways; it is the same record.
+    const record = /(\S+ demo0 out START icmp 10\.89\.0\.1 -> 10\.89\.0\.2 8\/0 fwd [1-3]p\/\d+B rev [1-3]p\/\d+B)\n/;
+    const overGrpc = new RegExp(`over gRPC ${record.source}`).exec(result.stdout)?.[1];
+    expect(overGrpc, result.stdout).toBeDefined();
+    if (natsBinary) {
+      expect(new RegExp(`from NATS ${record.source}`).exec(result.stdout)?.[1], result.stdout).toBe(overGrpc);
+      expect(result.stdout).toMatch(/taplane\.v1\.default\.\S+\.flow\.demo0/);
+      expect(result.stdout).toMatch(/flow observe -f --nats \S+\/state\/nats\/client\.url /);
+    }
+    expect(result.stdout).toMatch(/bin\/taplane flow (observe -f|top|stats) /);
     expect(result.stdout).toMatch(/\nAll of the demo is removed: .*\n$/);
     expect(devices(ns)).toEqual([]);
     expect(homes()).toEqual([]);
@@ -75,6 +85,14 @@ describe('the demo', () => {
         ['interface', 'adopt', 'mine0'],
       ]) {
         expect(await run([TAPLANE, ...args], { env: { TAPLANE_SERVER: serverOf(child) } })).toMatchObject({ code: 0 });
+      }
+      // What it says of NATS works, with the password in a file that no other user can read.
+      const file = /flow observe -f --nats (\S+)/.exec(child.stdout)?.[1];
+      if (file) {
+        expect(statSync(file).mode & 0o777).toBe(0o600);
+        const observed = await ns.exec([TAPLANE, 'flow', 'observe', '--nats', file, '--protocol', 'icmp', '--last', '1']);
+        expect(observed, observed.stderr).toMatchObject({ code: 0, stderr: '' });
+        expect(observed.stdout).toMatch(/demo1 +out +(START|END) +icmp +10\.89\.16\.1 -> /);
       }
       const home = homeOf(child);
       child.kill(signal);

@@ -139,6 +139,8 @@ export interface NatsStatus {
   reason: string;
   /** How often the connection was lost. */
   disconnects: bigint;
+  /** File on the node with address and login of the embedded server, as a URL; readable for the user of the agent alone. Empty for others. */
+  urlFile: string;
 }
 
 /** State of the connection. */
@@ -1125,7 +1127,7 @@ export const NodeLimits: MessageFns<NodeLimits> = {
 };
 
 function createBaseNatsStatus(): NatsStatus {
-  return { state: 0, server: "", serverVersion: "", embedded: false, reason: "", disconnects: 0n };
+  return { state: 0, server: "", serverVersion: "", embedded: false, reason: "", disconnects: 0n, urlFile: "" };
 }
 
 export const NatsStatus: MessageFns<NatsStatus> = {
@@ -1150,6 +1152,9 @@ export const NatsStatus: MessageFns<NatsStatus> = {
         throw new globalThis.Error("value provided for field message.disconnects of type uint64 too large");
       }
       writer.uint32(48).uint64(message.disconnects);
+    }
+    if (message.urlFile !== "") {
+      writer.uint32(58).string(message.urlFile);
     }
     return writer;
   },
@@ -1215,6 +1220,14 @@ export const NatsStatus: MessageFns<NatsStatus> = {
             message.disconnects = reader.uint64() as bigint;
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.urlFile = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1239,6 +1252,11 @@ export const NatsStatus: MessageFns<NatsStatus> = {
       embedded: isSet(object.embedded) ? globalThis.Boolean(object.embedded) : false,
       reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
       disconnects: isSet(object.disconnects) ? BigInt(object.disconnects) : 0n,
+      urlFile: isSet(object.urlFile)
+        ? globalThis.String(object.urlFile)
+        : isSet(object.url_file)
+        ? globalThis.String(object.url_file)
+        : "",
     };
   },
 
@@ -1262,6 +1280,9 @@ export const NatsStatus: MessageFns<NatsStatus> = {
     if (message.disconnects !== 0n) {
       obj.disconnects = message.disconnects.toString();
     }
+    if (message.urlFile !== "") {
+      obj.urlFile = message.urlFile;
+    }
     return obj;
   },
 
@@ -1278,6 +1299,7 @@ export const NatsStatus: MessageFns<NatsStatus> = {
     message.disconnects = (object.disconnects !== undefined && object.disconnects !== null)
       ? BigInt(object.disconnects)
       : 0n;
+    message.urlFile = object.urlFile ?? "";
     return message;
   },
 };
