@@ -2,13 +2,13 @@
 // that of `state/lock`. The kernel frees a lock with its holder, so that both free means that both are dead: what a demo that was
 // killed left behind is told apart from one that runs, also in another container or after a reboot, which a pid alone cannot.
 
-import { lstatSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { lockFile } from '../src/sys/lock.ts';
 
 const PREFIX = 'taplane-demo-';
 const PID_FILE = 'demo.pid';
-/** A lane waits 5 s at most for somebody to fetch its last records. */
+const LANE_LOG = /^(.*)\/lane-\d+\.log$/;
 const LANES_MS = 8_000;
 
 export interface DemoHome {
@@ -38,11 +38,35 @@ export function makeHome(base: string): DemoHome {
   };
 }
 
-/** Resolves when no lane runs in a runtime directory: without interfaces one ends, but first it tells of its last flows. Waits for some seconds. */
-export async function lanesEnded(runtimeDir: string): Promise<void> {
+/**
+ * Ends the lanes that log into a runtime directory, and waits for that, for some seconds. Without an agent they would go on for a while: they
+ * still meter a device that was adopted and stays.
+ */
+export async function endLanes(runtimeDir: string): Promise<void> {
   const until = performance.now() + LANES_MS;
-  while (readdirSync(runtimeDir).some((name) => /^lane-\d+\.sock$/.test(name)) && performance.now() < until)
-    await new Promise((resolve) => setTimeout(resolve, 50));
+  for (const pid of lanesOf(runtimeDir)) {
+    try {
+      process.kill(pid, 'SIGTERM');
+    } catch {
+      // It ended by itself meanwhile.
+    }
+  }
+  while (lanesOf(runtimeDir).length > 0 && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 50));
+}
+
+function lanesOf(runtimeDir: string): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => pid > 1 && pid !== process.pid && LANE_LOG.exec(logOf(pid))?.[1] === runtimeDir);
+}
+
+/** Where a process writes its errors. */
+function logOf(pid: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/fd/2`);
+  } catch {
+    return '';
+  }
 }
 
 /** Removes the directories of demos that are dead and whose agents are; returns them. What cannot be judged stays. */

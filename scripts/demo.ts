@@ -16,7 +16,7 @@ import { NatsStatus_State, type Node } from '../src/gen/taplane/v1/node_service.
 import { connect, type TaplaneClient } from '../src/rpc/client.ts';
 import { type DemoAgent, type DemoAgentOptions, startDemoAgent } from './demo-agent.ts';
 import { firstFlow, type Pings, startPings, whyNotMetered } from './demo-flows.ts';
-import { lanesEnded, makeHome, removeStaleHomes } from './demo-home.ts';
+import { endLanes, makeHome, removeStaleHomes } from './demo-home.ts';
 import { freeName, inFreeSubnet, subnetOf, usedNetworks } from './demo-subnet.ts';
 
 const ROOT = dirname(import.meta.dirname);
@@ -219,7 +219,7 @@ async function takeAway(): Promise<string[]> {
   } finally {
     client?.close();
     await mine.stop();
-    await lanesEnded(home);
+    await endLanes(home);
   }
 }
 
