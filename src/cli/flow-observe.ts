@@ -41,7 +41,8 @@ export async function observe(options: ObserveOptions, filters: Filters, setting
     count += answer.batch.flows.length;
     await printer(answer.batch);
   }
-  if (count === 0 && !request.follow) message('nothing found');
+  if (count > 0 || request.follow) return;
+  message(options.nats === undefined ? 'nothing found; see what is metered: taplane flow stats' : 'nothing found');
 }
 
 /** Exported for tests. Throws UsageError for options that do not go together. */

@@ -37,8 +37,8 @@ const LEAST_MS = 1000;
 export class Rates {
   readonly #entries = new Map<string, Entry>();
 
-  /** `nowMs` is a clock of any beginning. */
-  take(batch: FlowBatch, nowMs: number): void {
+  /** `nowMs` is a clock of any beginning. What ended in the past was, and is not busy now. */
+  take(batch: FlowBatch, nowMs: number, isPast = false): void {
     for (const flow of batch.flows) {
       if (flow.event === Flow_Event.OVERFLOW) continue;
       const before = this.#entries.get(flow.flowId);
@@ -47,6 +47,7 @@ export class Rates {
       const rate = rateOf(batch, flow, spanMs);
       // Put behind all others: the first is that which was heard of longest ago.
       this.#entries.delete(flow.flowId);
+      if (isPast && flow.event === Flow_Event.END) continue;
       this.#entries.set(flow.flowId, { rate, endMs, heardMs: nowMs, over: flow.event === Flow_Event.END });
       if (this.#entries.size > MAX_FLOWS) this.#entries.delete(this.#entries.keys().next().value as string);
     }

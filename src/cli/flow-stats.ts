@@ -47,7 +47,7 @@ function facts(found: FlowStats, nowMs: number): string {
     const waits = `${spooledMessages} messages, ${byteSize(Number(spooledBytes))} of ${byteSize(Number(spoolLimitBytes))}`;
     lines.push(
       ['NATS', exported.reason || 'ok'],
-      ['Published', `${publishedRecords} records in ${publishedMessages} messages, ${retriedMessages} sent again`],
+      ['Published', `${publishedRecords} records and events in ${publishedMessages} messages, ${retriedMessages} sent again`],
       ['Spool', spooledMessages > 0n ? `${waits}, the oldest of ${oldestSeconds}s ago` : waits],
       ['Lost', lost.map(({ reason, count }) => `${count} ${human(recordLoss_ReasonToJSON(reason), 'REASON')}`).join(', ')],
     );

@@ -56,7 +56,10 @@ export class Columns {
   }
 }
 
-/** `18:20:01.123 tap0 out START tcp 10.0.0.1:40000 -> 10.0.0.2:80 S/SA fwd 3p/180B rev 2p/120B`, the time of day where this runs. */
+/**
+ * `18:20:01.123 tap0 out START tcp 10.0.0.1:40000 -> 10.0.0.2:80 S/SA fwd 3p/180B rev 2p/120B`, the time of day where this runs. An end has
+ * the counts of the whole flow, all others those since the record before.
+ */
 export function compactLines(showNode: boolean): (seen: SeenFlow) => string {
   const columns = new Columns([12, 4, 3, 6, 4, 30, 3, 12, 12]);
   return ({ batch, flow }) => {
@@ -77,8 +80,8 @@ export function compactLines(showNode: boolean): (seen: SeenFlow) => string {
       columns.pad(4, protocolOf(flow)),
       columns.pad(5, between(flow)),
       columns.pad(6, flagsOf(flow)),
-      columns.pad(7, `fwd ${counts(flow.forward)}`),
-      columns.pad(8, `rev ${counts(flow.reverse)}`),
+      columns.pad(7, `fwd ${counts(flow, flow.forward)}`),
+      columns.pad(8, `rev ${counts(flow, flow.reverse)}`),
       printable(rest.filter(Boolean).join(' ')),
     ];
     return words.join(' ').trimEnd();
@@ -150,8 +153,15 @@ function flagsOf({ tcpFlags, reverseTcpFlags, icmp }: Flow): string {
   return reverseTcpFlags === 0 ? letters(tcpFlags) || '-' : `${letters(tcpFlags)}/${letters(reverseTcpFlags)}`;
 }
 
-function counts(traffic: Flow['forward']): string {
-  return `${amount(traffic?.packets ?? 0n)}p/${amount(traffic?.bytes ?? 0n)}B`;
+function counts(flow: Flow, traffic: Flow['forward']): string {
+  const [packets, bytes] = told(flow, traffic);
+  return `${amount(packets)}p/${amount(bytes)}B`;
+}
+
+/** What people want to know of a direction: what came since the record before, and of a flow that is over all of it. */
+function told({ event }: Flow, traffic: Flow['forward']): [packets: bigint, bytes: bigint] {
+  if (traffic === undefined) return [0n, 0n];
+  return event === Flow_Event.END ? [traffic.totalPackets, traffic.totalBytes] : [traffic.packets, traffic.bytes];
 }
 
 /** `999`, `1.2k`, `34M`: powers of 1000. */
@@ -211,11 +221,11 @@ export function dictionaryLines(document: Record<string, unknown>): string {
 
 export const TABLE_HEADS = ['TIME', 'INTERFACE', 'DIR', 'EVENT', 'PROTO', 'SOURCE', 'DESTINATION', 'FLAGS', 'PACKETS', 'BYTES'];
 
-/** Cells below TABLE_HEADS, packets and bytes of both directions together. */
+/** Cells below TABLE_HEADS, packets and bytes of both directions together, of an end those of the whole flow. */
 export function tableCells({ batch, flow }: SeenFlow): string[] {
   const isFlow = flow.event !== Flow_Event.OVERFLOW;
-  const sum = (of: (traffic: NonNullable<Flow['forward']>) => bigint): string =>
-    String((flow.forward ? of(flow.forward) : 0n) + (flow.reverse ? of(flow.reverse) : 0n));
+  const forward = told(flow, flow.forward);
+  const reverse = told(flow, flow.reverse);
   return [
     timeOfDay(timeOf(flow)),
     printable(batch.interface),
@@ -225,7 +235,7 @@ export function tableCells({ batch, flow }: SeenFlow): string[] {
     isFlow ? sourceOf(flow) : '-',
     isFlow ? destinationOf(flow) : '-',
     flagsOf(flow),
-    sum(({ packets }) => packets),
-    sum(({ bytes }) => bytes),
+    String(forward[0] + reverse[0]),
+    String(forward[1] + reverse[1]),
   ];
 }

@@ -32,8 +32,8 @@ const REST_OF_SCREEN = '\x1b[J';
 
 export async function top(options: TopOptions, filters: Filters, settings: Settings): Promise<void> {
   const { by, interval, number, count = Number.POSITIVE_INFINITY } = options;
-  if (settings.output === 'yaml' || settings.output === 'name') throw new UsageError('the busiest flows come as -o table, wide or json');
-  if (number === 0 || count === 0) throw new UsageError('give a number greater than 0');
+  if (!['table', 'wide', 'json'].includes(settings.output)) throw new UsageError('top prints tables: use -o table, wide or json');
+  if (count === 0) throw new UsageError('give a number of tables greater than 0');
   using interrupted = interruption();
   using losses = flowLosses(missedReason(options), message);
   const rates = new Rates();
@@ -47,7 +47,7 @@ export async function top(options: TopOptions, filters: Filters, settings: Setti
   try {
     for await (const answer of flowAnswers(request, options, settings, interrupted)) {
       losses.take(answer);
-      if (answer.batch !== undefined) rates.take(answer.batch, performance.now());
+      if (answer.batch !== undefined) rates.take(answer.batch, performance.now(), timer === undefined);
       if (answer.following) timer ??= setInterval(show, interval);
     }
   } finally {
@@ -59,7 +59,7 @@ function tableOf(rates: Rate[], { by, nats, interval }: TopOptions, { output }: 
   if (output === 'json') return `${JSON.stringify({ time: new Date().toISOString(), flows: rates.map(rounded) })}\n`;
   const isTerminal = process.stdout.isTTY === true;
   const rows = isTerminal ? rates.slice(0, Math.max(1, (process.stdout.rows || 24) - 3)) : rates;
-  const head = `${new Date().toLocaleTimeString('en-GB')}  ${rates.length} by ${by}, every ${interval / 1000} s\n`;
+  const head = `${new Date().toLocaleTimeString('en-GB')}  the busiest by ${by}, every ${interval / 1000} s\n`;
   const columns = columnsOf(by, nats !== undefined);
   const body = rows.length > 0 ? table(columns, rows, output === 'wide') : 'no flows\n';
   return isTerminal ? inPlace(`${head}${body}`, process.stdout.columns || 80) : `${head}${body}\n`;

@@ -34,12 +34,13 @@ function addObserve(noun: Command): void {
     .summary('print flow records')
     .description(
       'Print flow records: by default the newest 20 that the agent has in memory; with -f also those that come, until Ctrl-C.\n' +
-        'Forms (-o): compact is a line a record, wide adds ids, table, dict, json (an object a line), yaml.',
+        'Forms (-o): compact, the default, is a line a record; wide adds ids; table, dict, json (an object a line), yaml. ' +
+        'Lines and tables tell what came since the record before, of an end all of the flow.',
     )
     .option('-f, --follow', 'go on with new records')
     .addOption(new Option('--last <n>', 'the newest n that match (default: 20)').argParser(parseCount))
     .addOption(new Option('--first <n>', 'the oldest n that match').argParser(parseCount))
-    .option('--all', 'all that are in memory')
+    .option('--all', 'all that are in memory, or that NATS keeps')
     .addOption(new Option('--since <time>', 'of packets since: 5m ago, or 2026-01-02T03:04:05Z').argParser(moment))
     .addOption(new Option('--until <time>', 'of packets before; ends -f once it has come').argParser(moment))
     .addOption(
@@ -56,6 +57,7 @@ function addObserve(noun: Command): void {
         'taplane flow observe --since 5m --from-ip 10.0.0.0/8 --not --protocol icmp',
         'taplane flow observe -f -o json | jq .sourceAddress',
         'taplane flow observe --nats nats://nats:4222 -f --node n1',
+        'taplane flow observe --nats /var/lib/taplane/nats/client.url   # of an embedded server',
       ),
     )
     .action(async (options: ObserveOptions, command: Command) =>
@@ -69,8 +71,8 @@ function addTop(noun: Command): void {
     .command('top')
     .summary('the busiest flows, live')
     .description(
-      'The busiest flows each interval, until Ctrl-C. Records come when a flow begins, every minute, and when it ends: a rate holds until\n' +
-        'the next one. With --by flows a row is all flows from one address to one service.',
+      'The busiest flows each interval, until Ctrl-C. Records come when a flow begins and ends and every minute between: the rate of one ' +
+        'holds until the next. --by flows counts the flows from one address to one service.',
     )
     .addOption(new Option('--by <what>', 'order').choices(ORDERS).default('bytes'))
     .addOption(new Option('--interval <time>', 'between two tables').argParser(parseDuration).default(1000, '1s'))
@@ -83,9 +85,17 @@ function addTop(noun: Command): void {
     );
 }
 
-/** All that says how NATS is reached: what is parsed here goes to the connection as it is. */
+/** All that says how NATS is reached, called as the flags of the agent. */
 function addNatsFlags(command: Command): Command {
-  return command.option('--nats <url>', 'ask NATS, for the whole cluster: nats://..., tls://..., or a file with that (node status)');
+  return command
+    .optionsGroup('NATS:')
+    .option('--nats <url>', 'ask NATS, for the whole cluster: nats://..., tls://..., or a file that holds such an address')
+    .option('--nats-creds <file>', 'login: credentials of nsc')
+    .option('--nats-nkey <file>', 'login: seed of an nkey')
+    .option('--nats-tls-ca <file>', 'who may have signed the certificate of the server, PEM')
+    .option('--nats-tls-cert <file>', 'certificate to show to the server, PEM')
+    .option('--nats-tls-key <file>', 'its key, PEM')
+    .optionsGroup('Options:');
 }
 
 /** The form that all commands have by default is none that was asked for. */

@@ -24,7 +24,10 @@ const BY_REASON: Record<string, string | ((failure: Failure) => string | undefin
   LANE_UNAVAILABLE: 'try again in a moment; see whether it runs: taplane node status',
   TOO_MANY_STREAMS: 'end other streams and captures first, or ask for less: --queue, --window',
   TOO_MANY_OBSERVERS: 'end another taplane flow observe or top; or observe through NATS: --nats URL',
-  NATS_UNAVAILABLE: 'see whether it runs, and whether the address is right: --nats nats://HOST:4222',
+  NATS_UNAVAILABLE: ({ message }) =>
+    /authori[sz]ation|authentication|permissions? violation/i.test(message)
+      ? 'log in as one who may subscribe: --nats-creds FILE, --nats-nkey FILE, or --nats nats://USER:PASSWORD@HOST:4222'
+      : 'see whether it runs, and whether the address is right: --nats nats://HOST:4222',
   STREAM_MISSING: 'watch new records: --follow; or let a stream keep taplane.v1.*.*.flow.>',
   DEVICE_NOT_FOUND: 'see what there is: ip link',
   INTERFACE_EXISTS: ({ message }) => (message.startsWith('adopt') ? UPDATE : `choose another name, or ${UPDATE}`),

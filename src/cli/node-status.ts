@@ -86,7 +86,7 @@ function exportLine({
 }: ExportStats): string {
   const missing = lost.reduce((sum, { count }) => sum + count, 0n);
   const parts = [
-    `${plural(publishedRecords, 'record')} in ${plural(publishedMessages, 'message')} published`,
+    `${publishedRecords} records and events in ${plural(publishedMessages, 'message')} published`,
     `${spooledMessages} spooled (${byteSize(Number(spooledBytes))} of ${byteSize(Number(spoolLimitBytes))})`,
     `${missing} lost`,
   ];
