@@ -3,23 +3,12 @@
 import type { FlowBatch } from '../gen/taplane/v1/flow.ts';
 import type { ObserveFlowsRequest, ObserveFlowsResponse } from '../gen/taplane/v1/flow_service.ts';
 import type { ClientError } from '../rpc/client.ts';
-import { UsageError } from './exit-code.ts';
 import { firstAnswer } from './first-answer.ts';
 import { type NatsFlags, natsTarget } from './flow-nats.ts';
 import type { Interruption } from './interruption.ts';
 import { message } from './output.ts';
 import { Reconnection } from './reconnection.ts';
 import type { Settings } from './settings.ts';
-
-/** How to reach NATS: an address, or a file with one, and what a login needs. */
-export interface NatsFlags {
-  nats?: string;
-  natsCreds?: string;
-  natsNkey?: string;
-  natsTlsCa?: string;
-  natsTlsCert?: string;
-  natsTlsKey?: string;
-}
 
 export const ALL = 2n ** 64n - 1n;
 const MAX_EPOCHS = 4096;
@@ -35,34 +24,18 @@ export function flowAnswers(
   settings: Settings,
   interrupted: Interruption,
 ): AsyncIterable<ObserveFlowsResponse> {
-  const stray = Object.keys(flags).find((flag) => /^nats./.test(flag) && flags[flag as keyof NatsFlags] !== undefined);
-  if (flags.nats === undefined && stray !== undefined) throw new UsageError('a login to NATS needs an address: --nats nats://HOST:4222');
-  return flags.nats === undefined
-    ? fromAgent(request, settings, interrupted)
-    : fromNats(request, { ...flags, nats: flags.nats }, settings, interrupted.signal);
+  const target = natsTarget(flags);
+  return target === undefined ? fromAgent(request, settings, interrupted) : fromNats(request, target, settings, interrupted.signal);
 }
 
 async function* fromNats(
   request: ObserveFlowsRequest,
-  {
-    nats,
-    natsCreds: creds = '',
-    natsNkey: nkey = '',
-    natsTlsCa: tlsCa = '',
-    natsTlsCert: tlsCert = '',
-    natsTlsKey: tlsKey = '',
-  }: NatsFlags & {
-    nats: string;
-  },
+  nats: NonNullable<ReturnType<typeof natsTarget>>,
   { timeout }: Settings,
   signal: AbortSignal,
 ): AsyncGenerator<ObserveFlowsResponse> {
   const { observeNats } = await import('../flow/nats-observer.ts');
-  yield* observeNats(
-    { nats: { mode: nats, files: { creds, nkey, tlsCa, tlsCert, tlsKey } }, timeoutMs: timeout, say: message },
-    request,
-    signal,
-  );
+  yield* observeNats({ nats, timeoutMs: timeout, say: message }, request, signal);
 }
 
 /**

@@ -85,19 +85,6 @@ function addTop(noun: Command): void {
     );
 }
 
-/** All that says how NATS is reached, called as the flags of the agent. */
-function addNatsFlags(command: Command): Command {
-  return command
-    .optionsGroup('NATS:')
-    .option('--nats <url>', 'ask NATS, for the whole cluster: nats://..., tls://..., or a file that holds such an address')
-    .option('--nats-creds <file>', 'login: credentials of nsc')
-    .option('--nats-nkey <file>', 'login: seed of an nkey')
-    .option('--nats-tls-ca <file>', 'who may have signed the certificate of the server, PEM')
-    .option('--nats-tls-cert <file>', 'certificate to show to the server, PEM')
-    .option('--nats-tls-key <file>', 'its key, PEM')
-    .optionsGroup('Options:');
-}
-
 /** The form that all commands have by default is none that was asked for. */
 function settingsWithForm(command: Command) {
   const settings = settingsOf(command);

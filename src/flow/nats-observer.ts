@@ -13,7 +13,8 @@ import type { ObserveFlowsRequest, ObserveFlowsResponse } from '../gen/taplane/v
 import { BatchGaps } from './batch-gaps.ts';
 import { endingAt } from './ending.ts';
 import { type JetStreamReader, openJetStreamReader } from './jetstream-reader.ts';
-import { connectNats, type NatsLink, type NatsOptions } from './nats.ts';
+import { connectNats, type NatsOptions } from './nats.ts';
+import { Feed, unavailable } from './nats-feed.ts';
 import { isPath, parseNatsUrl, readUrlFile } from './nats-url.ts';
 import { type Observation, observation } from './observation.ts';
 import { token } from './subject.ts';
@@ -193,98 +194,10 @@ function decoded(data: Uint8Array, headers: MsgHdrs | undefined): FlowBatch | un
   }
 }
 
-/** The subscription over all connections, and what it brought until it is taken. */
-class Feed {
-  readonly #subject: string;
-  readonly #maxBytes: number;
-  readonly #say: (line: string) => void;
-  #connection: NatsConnection | undefined;
-  #queue: Msg[] = [];
-  #bytes = 0;
-  #wake: () => void = () => undefined;
-  #failed = '';
-
-  constructor(subject: string, maxBytes: number, say: (line: string) => void) {
-    this.#subject = subject;
-    this.#maxBytes = maxBytes;
-    this.#say = say;
-  }
-
-  /** The link tells its log of each change at once, so that is where it is looked at. */
-  log(link: () => NatsLink): NatsOptions['log'] {
-    const changed = (): void => {
-      const connection = link().connection();
-      if (this.#connection !== undefined && connection === undefined)
-        this.#say(`connection to NATS lost, resuming: ${link().status().reason}`);
-      if (connection !== undefined && connection !== this.#connection) this.#subscribe(connection);
-      this.#connection = connection;
-      this.wake();
-    };
-    return { debug: changed, info: changed, warn: changed };
-  }
-
-  async connected(link: NatsLink, { nats, timeoutMs }: NatsObserverOptions, signal: AbortSignal): Promise<NatsConnection | undefined> {
-    const late = AbortSignal.timeout(timeoutMs);
-    const wake = (): void => this.wake();
-    late.addEventListener('abort', wake, { once: true });
-    try {
-      while (this.#connection === undefined && !signal.aborted && !late.aborted && this.#failed === '') await this.#changed();
-      if (this.#connection === undefined && late.aborted)
-        throw unavailable(`reach NATS on ${shown(nats.mode)}: ${link.status().reason || `no answer within ${timeoutMs} ms`}`);
-      // The server answers to a subscription that it refuses; what follows this has been taken by it.
-      if (this.#connection !== undefined) await this.#connection.flush().catch(() => undefined);
-      if (this.#failed !== '') throw unavailable(this.#failed);
-      return this.#connection;
-    } finally {
-      late.removeEventListener('abort', wake);
-    }
-  }
-
-  take(): Msg | undefined {
-    const message = this.#queue.shift();
-    if (message !== undefined) this.#bytes -= message.data.length;
-    return message;
-  }
-
-  /** Resolves when there is something to take, or after `wake`. */
-  async more(): Promise<void> {
-    if (this.#failed !== '') throw unavailable(this.#failed);
-    if (this.#queue.length === 0) await this.#changed();
-  }
-
-  wake(): void {
-    this.#wake();
-  }
-
-  #changed(): Promise<void> {
-    return new Promise((resolve) => {
-      this.#wake = resolve;
-    });
-  }
-
-  #subscribe(connection: NatsConnection): void {
-    connection.subscribe(this.#subject, {
-      callback: (error, message) => {
-        if (error !== null) this.#failed = `subscribe to ${this.#subject}: ${error.message}`;
-        else {
-          this.#queue.push(message);
-          this.#bytes += message.data.length;
-          while (this.#bytes > this.#maxBytes) this.take();
-        }
-        this.wake();
-      },
-    });
-  }
-}
-
 /** Narrower where only one node is wanted, and it is known to be one. */
 function subjectOf({ allow }: ObserveFlowsRequest): string {
   const [only] = allow.length === 1 ? (allow[0]?.node ?? []) : [];
   return `taplane.v1.*.${only !== undefined && allow[0]?.node.length === 1 ? token(only) : '*'}.flow.>`;
-}
-
-function shown(mode: string): string {
-  return isPath(mode) ? `the address in ${mode}` : parseNatsUrl(mode).shown;
 }
 
 function checkAddress(mode: string): void {
