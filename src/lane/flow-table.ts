@@ -3,7 +3,8 @@
 // A flow is 42 words in a piece of the pool; `slot` is its number. An index of buckets with eight places each says where flows are; a key has
 // two buckets, and a place holds slot + 1 and eight bits of the hash. Where both buckets are full the flow does not get in. Bucket numbers are
 // the upper bits of a sum of products with secret factors (multilinear hashing over 16-bit halves), so that keys chosen without knowing them
-// meet no more often than by chance.
+// meet no more often than by chance; the sum is stirred, because ports or addresses in a row make sums in a row, which by some factors
+// come in clumps.
 //
 //   word  0..9   key; word 0 is the link of the free list in a free flow
 //         10     state, see below; 0 is free
@@ -198,8 +199,8 @@ export class FlowTable {
       first = (first + Math.imul(low, secret[at] as number) + Math.imul(high, secret[at + 1] as number)) | 0;
       second = (second + Math.imul(low, secret[at + 2] as number) + Math.imul(high, secret[at + 3] as number)) | 0;
     }
-    this.#hash1 = first;
-    this.#hash2 = second;
+    this.#hash1 = stirred(first);
+    this.#hash2 = stirred(second);
   }
 
   #tag(): number {
@@ -310,4 +311,12 @@ export class FlowTable {
       this.#index[this.#freeIn((hash >>> (shift - 1)) * PLACES)] = entry;
     }
   }
+}
+
+/** Another 32-bit number for each one, far from those of its neighbours (the finalizer of murmur3). */
+function stirred(sum: number): number {
+  let value = sum;
+  value = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
+  value = Math.imul(value ^ (value >>> 13), 0xc2b2ae35);
+  return value ^ (value >>> 16);
 }
