@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { Flow_Event as Event, Flow_EndReason as Reason } from '../../src/gen/taplane/v1/flow.ts';
-import { type Condition, Condition_Status } from '../../src/gen/taplane/v1/interface.ts';
+import { type Condition, Condition_Status, InterfaceSpec_Carrier } from '../../src/gen/taplane/v1/interface.ts';
 import { UpdateInterfaceRequest } from '../../src/gen/taplane/v1/interface_service.ts';
 import { type Agent, type AgentOptions, startAgent } from '../harness/agent.ts';
 import { counted, FlowDriver, watched } from '../harness/flow-driver.ts';
@@ -12,9 +12,11 @@ import { everything, type Sent, udpExchange } from '../harness/flow-traffic.ts';
 import { TAP_WIRE, TUN_WIRE } from '../harness/frame-layers.ts';
 import { lanesOf, stopLanes } from '../harness/lanes.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
+import { counters, sendNumbered } from '../harness/traffic.ts';
 import { link } from '../harness/truth.ts';
 import { creation, type PartialSpec, TAP, TUN, updating } from './specs.ts';
 
+const QUEUED = 16;
 const SOON = { timeout: 20_000, interval: 50 };
 const flowMetering = { idleTimeout: 1, activeTimeout: 2 };
 /** The kernel has nothing to say on it by itself. */
@@ -78,6 +80,28 @@ it('meters a device that goes down and up, and one that is made again, in whatev
         expect(observer.sums(name)).toEqual(all);
       }),
     );
+    expect([observer.problems, observer.missed, observer.lost]).toEqual([[], 0, 0]);
+  });
+});
+
+it('meters what goes out though nobody reads it', async () => {
+  await withAgent({}, async (agent, ns) => {
+    await using observer = await FlowObserver.follow(agent);
+    const spec = {
+      ...silent,
+      mode: TUN,
+      carrier: InterfaceSpec_Carrier.KEEP,
+      txQueueLength: QUEUED,
+      addresses: [{ cidr: '10.94.0.1/24' }],
+    };
+    await agent.client().interfaces.create(creation('s0', spec));
+    await watched(ns, 's0');
+    await expect.poll(() => link(ns, 's0')?.flags.includes('LOWER_UP') ?? false, SOON).toBe(true);
+    await sendNumbered(ns, '10.94.0.9', 300, { bytes: 100 });
+    await observer.until(() => packetsOf(observer.sums('s0')) >= 300 && observer.open('s0').length === 0, 'the datagrams');
+    // The rest waits in the queue, and is counted once somebody takes it.
+    expect(counters(ns, 's0')).toEqual({ rxPackets: 0, txPackets: 0, txDropped: 300 - QUEUED });
+    expect(observer.sums('s0')).toEqual({ inbound: { packets: 0, bytes: 0 }, outbound: { packets: 300, bytes: 300 * 128 } });
     expect([observer.problems, observer.missed, observer.lost]).toEqual([[], 0, 0]);
   });
 });

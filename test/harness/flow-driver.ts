@@ -64,7 +64,7 @@ export class FlowDriver implements AsyncDisposable {
   }
 }
 
-/** What the device has counted; outbound is what those who watch have seen, read or not, and its bytes what was read. */
+/** What the device has counted: outbound is what was read or dropped, not what waits in its queue; its bytes are those of what was read. */
 export function counted(ns: Namespace, device: string): Sums {
   const [found] = ns.ip(`-j -s -s link show dev ${device}`) as { stats64: Record<'rx' | 'tx', Amount & { dropped: number }> }[];
   if (found === undefined) throw new Error(`counters: no device ${device}`);
