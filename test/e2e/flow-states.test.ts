@@ -6,7 +6,7 @@ import { Flow_Event as Event, Flow_EndReason as Reason } from '../../src/gen/tap
 import { type Condition, Condition_Status, InterfaceSpec_Carrier } from '../../src/gen/taplane/v1/interface.ts';
 import { UpdateInterfaceRequest } from '../../src/gen/taplane/v1/interface_service.ts';
 import { type Agent, type AgentOptions, startAgent } from '../harness/agent.ts';
-import { counted, FlowDriver, watched } from '../harness/flow-driver.ts';
+import { counted, FlowDriver, together, watched } from '../harness/flow-driver.ts';
 import { FlowObserver, meterStats, type Seen, type Sums } from '../harness/flow-observer.ts';
 import { everything, type Sent, udpExchange } from '../harness/flow-traffic.ts';
 import { TAP_WIRE, TUN_WIRE } from '../harness/frame-layers.ts';
@@ -50,7 +50,7 @@ it('meters a device that goes down and up, and one that is made again, in whatev
       { name: 's0', ns: home, mode: TUN, sent: everything(TUN_WIRE), networkNamespace: '' },
       { name: 's1', ns: other, mode: TAP, sent: everything(TAP_WIRE), networkNamespace: other.path },
     ];
-    await Promise.all(
+    await together(
       devices.map(async ({ name, ns, mode, sent, networkNamespace }) => {
         const { interfaces } = agent.client();
         await interfaces.create(creation(name, { ...silent, mode, networkNamespace }));
@@ -120,6 +120,8 @@ it('loses and doubles no record when the agent dies, and goes on in another epoc
     const sending = (async () => {
       while (!stop.now) await send();
     })();
+    // Told where it is awaited.
+    sending.catch(() => {});
     const before = await (async () => {
       await using observer = await FlowObserver.follow(agent, { last: 1_000_000n });
       await sleep(1000);
@@ -258,5 +260,5 @@ it('says why it does not meter, and everything else works', async () => {
     expect(await metering(agent, 's0')).toBeUndefined();
     expect((await meterStats(agent, 's0')).active).toBe(true);
   });
-  await Promise.all([without, having]);
+  await together([without, having]);
 });

@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { Flow_EndReason as Reason } from '../../src/gen/taplane/v1/flow.ts';
 import { type Agent, startAgent } from '../harness/agent.ts';
-import { counted, FlowDriver, watched } from '../harness/flow-driver.ts';
+import { counted, FlowDriver, together, watched } from '../harness/flow-driver.ts';
 import { type Amount, FlowObserver, msOf, type Seen, type Sums } from '../harness/flow-observer.ts';
 import { everything } from '../harness/flow-traffic.ts';
 import { TAP_WIRE, TUN_WIRE, VLAN_WIRE, type Wire } from '../harness/frame-layers.ts';
@@ -150,7 +150,7 @@ describe('what the records tell is what the device counts, and what tcpdump and 
         expect(wiretap.packets().length).toBe(total());
         console.log(name, await sameFlows(observer.of(name), wiretap.packets(), mode === TAP));
       };
-      await Promise.all(Object.entries(devices).map(([name, { mode, wire }]) => judge(name, mode, wire)));
+      await together(Object.entries(devices).map(([name, { mode, wire }]) => judge(name, mode, wire)));
       expect([observer.problems, observer.missed, observer.lost]).toEqual([[], 0, 0]);
     });
   });

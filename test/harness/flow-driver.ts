@@ -64,6 +64,11 @@ export class FlowDriver implements AsyncDisposable {
   }
 }
 
+/** As Promise.all, but back only when every one of them has ended, well or not: none goes on in a test that is over. */
+export async function together(works: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(works)) if (result.status === 'rejected') throw result.reason;
+}
+
 /** What the device has counted: outbound is what was read or dropped, not what waits in its queue; its bytes are those of what was read. */
 export function counted(ns: Namespace, device: string): Sums {
   const [found] = ns.ip(`-j -s -s link show dev ${device}`) as { stats64: Record<'rx' | 'tx', Amount & { dropped: number }> }[];
