@@ -10,6 +10,7 @@ import { findMarked, inNamespace, isStillMeant } from '../sys/marked-tun.ts';
 import { PacketRing, type RingFrame, type RingShape } from '../sys/packet-ring.ts';
 import { SysError } from '../sys/sys-error.ts';
 import { markedDevice } from './device.ts';
+import { explain } from './failure.ts';
 
 const RETRY_MS = 250;
 /** Bytes of blocks worked off before others get their turn. */
@@ -213,7 +214,7 @@ export class DeviceRing {
 
   #failed(error: unknown): void {
     if (!(error instanceof SysError)) throw error;
-    this.#reason = error.message;
+    this.#reason = explain(error, `tap ${this.#device.interface}`, this.#device).message;
     if (this.#wanted) this.#again(() => this.#reopen());
   }
 

@@ -35,7 +35,7 @@ describe('top', () => {
 tap0        tcp     10.0.0.1:2       10.0.0.2:80   10k       2
 tap0        tcp     10.0.0.1:40000   10.0.0.2:80   100       1
 `;
-    const tables = stdout.split(/^\d\d:\d\d:\d\d {2}2 by bytes, every 0.2 s\n/m);
+    const tables = stdout.split(/^\d\d:\d\d:\d\d {2}the busiest by bytes, every 0.2 s\n/m);
     expect(tables).toEqual(['', `${table}\n`, `${table}\n`]);
     const flows = (await on.run('top --by flows --count 1 --interval 100ms')).stdout;
     expect(flows).toMatch(

@@ -28,7 +28,9 @@ describe('observe', () => {
       event: 3,
       endReason: 1,
       sampling: 10,
-      forward: { packets: 1234n, bytes: 123_456n, totalPackets: 0n, totalBytes: 0n },
+      // An end is told with what the whole flow had.
+      forward: { packets: 7n, bytes: 7n, totalPackets: 1234n, totalBytes: 123_456n },
+      reverse: { packets: 0n, bytes: 0n, totalPackets: 2n, totalBytes: 120n },
     });
     on.putBatch(
       batch(20, [
@@ -79,7 +81,7 @@ describe('observe', () => {
       'observe --ip 10.0.0.0/8 --ip ::1 --from-ip 1.1.1.1 --to-ip 2.2.2.2,3.3.3.3 --port 80,443 --from-port 1 --to-port 2 --protocol TCP --protocol icmp ' +
       '--tcp-flags syn,ack --interface tap* --link l --direction out --ethertype arp,0x88cc --label a=b,c --mac 02:00:00:00:00:01 --vlan 5 ' +
       '--event start,end --node n1 --not --port 22 --not --ip 9.9.9.9 --not --port 23 --since 2026-01-02T03:04:05Z --until 1h --all';
-    expect((await on.run(line)).stderr).toBe('nothing found\n');
+    expect((await on.run(line)).stderr).toBe('nothing found; see what is metered: taplane flow stats\n');
     const [request] = on.requests;
     expect(request?.allow).toEqual([
       {
@@ -270,7 +272,7 @@ tun0        no       -      -       -       0         -         -             th
 Records:      1 since the agent started, 4 lost
 Memory:       1 records, ${on.ring.bytes} B, the oldest of 5m ago
 NATS:         ok
-Published:    5 records in 4 messages, 0 sent again
+Published:    5 records and events in 4 messages, 0 sent again
 Spool:        2 messages, 2.0 KiB of 1.0 MiB, the oldest of 9s ago
 Lost:         3 spool-full
 IPFIX:        c:4739: 2 records in 1 messages, 0 failed
