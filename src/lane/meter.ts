@@ -136,7 +136,9 @@ export class Meter {
     const gsoType = bytes[header + 1] as number;
     const gsoSize = gsoType === 0 ? 0 : (bytes[header + 4] as number) | ((bytes[header + 5] as number) << 8);
     const reader = this.#reader;
-    reader.read(bytes, start, frame.captured, frame.length, frame.outgoing, frame.vlanTpid, frame.vlanTci, gsoType, gsoSize);
+    const isUsual = gsoType === 0 && frame.vlanTpid === 0;
+    if (!isUsual || !reader.again(bytes, start, frame.captured, frame.length, frame.outgoing))
+      reader.read(bytes, start, frame.captured, frame.length, frame.outgoing, frame.vlanTpid, frame.vlanTci, gsoType, gsoSize);
     if (this.#sampling > 1) {
       if (this.#skip > 0) {
         this.#skip--;

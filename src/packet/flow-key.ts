@@ -33,6 +33,9 @@ const [ICMP, TCP, UDP, ICMP6, SCTP, DCCP, UDP_LITE] = [1, 6, 17, 58, 132, 33, 13
 const [HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS] = [0, 43, 44, 60] as const;
 const EXTENSIONS_MOST = 8;
 const GSO_KINDS = 0x7f;
+/** An IPv4 header without options, and of what follows all that `again` looks at: ports, of TCP the flags too. */
+const PLAIN_TCP_BYTES = 34;
+const PLAIN_UDP_BYTES = 24;
 
 /** Kind of an address in word 9. */
 export const kindOf = (word: number): number => word & 3;
@@ -75,12 +78,43 @@ export class FlowKeyReader {
   #vlan = 0;
   /** Where what follows the transport header begins, for super-frames; 0 when it was not found. */
   #payloadAt = 0;
+  /** What `again` compares with: of the packet that was read last, if it was an IPv4 packet without anything special, else `#isPlain` is false. */
+  #isPlain = false;
+  #plainBytes = 0;
+  #outgoing = false;
+  #source = 0;
+  #destination = 0;
+  #ports = 0;
+  #protocol = 0;
   /** What was read last, and a view of it: numbers of several bytes are one load each. */
   #bytes: Uint8Array = new Uint8Array(0);
   #view: DataView = new DataView(this.#bytes.buffer);
 
   constructor(ethernet: boolean) {
     this.#ethernet = ethernet;
+  }
+
+  /**
+   * Whether a frame that has no tag taken off and is no super-frame is of the same flow and way as the one that was read last. If so the
+   * fields are those that `read` would give, for a fraction of the work: packets come in trains. If not nothing has changed.
+   */
+  again(bytes: Uint8Array, start: number, captured: number, length: number, outgoing: boolean): boolean {
+    const linkBytes = this.#ethernet ? ETHERNET_BYTES : 0;
+    if (!this.#isPlain || outgoing !== this.#outgoing || bytes !== this.#bytes || captured < linkBytes + this.#plainBytes) return false;
+    const view = this.#view;
+    const at = start + linkBytes;
+    if (linkBytes > 0 && view.getUint16(at - 2) !== 0x0800) return false;
+    if ((bytes[at] as number) !== 0x45 || (bytes[at + 9] as number) !== this.#protocol || (view.getUint16(at + 6) & 0x3fff) !== 0)
+      return false;
+    if (view.getInt32(at + 12) !== this.#source || view.getInt32(at + 16) !== this.#destination) return false;
+    if (view.getInt32(at + 20) !== this.#ports) return false;
+    this.packets = 1;
+    this.bytes = length;
+    this.dscp = (bytes[at + 1] as number) >> 2;
+    this.ttl = bytes[at + 8] as number;
+    this.tcpFlags = this.#protocol === TCP ? (bytes[at + 33] as number) : 0;
+    if (linkBytes > 0) this.ethernetAt = start;
+    return true;
   }
 
   /**
@@ -143,7 +177,25 @@ export class FlowKeyReader {
     // As seen from A: sent from A to B by the node, or received from A.
     const way = outgoing !== this.fromB ? WAY_BIT : 0;
     key[KIND_WORD] = (key[KIND_WORD] as number) | way | (this.#vlan << VLAN_SHIFT);
+    this.#isPlain =
+      known &&
+      vlanTpid === 0 &&
+      end - at >= PLAIN_UDP_BYTES &&
+      (bytes[at] as number) === 0x45 &&
+      at - start === (this.#ethernet ? ETHERNET_BYTES : 0);
+    if (this.#isPlain) this.#remember(bytes, at, outgoing);
     this.#size(start, length + (vlanTpid === 0 ? 0 : TAG_BYTES), vlanTpid === 0 ? 0 : TAG_BYTES, gsoType, gsoSize);
+  }
+
+  #remember(bytes: Uint8Array, at: number, outgoing: boolean): void {
+    const view = this.#view;
+    this.#protocol = bytes[at + 9] as number;
+    this.#isPlain = !this.fragment && (this.#protocol === TCP || this.#protocol === UDP);
+    this.#plainBytes = this.#protocol === TCP ? PLAIN_TCP_BYTES : PLAIN_UDP_BYTES;
+    this.#outgoing = outgoing;
+    this.#source = view.getInt32(at + 12);
+    this.#destination = view.getInt32(at + 16);
+    this.#ports = view.getInt32(at + 20);
   }
 
   #look(bytes: Uint8Array): void {

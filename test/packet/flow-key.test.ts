@@ -49,6 +49,10 @@ interface How {
 function read(reader: FlowKeyReader, bytes: Uint8Array, how: How = {}, start = 0, captured = bytes.length - start): Read {
   const { outgoing = true, tpid = 0, tci = 0, gsoType = 0, gsoSize = 0, length = captured } = how;
   reader.read(bytes, start, captured, length, outgoing, tpid, tci, gsoType, gsoSize);
+  return fieldsOf(reader);
+}
+
+function fieldsOf(reader: FlowKeyReader): Read {
   const kindWord = reader.key[KIND_WORD] as number;
   const { fromB, packets, etherType, tcpFlags, dscp, ttl, fragment, icmpType, icmpCode } = reader;
   return {
@@ -199,6 +203,45 @@ it('what is no IP is a flow of MAC addresses and EtherType, both ways', () => {
     expect(there).toMatchObject({ kind: KIND_OTHER, protocol: 0, vlan });
     expect(reader.etherType).toBe(type < 0x600 ? 0 : type);
     expect(reader.key[PORTS_WORD]).toBe(reader.etherType);
+  }
+});
+
+it('a packet of the flow before it is known again, with the fields that reading gives; any other is not', () => {
+  const any = random('again');
+  for (const tap of [false, true]) {
+    const memory = Buffer.alloc(64 * 1024);
+    const quick = new FlowKeyReader(tap);
+    const careful = new FlowKeyReader(tap);
+    let known = 0;
+    let refused = 0;
+    let frame: Buffer = Buffer.alloc(0);
+    for (let count = 0; count < 60_000; count++) {
+      if (count % 6 === 0) {
+        const { there, back, six } = conversation(any);
+        const packet = any.pick([there, there, back]);
+        const side = { address: Buffer.alloc(4), mac: Buffer.from(any.bytes(6)), port: 0 };
+        frame = tap ? ethernet(side, side, six ? 0x86dd : 0x0800, packet) : packet;
+      }
+      const sent = Buffer.from(frame);
+      // Now and then one byte of the headers is another.
+      if (any.integer(0, 2) === 0 && sent.length > 0) sent[any.integer(0, Math.min(60, sent.length - 1))] = any.integer(0, 255);
+      const captured = any.integer(0, 5) === 0 ? any.integer(0, sent.length) : sent.length;
+      const start = any.integer(0, 200);
+      sent.copy(memory, start, 0, captured);
+      const how = { outgoing: any.integer(0, 7) !== 0, length: sent.length };
+      const wanted = read(careful, memory, how, start, captured);
+      const before = JSON.stringify(fieldsOf(quick));
+      if (quick.again(memory, start, captured, sent.length, how.outgoing)) known++;
+      else {
+        if (JSON.stringify(fieldsOf(quick)) !== before) expect.fail('a frame that is not known has changed something');
+        refused++;
+        read(quick, memory, how, start, captured);
+      }
+      const found = fieldsOf(quick);
+      if (JSON.stringify(found) !== JSON.stringify(wanted)) expect({ tap, count, found }).toEqual({ tap, count, found: wanted });
+    }
+    expect(known).toBeGreaterThan(1000);
+    expect(refused).toBeGreaterThan(5000);
   }
 });
 
