@@ -7,6 +7,7 @@ import { openPipe } from '../../src/lane/client.ts';
 import { packetSocketOf } from '../../src/lane/place.ts';
 import { connectLane } from '../../src/rpc/lane-client.ts';
 import type { Agent } from './agent.ts';
+import { bound } from './bound.ts';
 import type { Namespace } from './namespace.ts';
 import { Child } from './process.ts';
 
@@ -55,7 +56,14 @@ export class OwnLane implements AsyncDisposable {
       })),
       true,
     );
-    for (const { attached, reason } of attachments) if (!attached) throw new Error(`own lane: not attached: ${reason}`);
+    // Rings open on another thread.
+    const until = performance.now() + bound(2000, 20_000);
+    for (let states = attachments; ; states = (await this.#client.getLane()).attachments) {
+      const missing = states.find(({ attached }) => !attached);
+      if (missing === undefined) return;
+      if (performance.now() > until) throw new Error(`own lane: not attached: ${missing.reason}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
   }
 
   /** Its records from now on, with what may not be seen of them elsewhere: numbers of batches, and the account. */
