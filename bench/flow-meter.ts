@@ -1,7 +1,8 @@
 // What metering costs: CPU of the lane for a packet against that of softflowd (Debian) on the same device with the same traffic, in turn in
 // the same run; whether the ring lost any at the highest rate that the sender makes; and the memory of a table of a million flows.
 
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FlowMetering, InterfaceSpec_Carrier } from '../src/gen/taplane/v1/interface.ts';
@@ -101,33 +102,17 @@ async function load(ns: Namespace, pid: number, rate: number, flows: number): Pr
 }
 
 async function softflowd(ns: Namespace, flows: number): Promise<Run> {
-  const other = new Child([
-    'ip',
-    'netns',
-    'exec',
-    ns.name,
-    'softflowd',
-    '-d',
-    '-i',
-    DEVICE,
-    '-n',
-    '127.0.0.1:9',
-    '-v',
-    '9',
-    '-t',
-    'maxlife=60',
-    '-p',
-    '/dev/null',
-    '-c',
-    `/tmp/softflowd-${process.pid}.ctl`,
-  ]);
+  // It removes its pid file in the end, whatever that is.
+  const folder = mkdtempSync(join(tmpdir(), 'softflowd-'));
+  const files = ['-p', join(folder, 'pid'), '-c', join(folder, 'ctl')];
+  const other = new Child(['ip', 'netns', 'exec', ns.name, 'softflowd', '-d', '-i', DEVICE, '-n', '127.0.0.1:9', '-v', '9', ...files]);
   try {
     await sleep(1000);
-    const pid = Number(readFileSync(`/proc/${other.pid}/task/${other.pid}/children`, 'utf8').trim()) || other.pid;
-    return await load(ns, pid, RATE, flows);
+    return await load(ns, other.pid, RATE, flows);
   } finally {
     other.kill('SIGKILL');
     await other.ended;
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 
