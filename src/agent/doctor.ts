@@ -4,6 +4,7 @@
 import { executable } from '../flow/nats-binary.ts';
 import { type AgentOptions, type Config, loadConfig } from './config.ts';
 import { ConfigError } from './config-error.ts';
+import { natsFiles } from './config-nats.ts';
 import { type Check, fail, pass } from './doctor/check.ts';
 import { judgeMtu, nameClash, readDevices } from './doctor/devices.ts';
 import { judgeDirectory, readDirectory } from './doctor/directories.ts';
@@ -11,7 +12,7 @@ import { judgeKernel, readKernel } from './doctor/kernel.ts';
 import { judgeLibraries, readLibraries } from './doctor/libraries.ts';
 import { judgePlatform, readPlatform } from './doctor/platform.ts';
 import { inContainer, judgePrivileges, readPrivileges } from './doctor/privileges.ts';
-import { dial, judgeAgent, judgeNats } from './doctor/services.ts';
+import { dial, judgeAgent, judgeNats, judgeNatsLogin, readNatsLogin } from './doctor/services.ts';
 import { judgeTun, readTun } from './doctor/tun.ts';
 
 export type { Check };
@@ -50,6 +51,7 @@ export async function diagnose(options: DoctorOptions = {}): Promise<Check[]> {
     ...told(judgeDirectory('state-dir', '--state-dir', readDirectory(config.stateDir), true, uid)),
     ...told(judgeDirectory('runtime-dir', '--runtime-dir', readDirectory(config.runtimeDir), false, uid)),
     ...judgeNats(config.nats, executable('nats-server')),
+    ...judgeNatsLogin(await readNatsLogin(config.nats, natsFiles(config))),
     judgeAgent(address, agent),
   );
   if (wanted !== undefined) checks.push(nameClash(wanted));

@@ -58,9 +58,9 @@ export function candidatesFor(program: Command, words: string[]): { candidates: 
   }
   const nothing = { candidates: [], wantsInterfaces: false, server };
   if (pending) {
-    const isForm = pending.long === '--output' && command.name() !== 'observe';
-    const words = (pending.argChoices ?? []).filter((word) => !isForm || !LINE_FORMATS.some((form) => form === word));
-    const values = words.map((word) => ({ word, description: '' }));
+    const isLines = command.name() === 'observe';
+    const fits = (word: string) => isLines || pending?.long !== '--output' || !(LINE_FORMATS as readonly string[]).includes(word);
+    const values = (pending.argChoices ?? []).filter(fits).map((word) => ({ word, description: '' }));
     return { ...nothing, candidates: values, wantsInterfaces: pending.long === '--interface' };
   }
   if (words.at(-1)?.startsWith('-')) {

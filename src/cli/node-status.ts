@@ -66,7 +66,7 @@ function facts(node: Node, recorded: FlowStats | undefined, nowMs: number): stri
 function flowsLine({ interfaceCount }: Node, recorded: FlowStats | undefined): string {
   if (recorded === undefined) return '';
   const { interfaces, records, lostRecords } = recorded;
-  if (interfaces.length === 0 && interfaceCount > 0) return 'metering is off';
+  if (interfaces.length === 0 && interfaceCount > 0) return 'no interface is metered';
   const idle = interfaces.filter(({ active }) => !active);
   const reasons = [...new Set(idle.map(({ reason }) => reason).filter(Boolean))];
   const [first = ''] = reasons;

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
 import { findMarked, inNamespace, isStillMeant } from '../sys/marked-tun.ts';
 import { PacketRing, type RingFrame, type RingShape } from '../sys/packet-ring.ts';
-import { SysError } from '../sys/sys-error.ts';
+import { isErrno, SysError } from '../sys/sys-error.ts';
 import { markedDevice } from './device.ts';
 import { explain } from './failure.ts';
 
@@ -208,7 +208,10 @@ export class DeviceRing {
       if (this.#patient) this.#openLater();
       else this.#open();
     } catch (error) {
-      this.#failed(error);
+      if (!(error instanceof SysError)) throw error;
+      // The one failure that an operator causes, and mends.
+      this.#reason = error.call === 'socket' && isErrno(error, 'EPERM') ? `${error.message}: CAP_NET_RAW is missing` : error.message;
+      this.#again(() => this.#reopen());
     }
   }
 

@@ -7,7 +7,7 @@ import { judgeKernel, sysfsIsForeign } from '../../src/agent/doctor/kernel.ts';
 import { judgeLibraries } from '../../src/agent/doctor/libraries.ts';
 import { judgePlatform, softOpenFiles } from '../../src/agent/doctor/platform.ts';
 import { judgePrivileges } from '../../src/agent/doctor/privileges.ts';
-import { judgeAgent, judgeNats } from '../../src/agent/doctor/services.ts';
+import { judgeAgent, judgeNats, judgeNatsLogin, readNatsLogin } from '../../src/agent/doctor/services.ts';
 import { judgeTun, type TunReading } from '../../src/agent/doctor/tun.ts';
 import type { Check } from '../../src/agent/doctor.ts';
 
@@ -37,7 +37,7 @@ const soundDirectory = {
 const device = { name: 'x0', kind: 'tun', mtu: 1500, alias: '' };
 const directory = (more: object, strict = true) => judgeDirectory('state-dir', '--state-dir', { ...soundDirectory, ...more }, strict, 0);
 
-test('a sound machine passes everything, and a pass needs no cure', () => {
+test('a sound machine passes everything, and a pass needs no cure', async () => {
   const checks = [
     ...judgePlatform(soundPlatform),
     ...judgeTun(soundTun),
@@ -49,6 +49,8 @@ test('a sound machine passes everything, and a pass needs no cure', () => {
     judgeAgent('unix:/x', ''),
     ...judgeNats('embedded', '/bin/nats-server'),
     ...judgeNats('off', undefined),
+    ...judgeNatsLogin({ wanted: true, error: '', exposed: [] }),
+    ...judgeNatsLogin(await readNatsLogin('off', { creds: '/nowhere' })),
   ];
   expect(checks.filter(({ status, cure }) => status !== 'pass' || cure !== '')).toEqual([]);
 });
@@ -176,6 +178,20 @@ const bad: [string, Check[], Check['status'], RegExp, RegExp][] = [
   ['no address', [judgeAgent('x', 'EINVAL')], 'warn', /not an address/, /unix:PATH/],
   ['silent agent', [judgeAgent('unix:/x', 'TIMEOUT')], 'warn', /TIMEOUT/, /start one/],
   ['no nats-server', judgeNats('embedded', undefined), 'warn', /nats-server/, /apt-get install/],
+  [
+    'credentials for NATS that are not there',
+    judgeNatsLogin(await readNatsLogin('nats://nats:4222', { creds: '/nowhere/nats.creds' })),
+    'warn',
+    /read NATS credentials \/nowhere\/nats\.creds: ENOENT/,
+    /read anew for each connection/,
+  ],
+  [
+    'credentials for NATS that everybody reads',
+    judgeNatsLogin({ wanted: true, error: '', exposed: ['/etc/nats.creds'] }),
+    'warn',
+    /every user .* \/etc\/nats\.creds/,
+    /^chmod o-rwx \/etc\/nats\.creds$/,
+  ],
   [
     'a taken name',
     [judgeName('x0', [device], [{ pid: 812, command: 'qemu' }])],

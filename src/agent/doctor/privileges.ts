@@ -32,7 +32,11 @@ export function judgePrivileges({ capabilities, uid, container, executable }: Pr
       : fail('cap-net-admin', 'CAP_NET_ADMIN is missing: no device can be created', grant('CAP_NET_ADMIN')),
     has('CAP_NET_RAW')
       ? pass('cap-net-raw', 'CAP_NET_RAW: traffic can be captured and metered')
-      : warn('cap-net-raw', 'CAP_NET_RAW is missing: traffic cannot be captured or metered; all else works', grant('CAP_NET_RAW')),
+      : warn(
+          'cap-net-raw',
+          'CAP_NET_RAW is missing: traffic cannot be captured or metered, so there are no flow records; all else works',
+          `${grant('CAP_NET_RAW')}; or do without flows: --no-flows`,
+        ),
     // Not having it is the better default: only interfaces in other network namespaces need it.
     pass(
       'cap-sys-admin',

@@ -1,6 +1,8 @@
-// The programs around: an agent that answers on its socket, a nats-server when an embedded one is wanted.
+// The programs around: an agent that answers on its socket, a nats-server when an embedded one is wanted, the login to another.
 
 import { connect } from 'node:net';
+import { type NatsFiles, natsConnectionOptions } from '../../flow/nats-login.ts';
+import { parseNatsUrl } from '../../flow/nats-url.ts';
 import { parseListenAddress } from '../../rpc/listen-address.ts';
 import { type Check, pass, warn } from './check.ts';
 
@@ -60,4 +62,41 @@ export function judgeNats(mode: string, binary: string | undefined): Check[] {
       'apt-get install nats-server, or put the binary on the PATH, or give --nats URL or --nats off',
     ),
   ];
+}
+
+/** What the files with the login to NATS are like. */
+export interface NatsLoginReading {
+  /** Some are given. */
+  wanted: boolean;
+  /** Why they are of no use, with the name of the file; empty when they are. */
+  error: string;
+  /** Files with a secret that every user of the node can read. */
+  exposed: string[];
+}
+
+/** Reads them as the agent does for each connection; dials nobody. */
+export async function readNatsLogin(mode: string, files: NatsFiles): Promise<NatsLoginReading> {
+  const reading: NatsLoginReading = { wanted: Object.values(files).some(Boolean), error: '', exposed: [] };
+  if (!reading.wanted || mode === 'off' || mode === 'embedded') return { ...reading, wanted: false };
+  try {
+    await natsConnectionOptions(parseNatsUrl(mode), { name: 'doctor', files, exposed: (path) => void reading.exposed.push(path) });
+  } catch (error) {
+    reading.error = (error as Error).message;
+  }
+  return reading;
+}
+
+export function judgeNatsLogin({ wanted, error, exposed }: NatsLoginReading): Check[] {
+  const name = 'nats-login';
+  if (!wanted) return [];
+  if (error !== '')
+    return [
+      warn(
+        name,
+        error,
+        'put the file there, readable for the user of the agent: it is read anew for each connection; without it nothing is published',
+      ),
+    ];
+  if (exposed.length > 0) return [warn(name, `every user of the node can read ${exposed.join(', ')}`, `chmod o-rwx ${exposed.join(' ')}`)];
+  return [pass(name, 'the files for the login to NATS can be read')];
 }
