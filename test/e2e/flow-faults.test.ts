@@ -176,7 +176,7 @@ it.skipIf(!natsBinary)(
     try {
       const stateDir = join(disk, 'state');
       mkdirSync(stateDir);
-      const env = { TAPLANE_FLOWS_WAITING_BYTES: '524288', TAPLANE_FLOWS_SPOOL_BYTES: '1048576', TAPLANE_FLOWS_RETAINED_BYTES: '65536' };
+      const env = { TAPLANE_FLOWS_WAITING_BYTES: '524288', TAPLANE_FLOWS_RETAINED_BYTES: '65536' };
       await using node = await startFlowNode({ args: ['--state-dir', stateDir], env });
       let first = 0;
       const flows = async (count: number): Promise<void> => {
