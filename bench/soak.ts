@@ -1,6 +1,6 @@
 // `npm run bench -- soak`: on a quiet machine, the acceptance figures of docs/performance.md as they stand there, and the tests of
-// crashes, bad input and many devices at length: 1,000 kills, 1,000,000 mutated requests and 2,000 devices, unless the environment
-// says otherwise. One file at a time. Takes about half an hour.
+// crashes, bad input, many devices and flow records at length: 1,000 kills, 1,000,000 mutated requests, 2,000 devices, NATS away for a
+// minute and killed 20 times, unless the environment says otherwise. One file at a time. Takes about three quarters of an hour.
 
 import { spawnSync } from 'node:child_process';
 
@@ -17,12 +17,24 @@ const FILES = [
   'test/kernel/lifecycle.test.ts',
   'test/e2e/crash.test.ts',
   'test/e2e/bad-input.test.ts',
+  'test/e2e/flow-faults.test.ts',
+  'test/e2e/flow-export.test.ts',
 ];
 const TELLING =
-  /kills,|codes:|ratio|restart|repairs in|n=\d+ p50|to watcher|lane back|a cycle|% of a core|refused|packets\/s|TAPLANE_SEED|Tests /;
+  /kills,|exactly once|NATS .* a call|disk full|codes:|ratio|restart|repairs in|n=\d+ p50|to watcher|lane back|a cycle|% of a core|refused|packets\/s|TAPLANE_SEED|Tests /;
+
+const LENGTHS = {
+  TAPLANE_KILLS: '1000',
+  TAPLANE_MUTATIONS: '1000000',
+  TAPLANE_CYCLES: '2000',
+  TAPLANE_OUTAGE_S: '60',
+  TAPLANE_AGENT_KILLS: '100',
+  TAPLANE_NATS_RESTARTS: '20',
+  TAPLANE_FAULT_CALLS: '5000',
+};
 
 export async function soakBench(): Promise<string[]> {
-  const env = { TAPLANE_STRICT: '1', TAPLANE_KILLS: '1000', TAPLANE_MUTATIONS: '1000000', TAPLANE_CYCLES: '2000', ...process.env };
+  const env = { ...LENGTHS, TAPLANE_STRICT: '1', ...process.env };
   const told: string[] = [];
   const failed: string[] = [];
   for (const file of FILES) {
