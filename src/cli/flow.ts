@@ -87,7 +87,7 @@ function addTop(noun: Command): void {
 
 /** The form that all commands have by default is none that was asked for. */
 function settingsWithForm(command: Command) {
-  const settings = settingsOf(command);
+  const settings = settingsOf(command, { hasLines: true });
   const isGiven = command.getOptionValueSourceWithGlobals('output') !== 'default';
   return isGiven ? settings : { ...settings, output: 'compact' as const };
 }

@@ -4,7 +4,8 @@
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
 import type { TaplaneClient } from '../rpc/client.ts';
-import type { Format } from './output.ts';
+import { UsageError } from './exit-code.ts';
+import { FORMATS, type Format, LINE_FORMATS } from './output.ts';
 
 export const DEFAULT_SERVER = 'unix:/run/taplane/agent.sock';
 export const DEFAULT_TIMEOUT_MS = 10_000;
@@ -15,8 +16,12 @@ export interface Settings {
   timeout: number;
 }
 
-export function settingsOf(command: Command): Settings {
-  return command.optsWithGlobals<Settings>();
+/** Throws UsageError for a form that only lines of a stream have, where `hasLines` is not given. */
+export function settingsOf(command: Command, { hasLines = false } = {}): Settings {
+  const settings = command.optsWithGlobals<Settings>();
+  if (!hasLines && (LINE_FORMATS as readonly string[]).includes(settings.output))
+    throw new UsageError(`only flow observe has the form ${settings.output}: use -o ${FORMATS.join(', ')}`);
+  return settings;
 }
 
 export async function withClient<Result>(settings: Settings, use: (client: TaplaneClient) => Promise<Result>): Promise<Result> {
