@@ -225,13 +225,12 @@ export class FlowLedger {
       const { words, at } = table;
       const state = words[at + STATE] as number;
       const quiet = tick - (words[at + LAST_TICK] as number);
-      if ((state & CLOSED) !== 0) {
-        if (quiet >= CLOSED_TICKS) this.#end(slot, END_OF_FLOW);
-      } else if (quiet > this.#idleTicks) this.#end(slot, IDLE_TIMEOUT);
-      else if ((state & STARTED) === 0) {
-        words[at + STATE] = state | STARTED;
-        this.#tell(START, 0);
-      } else if (tick - (words[at + TOLD_TICK] as number) >= this.#activeTicks) this.#tell(UPDATE, ACTIVE_TIMEOUT);
+      const isClosed = (state & CLOSED) !== 0;
+      if (isClosed && quiet >= CLOSED_TICKS) this.#end(slot, END_OF_FLOW);
+      // Of the first tick only a part had passed.
+      else if (quiet > this.#idleTicks) this.#end(slot, IDLE_TIMEOUT);
+      // One that is closed has soon an end to tell of, unless packets go on as if nothing had happened.
+      else if (((state & STARTED) === 0 && !isClosed) || tick - (words[at + TOLD_TICK] as number) >= this.#activeTicks) this.#tellOn();
     }
   }
 

@@ -45,7 +45,7 @@ it('has room for the largest records until it is full', () => {
     const { words, counters } = largest(protocol);
     let count = 0;
     while (!writer.isFull) {
-      counters.fill(0, COUNTERS + 4);
+      counters.fill(0, COUNTERS + 4, COUNTERS + 8);
       writer.add(words, counters, 0, END, IDLE_TIMEOUT, 2 ** 32 - 1);
       count++;
     }

@@ -95,7 +95,7 @@ export class Book {
     for (const entry of [...this.flows.values()]) {
       const quiet = this.#tick - entry.lastTick;
       if (entry.isClosed && quiet >= 4) this.#end(entry, 3);
-      else if (quiet >= this.setup.idleTicks) this.#end(entry, 1);
+      else if (quiet > this.setup.idleTicks) this.#end(entry, 1);
       else if ((!entry.isStarted && !entry.isClosed) || this.#tick - entry.toldTick >= this.setup.activeTicks) this.#goesOn(entry);
     }
     if (this.#tick % 4 === 0) this.#tellOverflow();
