@@ -30,7 +30,7 @@ const LENGTHS = {
   TAPLANE_OUTAGE_S: '60',
   TAPLANE_AGENT_KILLS: '100',
   TAPLANE_NATS_RESTARTS: '20',
-  TAPLANE_FAULT_CALLS: '5000',
+  TAPLANE_FAULT_CALLS: '2000',
 };
 
 export async function soakBench(): Promise<string[]> {

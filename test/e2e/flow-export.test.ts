@@ -36,7 +36,7 @@ it.skipIf(!natsBinary).concurrent(
   { timeout: 120_000 + 2000 * outageS + 25_000 * restarts },
   async () => {
     await using node = await startFlowNode();
-    const traffic = shortFlows(node.ns, RATE);
+    await using traffic = shortFlows(node.ns, RATE);
     for (let round = 0, had = 0; round < restarts; round++) {
       // Also while it takes what waited.
       had = await moreIsPublished(node, had);
@@ -66,7 +66,7 @@ it.skipIf(!natsBinary).concurrent(
   { timeout: 120_000 + 8000 * kills },
   async () => {
     await using node = await startFlowNode();
-    const traffic = shortFlows(node.ns, RATE);
+    await using traffic = shortFlows(node.ns, RATE);
     await moreIsPublished(node);
     let mid = 0;
     for (let kill = 0; kill < kills; kill++) {

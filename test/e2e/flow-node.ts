@@ -211,15 +211,18 @@ while n < most:
 print(n, flush=True)
 `;
 
-/** Short flows until it is stopped, or `most` of them; `first` so that no flow comes a second time. Answers how many there were. */
-export function shortFlows(
-  ns: Namespace,
-  rate: number,
-  { most = 5_000_000, first = 0 } = {},
-): { stop(): Promise<number>; ended: Promise<number> } {
+export interface ShortFlows extends AsyncDisposable {
+  /** Answers how many there were. */
+  stop(): Promise<number>;
+  ended: Promise<number>;
+}
+
+/** Short flows until it is stopped, or `most` of them; `first` so that no flow comes a second time. */
+export function shortFlows(ns: Namespace, rate: number, { most = 5_000_000, first = 0 } = {}): ShortFlows {
   const child = ns.spawn(['/usr/bin/python3', '-u', '-c', TRAFFIC, String(rate), String(most), String(first)]);
+  let isOver = false;
   const ended = child.ended.then(({ code, stdout, stderr }) => {
-    if (code !== 0) throw new Error(`short flows: ${stderr}`);
+    if (code !== 0 && !isOver) throw new Error(`short flows: ${stderr}`);
     return Number(stdout.trim());
   });
   return {
@@ -227,6 +230,10 @@ export function shortFlows(
     stop() {
       child.stdin.end();
       return ended;
+    },
+    async [Symbol.asyncDispose]() {
+      isOver = true;
+      await child[Symbol.asyncDispose]();
     },
   };
 }
