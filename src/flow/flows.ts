@@ -9,6 +9,7 @@ import type { Flows } from './contract.ts';
 import { observation } from './observation.ts';
 import { observe } from './observe.ts';
 import type { FlowRing } from './ring.ts';
+import { Turns } from './turns.ts';
 
 /** An observer that works costs a good part of a core; one that waits costs little. */
 export const MAX_OBSERVERS = 64;
@@ -33,6 +34,7 @@ export interface OpenFlows extends Flows {
 
 export function openFlows({ ring, interfaces, exported, ipfix, maxObservers = MAX_OBSERVERS, now }: FlowsNeeds): OpenFlows {
   const ended = new AbortController();
+  const turns = new Turns();
   let observers = 0;
   return {
     async *observe(request, signal): AsyncGenerator<ObserveFlowsResponse> {
@@ -43,7 +45,7 @@ export function openFlows({ ring, interfaces, exported, ipfix, maxObservers = MA
         });
       observers++;
       try {
-        yield* observe(ring, wanted, AbortSignal.any([signal, ended.signal]), now);
+        yield* observe(ring, wanted, AbortSignal.any([signal, ended.signal]), turns, now);
       } finally {
         observers--;
       }

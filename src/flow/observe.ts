@@ -2,11 +2,10 @@
 //
 //   memory, up to where the ring ended when the observer came --follow--> `following`, then each batch as it is put --until, signal--> end
 //
-// Work is done in slices of a few milliseconds, and none while the client does not ask for the next answer: it then falls behind, and what
-// the ring dropped meanwhile is told as `missed`. An observer holds one batch and one answer, never more. Losses are told with the next
+// Work is done in slices of a few milliseconds, of all observers together one in each turn of the event loop, and none while the client does
+// not ask for the next answer: it then falls behind, and what the ring dropped meanwhile is told as `missed`. An observer holds one batch and one answer, never more. Losses are told with the next
 // answer, or alone before it waits; those of interfaces that the filters rule out are not told. Records that do not decode are missed too.
 
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Flow, FlowBatch } from '../gen/taplane/v1/flow.ts';
 import type { ObserveFlowsResponse } from '../gen/taplane/v1/flow_service.ts';
 import { type BatchHead, readBatchHead, recordPlaces } from './batch-head.ts';
@@ -14,22 +13,25 @@ import { endingAt } from './ending.ts';
 import type { FlowTest } from './filter.ts';
 import type { Observation } from './observation.ts';
 import type { Cursor, FlowRing, Mark, RingBatch } from './ring.ts';
+import type { Turns } from './turns.ts';
 
 const SLICE_MS = 4;
 /** Records of an answer as they came in, bytes. */
 const ANSWER_BYTES = 60 * 1024;
 
-/** Ends with what was asked for, or soon after `signal` aborts. `now` is Date.now. */
+/** Ends with what was asked for, or soon after `signal` aborts. Works in `turns`, shared with other observers. `now` is Date.now. */
 export async function* observe(
   ring: FlowRing,
   wanted: Observation,
   signal: AbortSignal,
+  turns: Turns,
   now: () => number = Date.now,
 ): AsyncGenerator<ObserveFlowsResponse> {
   using ending = endingAt(wanted.follow ? wanted.untilMs : undefined, signal, now);
-  const slices = new Slices();
+  const slices = new Slices(turns);
   const end = ring.end();
   const observer = new Observer(ring.cursor(0), wanted, slices, signal);
+  await slices.next();
   if (wanted.last > 0n) observer.begin(...(await newest(ring, wanted, end, slices, signal)), ring);
   else if (wanted.follow) observer.begin(end.number, 0, ring);
   yield* observer.tell(end);
@@ -40,7 +42,7 @@ export async function* observe(
     if (ending.signal.aborted) return;
     // While the client held back the last answer, more may have come.
     if (observer.isAtEnd()) await ring.changed(ending.signal);
-    slices.begin();
+    await slices.next();
   }
 }
 
@@ -172,10 +174,11 @@ function batchOf(head: BatchHead, flows: Flow[]): FlowBatch {
 
 /** Lets the rest of the process run every few milliseconds. */
 class Slices {
-  #beganMs = performance.now();
+  readonly #turns: Turns;
+  #beganMs = Number.NEGATIVE_INFINITY;
 
-  begin(): void {
-    this.#beganMs = performance.now();
+  constructor(turns: Turns) {
+    this.#turns = turns;
   }
 
   isOver(): boolean {
@@ -183,7 +186,7 @@ class Slices {
   }
 
   async next(): Promise<void> {
-    await nextTurn();
-    this.begin();
+    await this.#turns.next();
+    this.#beganMs = performance.now();
   }
 }

@@ -354,6 +354,24 @@ describe('a follower that is slow', () => {
     // It takes some hundred milliseconds; without pauses there would be no turn at all.
     expect(turns).toBeGreaterThan(10);
   });
+
+  test('of many observers one works in each turn of the event loop', async () => {
+    const ring = new FlowRing();
+    const flows = flowsOf(ring);
+    const stop = new AbortController();
+    const followers = Array.from({ length: 20 }, () => flows.observe(ask({ follow: true }), stop.signal)[Symbol.asyncIterator]());
+    for (const follower of followers) expect((await follower.next()).value.following).toBe(true);
+    let told = 0;
+    const answers = followers.map((follower) => follower.next().then(() => told++));
+    await nextTurn();
+    filled([100], ring);
+    for (let before = 0; told < followers.length; before = told) {
+      await nextTurn();
+      expect(told - before).toBeLessThanOrEqual(2);
+    }
+    await Promise.all(answers);
+    stop.abort();
+  });
 });
 
 test('stats say what the ring holds and what the others say', () => {
