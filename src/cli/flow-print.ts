@@ -5,6 +5,7 @@ import { UsageError } from './exit-code.ts';
 import { Columns, compactLines, dictionaryLines, flowDocument, type SeenFlow, TABLE_HEADS, tableCells } from './flow-text.ts';
 import { printed } from './output.ts';
 import type { Settings } from './settings.ts';
+import { printable } from './table.ts';
 
 export type FlowPrinter = (batch: FlowBatch) => Promise<void>;
 
@@ -31,7 +32,7 @@ async function formOf(output: Settings['output'], fields: readonly string[], sho
   if (fields.length > 0) throw new UsageError('a line holds what it holds: with --fields use -o table, dict, json or yaml');
   const line = compactLines(showNode);
   if (output !== 'wide') return (seen) => `${line(seen)}\n`;
-  return (seen) => `${line(seen)}\n             ${seen.flow.communityId || '-'} ${seen.flow.flowId} ${seen.batch.node}\n`;
+  return (seen) => `${line(seen)}\n             ${printable(`${seen.flow.communityId || '-'} ${seen.flow.flowId} ${seen.batch.node}`)}\n`;
 }
 
 /** Heads with the first row. Rows of a stream cannot know how wide those behind them are: columns grow. */
@@ -40,7 +41,7 @@ function tableRows(fields: readonly string[]): (seen: SeenFlow) => string {
   const columns = new Columns(fields.length > 0 ? heads.map(({ length }) => Math.max(length, 15)) : [12, 9, 3, 8, 5, 21, 21, 5, 7, 5]);
   const row = (cells: readonly string[]): string =>
     `${cells
-      .map((cell, index) => columns.pad(index, cell || '-'))
+      .map((cell, index) => columns.pad(index, printable(cell) || '-'))
       .join('   ')
       .trimEnd()}\n`;
   let isFirst = true;

@@ -9,6 +9,7 @@ import type { Interruption } from './interruption.ts';
 import { message } from './output.ts';
 import { Reconnection } from './reconnection.ts';
 import type { Settings } from './settings.ts';
+import { printable } from './table.ts';
 
 export const ALL = 2n ** 64n - 1n;
 const MAX_EPOCHS = 4096;
@@ -35,7 +36,9 @@ async function* fromNats(
   signal: AbortSignal,
 ): AsyncGenerator<ObserveFlowsResponse> {
   const { observeNats } = await import('../flow/nats-observer.ts');
-  yield* observeNats({ nats, timeoutMs: timeout, say: message }, request, signal);
+  // What a server says is text of others.
+  const say = (line: string): void => message(printable(line));
+  yield* observeNats({ nats, timeoutMs: timeout, say }, request, signal);
 }
 
 /**

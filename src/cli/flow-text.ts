@@ -221,14 +221,14 @@ export function dictionaryLines(document: Record<string, unknown>): string {
 
 export const TABLE_HEADS = ['TIME', 'INTERFACE', 'DIR', 'EVENT', 'PROTO', 'SOURCE', 'DESTINATION', 'FLAGS', 'PACKETS', 'BYTES'];
 
-/** Cells below TABLE_HEADS, packets and bytes of both directions together, of an end those of the whole flow. */
+/** Cells below TABLE_HEADS, not yet printable, packets and bytes of both directions together, of an end those of the whole flow. */
 export function tableCells({ batch, flow }: SeenFlow): string[] {
   const isFlow = flow.event !== Flow_Event.OVERFLOW;
   const forward = told(flow, flow.forward);
   const reverse = told(flow, flow.reverse);
   return [
     timeOfDay(timeOf(flow)),
-    printable(batch.interface),
+    batch.interface,
     way(flow.direction),
     human(flow_EventToJSON(flow.event), 'EVENT'),
     protocolOf(flow),

@@ -143,6 +143,19 @@ describe('observe', () => {
     });
   });
 
+  test.each(['-o compact', '-o wide', '-o table', '-o table --fields flow_id,peer', '-o dict', '-o json', '-o yaml'])(
+    'text of others does not steer the terminal: %s',
+    async (form) => {
+      const evil = '\x1b[2J\x07evil';
+      const names = { cluster: evil, node: evil, interface: evil, labels: { [evil]: evil } };
+      on.putBatch(batch(1, [{ flowId: evil, communityId: evil, link: evil, peer: evil }], names));
+      const { code, stdout } = await on.run(`observe ${form}`);
+      expect(code).toBe(0);
+      expect(stdout).toContain('evil');
+      expect(stdout.replaceAll('\n', '')).not.toMatch(/\p{Cc}/u);
+    },
+  );
+
   test('as table, dictionary, YAML, with ids, and with chosen fields', async () => {
     on.put({}, { sourcePort: 5 });
     expect((await on.run('observe -o table')).stdout).toBe(
