@@ -1,6 +1,7 @@
 // All meters of a lane, and what they share: memory for flows and rings, the way of their records to the agent, the clock that ends flows.
 
 import type { Device, FlowLimits, MeterSetup } from '../gen/taplane/lane/v1/lane_service.ts';
+import { followWallClock } from './clock.ts';
 import { TICKS } from './flow-ledger.ts';
 import { FlowOutbox } from './flow-outbox.ts';
 import { FlowPool } from './flow-pool.ts';
@@ -76,6 +77,8 @@ export class Meters {
   }
 
   #verifySome(): void {
+    // Batches tell when they were made.
+    followWallClock();
     const all = [...this.#meters];
     if (this.#next >= all.length) this.#next = 0;
     for (const meter of all.slice(this.#next, this.#next + VERIFIED_AT_ONCE)) meter.verify();
