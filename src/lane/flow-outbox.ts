@@ -49,6 +49,11 @@ export class FlowOutbox {
     return this.#sent.length === 0 && this.#from === this.#queued.length;
   }
 
+  /** Somebody takes what is sent. */
+  get isConnected(): boolean {
+    return this.#send !== undefined;
+  }
+
   /** Bytes that wait. */
   get bytes(): number {
     return this.#bytes;

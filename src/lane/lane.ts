@@ -43,10 +43,11 @@ export async function openLane(packetSocket: string, log: LaneLog): Promise<Lane
       return held.length > 0 || meters.isBusy ? 'metering' : false;
     },
     async close() {
+      // While the agent still listens: nobody else can tell of these flows.
+      await meters.close();
       await server.close();
       streams.close();
       attachments.close();
-      await meters.close();
       devices.close();
     },
   };

@@ -1,5 +1,6 @@
 // All meters of a lane, and what they share: memory for flows and rings, the way of their records to the agent, the clock that ends flows.
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Device, FlowLimits, MeterSetup } from '../gen/taplane/lane/v1/lane_service.ts';
 import { followWallClock } from './clock.ts';
 import { TICKS } from './flow-ledger.ts';
@@ -14,6 +15,7 @@ const RING_LEAST_BYTES = 128 * 1024;
 const RING_MOST_BYTES = 4 * 1024 * 1024;
 const VERIFY_MS = 500;
 const VERIFIED_AT_ONCE = 32;
+const LAST_RECORDS_MS = 1000;
 
 export class Meters {
   readonly outbox = new FlowOutbox(USUAL_WAITING_BYTES);
@@ -45,7 +47,7 @@ export class Meters {
 
   /** Ends it; what it has still to tell comes later. */
   drop(meter: Meter): void {
-    this.#meters.delete(meter);
+    if (!this.#meters.delete(meter)) return;
     const closing = meter.close().finally(() => this.#closing.delete(closing));
     this.#closing.add(closing);
     if (this.#meters.size === 0) this.#rest();
@@ -56,9 +58,12 @@ export class Meters {
     return this.#closing.size > 0 || !this.outbox.isEmpty;
   }
 
+  /** Ends all, and waits a little for an agent that listens to take what they had to tell. */
   async close(): Promise<void> {
     for (const meter of [...this.#meters]) this.drop(meter);
     await Promise.all(this.#closing);
+    const deadline = performance.now() + LAST_RECORDS_MS;
+    while (this.outbox.isConnected && !this.outbox.isEmpty && performance.now() < deadline) await sleep(10);
   }
 
   #rest(): void {

@@ -166,6 +166,27 @@ it('loses and doubles no record when the agent dies, and goes on in another epoc
   });
 });
 
+it('tells of the last flows of a lane that is told to end', async () => {
+  await withAgent({}, async (agent, ns) => {
+    await using observer = await FlowObserver.follow(agent);
+    const spec = { ...silent, mode: TUN, flowMetering: { idleTimeout: 60, activeTimeout: 60 } };
+    await agent.client().interfaces.create(creation('s0', spec));
+    await watched(ns, 's0');
+    await using driver = await FlowDriver.hold(ns, 's0', 'tun');
+    await driver.send(everything(TUN_WIRE));
+    await observer.until(() => observer.open('s0').length > 0, 'the starts');
+    await driver.send(everything(TUN_WIRE));
+    const device = counted(ns, 's0');
+    const lanes = await lanesOf(agent);
+    for (const pid of lanes) process.kill(pid, 'SIGTERM');
+    await expect.poll(() => lanesOf(agent).then((pids) => pids.some((pid) => !lanes.includes(pid))), SOON).toBe(true);
+    await observer.until(() => packetsOf(observer.sums('s0')) >= packetsOf(device), 'the ends');
+    expect(observer.sums('s0')).toEqual(device);
+    expect(observer.open('s0')).toEqual([]);
+    expect([observer.problems, observer.missed, observer.lost]).toEqual([[], 0, 0]);
+  });
+});
+
 it('samples, turns on and off, and tells new labels, as the spec says', async () => {
   await withAgent({}, async (agent, ns) => {
     const { interfaces } = agent.client();
