@@ -61,8 +61,10 @@ async function* fromAgent(
       const batch = answer.batch && seen.pass(answer.batch);
       yield { ...answer, batch };
     }
-    if (failure.error === undefined) return;
-    if (!request.follow || !(await reconnection.again(failure.error))) throw failure.error;
+    // An agent that stops in order ends its streams without an error; one that follows has an end of its own only with `until`.
+    if (failure.error === undefined && !followsOn(request, signal)) return;
+    const { error = Object.assign(new Error('observe flows: the agent ended the stream'), { code: 'UNAVAILABLE' as const }) } = failure;
+    if (!request.follow || !(await reconnection.again(error))) throw error;
     asked = { ...request, last: ALL };
   }
 }
@@ -86,6 +88,10 @@ async function* oneConnection(
     return;
   }
   await answer.check();
+}
+
+function followsOn({ follow, until }: ObserveFlowsRequest, signal: AbortSignal): boolean {
+  return follow && !signal.aborted && (until === undefined || Number(until.seconds) * 1000 > Date.now());
 }
 
 /** Numbers of the last records of each run of a meter. */

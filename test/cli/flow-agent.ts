@@ -50,6 +50,8 @@ export interface FlowAgent extends AsyncDisposable {
   /** Puts a batch of tap0; records are numbered. */
   put(...flows: Partial<Flow>[]): void;
   putBatch(value: FlowBatch): void;
+  /** Ends all observers, as an agent that stops in order does. */
+  end(): void;
   /** Runs `taplane flow` and these words. */
   run(line: string): Promise<Ran>;
   running(line: string): Running;
@@ -72,6 +74,7 @@ export async function flowAgent(): Promise<FlowAgent> {
     ring,
     requests,
     putBatch,
+    end: flows.end,
     put: (...list) => putBatch(batch(1 + ring.totals.records, list)),
     run: (line) => taplane(words(line), agent.address),
     running(line) {
