@@ -29,7 +29,7 @@ export function addNatsFlags(command: Command): Command {
     .optionsGroup('Options:');
 }
 
-/** Undefined when the agent is asked. Throws UsageError for a login without an address. */
+/** Undefined when the agent is asked. Throws UsageError for a login without an address, and for half or two of them. */
 export function natsTarget(flags: NatsFlags): NatsTarget | undefined {
   const {
     nats,
@@ -40,6 +40,9 @@ export function natsTarget(flags: NatsFlags): NatsTarget | undefined {
     natsTlsKey: tlsKey = '',
   } = flags;
   const files = { creds, nkey, tlsCa, tlsCert, tlsKey };
+  if (creds !== '' && nkey !== '') throw new UsageError('one login at a time: --nats-creds or --nats-nkey');
+  if ((tlsCert === '') !== (tlsKey === ''))
+    throw new UsageError('a certificate needs its key: give both --nats-tls-cert and --nats-tls-key');
   if (nats !== undefined) return { mode: nats, files };
   if (Object.values(files).some((file) => file !== '')) throw new UsageError('a login to NATS needs an address: --nats nats://HOST:4222');
   return undefined;

@@ -43,8 +43,9 @@ export class Feed {
     const wake = (): void => this.wake();
     late.addEventListener('abort', wake, { once: true });
     try {
-      while (this.#connection === undefined && !signal.aborted && !late.aborted && this.#failed === '') await this.#changed();
-      if (this.#connection === undefined && late.aborted)
+      while (this.#connection === undefined && !signal.aborted && !late.aborted && this.#failed === '' && !isRefused(link))
+        await this.#changed();
+      if (this.#connection === undefined && !signal.aborted && (late.aborted || isRefused(link)))
         throw unavailable(`reach NATS on ${link.status().server}: ${link.status().reason || `no answer within ${timeoutMs} ms`}`);
       // The server answers to a subscription that it refuses; what follows this has been taken by it.
       if (this.#connection !== undefined) await this.#connection.flush().catch(() => undefined);
@@ -91,6 +92,11 @@ export class Feed {
       },
     });
   }
+}
+
+/** Who may not log in now may not in a second either. */
+function isRefused(link: NatsLink): boolean {
+  return /authori[sz]ation|authentication/i.test(link.status().reason);
 }
 
 export function unavailable(message: string): TaplaneError {

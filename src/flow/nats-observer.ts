@@ -15,7 +15,8 @@ import { endingAt } from './ending.ts';
 import { type JetStreamReader, openJetStreamReader } from './jetstream-reader.ts';
 import { connectNats, type NatsOptions } from './nats.ts';
 import { Feed, unavailable } from './nats-feed.ts';
-import { isPath, parseNatsUrl, readUrlFile } from './nats-url.ts';
+import { natsConnectionOptions } from './nats-login.ts';
+import { isPath, type NatsAddress, parseNatsUrl, readUrlFile } from './nats-url.ts';
 import { type Observation, observation } from './observation.ts';
 import { token } from './subject.ts';
 
@@ -49,7 +50,7 @@ export async function* observeNats(
   signal: AbortSignal,
 ): AsyncGenerator<ObserveFlowsResponse> {
   const wanted = observation(request);
-  checkAddress(options.nats.mode);
+  await checkLogin(options.nats);
   if (wanted.last > MAX_LAST && wanted.last < ALL)
     throw invalidFields([{ field: 'last', description: `at most ${MAX_LAST} through NATS` }]);
   using ending = endingAt(wanted.follow ? wanted.untilMs : undefined, signal, Date.now);
@@ -200,11 +201,25 @@ function subjectOf({ allow }: ObserveFlowsRequest): string {
   return `taplane.v1.*.${only !== undefined && allow[0]?.node.length === 1 ? token(only) : '*'}.flow.>`;
 }
 
-function checkAddress(mode: string): void {
+/** What is wrong here does not mend itself while somebody waits. */
+async function checkLogin({ mode, files }: NatsObserverOptions['nats']): Promise<void> {
   try {
-    parseNatsUrl(isPath(mode) ? readUrlFile(mode) : mode);
+    await natsConnectionOptions(addressOf(mode), { name: '', files });
   } catch (error) {
     throw invalidFields([{ field: 'nats', description: (error as Error).message }]);
+  }
+}
+
+function addressOf(mode: string): NatsAddress {
+  if (!isPath(mode)) {
+    if (!mode.includes('://')) throw new Error('neither begins with nats:// or tls:// nor is the path of a file (/DIR/FILE, ./FILE)');
+    return parseNatsUrl(mode);
+  }
+  const text = readUrlFile(mode);
+  try {
+    return parseNatsUrl(text);
+  } catch (error) {
+    throw new Error(`read NATS address ${mode}: ${(error as Error).message}`);
   }
 }
 
