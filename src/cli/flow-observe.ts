@@ -1,6 +1,7 @@
 // What flow observe does: the records that are asked for, a line each; losses as they happen; until Ctrl-C with -f.
 
 import type { Timestamp } from '../gen/google/protobuf/timestamp.ts';
+import type { FlowBatch } from '../gen/taplane/v1/flow.ts';
 import type { FlowFilter } from '../gen/taplane/v1/flow_service.ts';
 import { ObserveFlowsRequest } from '../gen/taplane/v1/flow_service.ts';
 import { UsageError } from './exit-code.ts';
@@ -13,6 +14,8 @@ import { message } from './output.ts';
 import type { Settings } from './settings.ts';
 
 const DEFAULT_LAST = 20n;
+/** Records that are held until the newest of those that are there has come, so that columns need not grow between them. */
+const ALIGNED = 200;
 
 export interface ObserveOptions extends NatsFlags {
   follow?: boolean;
@@ -35,14 +38,33 @@ export async function observe(options: ObserveOptions, filters: Filters, setting
   using interrupted = interruption();
   using losses = flowLosses(missedReason(options), message);
   let count = 0;
-  for await (const answer of flowAnswers(request, options, settings, interrupted)) {
-    losses.take(answer);
-    if (answer.batch === undefined || interrupted.signal.aborted) continue;
-    count += answer.batch.flows.length;
-    await printer(answer.batch);
+  // The first records are aligned with each other.
+  let held: FlowBatch[] | undefined = [];
+  const release = async (): Promise<void> => {
+    const batches = held ?? [];
+    held = undefined;
+    await printer(batches);
+  };
+  try {
+    for await (const answer of flowAnswers(request, options, settings, interrupted)) {
+      losses.take(answer);
+      const { batch } = answer;
+      if (batch !== undefined && !interrupted.signal.aborted) {
+        count += batch.flows.length;
+        if (held === undefined) await printer([batch]);
+        else held.push(batch);
+      }
+      if (held !== undefined && (answer.following || count >= ALIGNED)) await release();
+    }
+  } finally {
+    if (held !== undefined) await release();
   }
   if (count > 0 || request.follow) return;
-  message(options.nats === undefined ? 'nothing found; see what is metered: taplane flow stats' : 'nothing found');
+  message(
+    options.nats === undefined
+      ? 'nothing found; see what is metered: taplane flow stats'
+      : 'nothing found; see whether the nodes publish: taplane node status, on each',
+  );
 }
 
 /** Exported for tests. Throws UsageError for options that do not go together. */

@@ -7,7 +7,8 @@ import { printed } from './output.ts';
 import type { Settings } from './settings.ts';
 import { printable } from './table.ts';
 
-export type FlowPrinter = (batch: FlowBatch) => Promise<void>;
+/** What is printed together is aligned together. */
+export type FlowPrinter = (batches: readonly FlowBatch[]) => Promise<void>;
 
 export async function flowPrinter(
   { output }: Pick<Settings, 'output'>,
@@ -15,28 +16,42 @@ export async function flowPrinter(
   showNode: boolean,
 ): Promise<FlowPrinter> {
   const form = await formOf(output, fields, showNode);
-  return async (batch) => {
-    if (batch.flows.length > 0) await printed(batch.flows.map((flow) => form({ batch, flow })).join(''));
+  let head = form.head;
+  return async (batches) => {
+    const seen = batches.flatMap((batch) => batch.flows.map((flow) => ({ batch, flow })));
+    if (seen.length === 0) return;
+    // Columns grow to the widest word so far: a first pass widens them for all lines of the second.
+    if (form.hasColumns) seen.forEach(form.text);
+    const texts = seen.map(form.text);
+    await printed(`${head?.() ?? ''}${texts.join('')}`);
+    head = undefined;
   };
 }
 
-async function formOf(output: Settings['output'], fields: readonly string[], showNode: boolean): Promise<(seen: SeenFlow) => string> {
-  if (output === 'json') return (seen) => `${JSON.stringify(flowDocument(seen))}\n`;
-  if (output === 'dict') return (seen) => `${dictionaryLines(flowDocument(seen))}\n`;
+interface Form {
+  text(seen: SeenFlow): string;
+  /** Stands once above all, as wide as the columns are by then. */
+  head?(): string;
+  hasColumns?: boolean;
+}
+
+async function formOf(output: Settings['output'], fields: readonly string[], showNode: boolean): Promise<Form> {
+  if (output === 'json') return { text: (seen) => `${JSON.stringify(flowDocument(seen))}\n` };
+  if (output === 'dict') return { text: (seen) => `${dictionaryLines(flowDocument(seen))}\n` };
   if (output === 'table') return tableRows(fields);
   if (output === 'name') throw new UsageError('flow records have no names: use -o compact, table, dict, json or yaml');
   if (output === 'yaml') {
     const { stringify } = await import('yaml');
-    return (seen) => `---\n${stringify(flowDocument(seen), { keepUndefined: false })}`;
+    return { text: (seen) => `---\n${stringify(flowDocument(seen), { keepUndefined: false })}` };
   }
   if (fields.length > 0) throw new UsageError('a line holds what it holds: with --fields use -o table, dict, json or yaml');
   const line = compactLines(showNode);
-  if (output !== 'wide') return (seen) => `${line(seen)}\n`;
-  return (seen) => `${line(seen)}\n             ${printable(`${seen.flow.communityId || '-'} ${seen.flow.flowId} ${seen.batch.node}`)}\n`;
+  const ids = ({ flow, batch }: SeenFlow) => `             ${flow.communityId || '-'} ${flow.flowId} ${batch.node}\n`;
+  return { text: (seen) => `${line(seen)}\n${output === 'wide' ? ids(seen) : ''}`, hasColumns: true };
 }
 
-/** Heads with the first row. Rows of a stream cannot know how wide those behind them are: columns grow. */
-function tableRows(fields: readonly string[]): (seen: SeenFlow) => string {
+/** Rows of a stream cannot know how wide those behind them are: columns grow. */
+function tableRows(fields: readonly string[]): Form {
   const heads = fields.length > 0 ? fields.map((field) => field.toUpperCase()) : TABLE_HEADS;
   const columns = new Columns(fields.length > 0 ? heads.map(({ length }) => Math.max(length, 15)) : [12, 9, 3, 8, 5, 21, 21, 5, 7, 5]);
   const row = (cells: readonly string[]): string =>
@@ -44,12 +59,10 @@ function tableRows(fields: readonly string[]): (seen: SeenFlow) => string {
       .map((cell, index) => columns.pad(index, printable(cell) || '-'))
       .join('   ')
       .trimEnd()}\n`;
-  let isFirst = true;
-  return (seen) => {
-    const cells = fields.length > 0 ? fieldCells(seen, fields) : tableCells(seen);
-    const text = `${isFirst ? row(heads) : ''}${row(cells)}`;
-    isFirst = false;
-    return text;
+  return {
+    text: (seen) => row(fields.length > 0 ? fieldCells(seen, fields) : tableCells(seen)),
+    head: () => row(heads),
+    hasColumns: true,
   };
 }
 
