@@ -27,7 +27,7 @@ const PROTOCOLS: Record<number, string> = {
   47: 'gre',
   50: 'esp',
   51: 'ah',
-  58: 'icmp6',
+  58: 'icmpv6',
   89: 'ospf',
   132: 'sctp',
   136: 'udplite',

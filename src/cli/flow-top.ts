@@ -33,6 +33,7 @@ const REST_OF_SCREEN = '\x1b[J';
 export async function top(options: TopOptions, filters: Filters, settings: Settings): Promise<void> {
   const { by, interval, number, count = Number.POSITIVE_INFINITY } = options;
   if (!['table', 'wide', 'json'].includes(settings.output)) throw new UsageError('top prints tables: use -o table, wide or json');
+  if (number === 0) throw new UsageError('give a number of rows greater than 0');
   if (count === 0) throw new UsageError('give a number of tables greater than 0');
   using interrupted = interruption();
   using losses = flowLosses(missedReason(options), message);
@@ -40,7 +41,8 @@ export async function top(options: TopOptions, filters: Filters, settings: Setti
   const request = ObserveFlowsRequest.fromPartial({ ...filters, follow: true, last: ALL, since: parseMoment(LOOK_BACK, Date.now()) });
   let shown = 0;
   const show = (): void => {
-    print(tableOf(rates.top(by, number, performance.now()), options, settings));
+    const isApart = shown > 0 && settings.output !== 'json' && process.stdout.isTTY !== true;
+    print(`${isApart ? '\n' : ''}${tableOf(rates.top(by, number, performance.now()), options, settings)}`);
     if (++shown >= count) interrupted.stop();
   };
   let timer: NodeJS.Timeout | undefined;
@@ -62,7 +64,7 @@ function tableOf(rates: Rate[], { by, nats, interval }: TopOptions, { output }: 
   const head = `${new Date().toLocaleTimeString('en-GB')}  the busiest by ${by}, every ${interval / 1000} s\n`;
   const columns = columnsOf(by, nats !== undefined);
   const body = rows.length > 0 ? table(columns, rows, output === 'wide') : 'no flows\n';
-  return isTerminal ? inPlace(`${head}${body}`, process.stdout.columns || 80) : `${head}${body}\n`;
+  return isTerminal ? inPlace(`${head}${body}`, process.stdout.columns || 80) : `${head}${body}`;
 }
 
 /** Writes over what stood there, so that nothing flickers. */

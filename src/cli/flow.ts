@@ -45,7 +45,7 @@ function addObserve(noun: Command): void {
     .addOption(new Option('--until <time>', 'of packets before; ends -f once it has come').argParser(moment))
     .addOption(
       new Option('--fields <names>', 'only these, such as source_address,forward.bytes; not for lines').argParser((text: string) =>
-        text.split(',').map((field) => field.trim()),
+        text.split(',').map(fieldName),
       ),
     );
   addNatsFlags(filters.addTo(command))
@@ -83,6 +83,11 @@ function addTop(noun: Command): void {
     .action(async (options: TopOptions, command: Command) =>
       (await import('./flow-top.ts')).top(options, filters.filters(), settingsOf(command)),
     );
+}
+
+/** As the API calls it, also where it was copied from JSON. */
+function fieldName(word: string): string {
+  return word.trim().replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
 /** The form that all commands have by default is none that was asked for. */

@@ -38,6 +38,22 @@ const BY_REASON: Record<string, string | ((failure: Failure) => string | undefin
   NAME_TAKEN: ({ metadata }) => (['tun', 'tap'].includes(metadata['kind'] ?? '') ? undefined : 'see what has it: ip -d link'),
 };
 
+/** What a bad field of a question for flows is called on the command line. */
+const FLOW_FLAGS: Record<string, string> = {
+  source_ip: 'from-ip',
+  destination_ip: 'to-ip',
+  source_port: 'from-port',
+  destination_port: 'to-port',
+  mac_address: 'mac',
+  field_mask: 'fields',
+};
+
+function flowFlag({ fields }: Failure): string | undefined {
+  const [, inFilter, mask] = /^(?:(?:allow|deny)\[\d+\]\.(\w+)|(field_mask))\b/.exec(fields[0]?.field ?? '') ?? [];
+  const field = inFilter ?? mask;
+  return field && `--${FLOW_FLAGS[field] ?? field.replaceAll('_', '-')}`;
+}
+
 const BY_CODE: Record<string, string> = {
   INVALID_ARGUMENT: 'correct the input; --help shows what is accepted',
   OUT_OF_RANGE: 'start again without the resume token',
@@ -59,6 +75,8 @@ export function nextStep(failure: Failure): string | undefined {
       return 'start the agent: taplane agent; or say where it listens: --server or TAPLANE_SERVER';
     return `try again; see whether the agent runs: taplane node status${server ? ` (tried ${server})` : ''}`;
   }
+  const flag = flowFlag(failure);
+  if (flag !== undefined) return `correct ${flag}; --help shows what is accepted`;
   const step = BY_REASON[reason] ?? BY_CODE[code];
   return typeof step === 'function' ? step(failure) : step;
 }

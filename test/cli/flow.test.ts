@@ -56,10 +56,10 @@ describe('observe', () => {
     const lines = ran.stdout.split('\n');
     expect(lines).toHaveLength(21);
     expect(lines.slice(15)).toEqual([
-      '03:04:05.123 tap0 out START  tcp  10.0.0.1:40000 -> 10.0.0.2:80  S   fwd 3p/180B  rev 2p/120B',
-      '03:04:06.000 tap0 in  END    icmp 10.0.0.1 -> 10.0.0.2           8/0 fwd 1.2kp/123kB rev 2p/120B  idle 1/10',
-      '03:04:06.000 tap0 out UPDATE arp  02:00:00:00:00:01 -> ff:ff:ff:ff:ff:ff -   fwd 3p/180B     rev 0p/0B    vlan 7',
-      '03:04:05.123 tap0 out START  tcp  [2001:db8::1]:40000 -> [fe80::2]:80    S/SA fwd 3p/180B     rev 2p/120B',
+      '03:04:05.123 tap0 out START    tcp  10.0.0.1:40000 -> 10.0.0.2:80          S    fwd 3p/180B     rev 2p/120B',
+      '03:04:06.000 tap0 in  END      icmp 10.0.0.1 -> 10.0.0.2                   8/0  fwd 1.2kp/123kB rev 2p/120B  idle 1/10',
+      '03:04:06.000 tap0 out UPDATE   arp  02:00:00:00:00:01 -> ff:ff:ff:ff:ff:ff -    fwd 3p/180B     rev 0p/0B    vlan 7',
+      '03:04:05.123 tap0 out START    tcp  [2001:db8::1]:40000 -> [fe80::2]:80    S/SA fwd 3p/180B     rev 2p/120B',
       '03:04:06.000 tap0 out OVERFLOW -    no room in the table                   -    fwd 3p/180B     rev 2p/120B',
       '',
     ]);
@@ -176,6 +176,8 @@ describe('observe', () => {
       sourcePort: 5,
     });
     expect(on.requests.at(-1)?.fieldMask).toEqual(['source_port']);
+    // As JSON calls it.
+    expect((await on.run('observe --fields sourcePort -o table --last 1')).stdout).toBe('SOURCE_PORT\n5\n');
   });
 
   test('losses are told on stderr', async () => {
@@ -183,10 +185,14 @@ describe('observe', () => {
     expect(await on.run('observe')).toMatchObject({ code: 0, stderr: 'lost 5 records before they came to the agent or to NATS\n' });
   });
 
-  test('goes on with a new agent where the old one ended, without telling anything twice', async () => {
+  test.each(['dies', 'stops'])('goes on with a new agent where the old one %s, without telling anything twice', async (how) => {
     on.put({});
     const following = on.running('observe -f');
     await eventually(() => following.said.stdout.includes('\n'));
+    if (how === 'stops') {
+      on.end();
+      await eventually(() => following.said.stderr.includes('connection to the agent lost, resuming'));
+    }
     await on.agent.server.stop(0);
     await eventually(() => following.said.stderr.includes('connection to the agent lost, resuming'));
     on.put({ destinationPort: 81 });
@@ -229,7 +235,12 @@ describe('observe', () => {
     ['top --by color', 'Allowed choices'],
     ['top -o yaml', '-o table, wide or json'],
     ['top --count 0', 'greater than 0'],
+    ['top -n 0', 'greater than 0'],
     ['observe --nats embedded', 'nats://'],
+    ['observe --nats client.url', './FILE'],
+    ['observe --nats nats://h --nats-creds /nonexistent/creds', 'read NATS credentials /nonexistent/creds: ENOENT\n'],
+    ['observe --nats nats://h --nats-tls-cert /c', 'both --nats-tls-cert and --nats-tls-key'],
+    ['observe --nats nats://h --nats-creds /c --nats-nkey /n', 'one login at a time'],
   ])('%s exits with 2', async (line, said) => {
     expect(await on.run(line)).toMatchObject({ code: 2, stdout: '', stderr: expect.stringContaining(said) });
     expect(on.requests).toEqual([]);
@@ -238,7 +249,7 @@ describe('observe', () => {
   test('what the agent refuses exits with 2 and names the field', async () => {
     expect(await on.run('observe --ip 10.0.0.0/40')).toMatchObject({
       code: 2,
-      stderr: expect.stringMatching(/allow\[0\]\.ip\[0\].*\nreason: INVALID_FIELDS\nnext: correct the input/),
+      stderr: expect.stringMatching(/allow\[0\]\.ip\[0\].*\nreason: INVALID_FIELDS\nnext: correct --ip; /),
     });
     expect(await on.run('observe --fields nothing -o json')).toMatchObject({
       code: 2,
