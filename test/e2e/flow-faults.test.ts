@@ -125,8 +125,13 @@ it.skipIf(!natsBinary)(
         await fault.begin();
         const isTold = ([nats, status, stats]: string[]): boolean =>
           fault.nats.test(nats ?? '') && fault.export.test(status ?? '') && fault.export.test(stats ?? '');
-        const now = await becomes(() => said(node), isTold);
+        await becomes(
+          () => said(node),
+          ([, status, stats]) => stats !== '' && !status.startsWith('ok'),
+        );
         const visibleMs = performance.now() - begun;
+        // With all of why; a server that is another one now has to be reached first.
+        const now = await becomes(() => said(node), isTold);
         // What else the machine does makes one block slow; a fault that costs something makes all of them slow.
         let times = await callTimes(node);
         for (let more = 0; more < 2 && percentile(times, 99) > most(healthy.flat()); more++) {
@@ -146,7 +151,7 @@ it.skipIf(!natsBinary)(
           `NATS ${fault.name}: ${summary(times)} a call, before and after ${summary(without)}; ` +
             `visible after ${Math.round(visibleMs)} ms, well ${Math.round(wellMs)} ms after it was over: ${now.join('; ')}`,
         );
-        expect(visibleMs, fault.name).toBeLessThan(bound(9000, 25_000));
+        expect(visibleMs, fault.name).toBeLessThan(bound(8000, 25_000));
         expect(percentile(times, 99), fault.name).toBeLessThanOrEqual(Math.max(most(without), most(healthy.flat())));
       }
       ping.kill('SIGINT');
