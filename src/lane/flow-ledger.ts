@@ -227,7 +227,6 @@ export class FlowLedger {
       const quiet = tick - (words[at + LAST_TICK] as number);
       const isClosed = (state & CLOSED) !== 0;
       if (isClosed && quiet >= CLOSED_TICKS) this.#end(slot, END_OF_FLOW);
-      // Of the first tick only a part had passed.
       else if (quiet > this.#idleTicks) this.#end(slot, IDLE_TIMEOUT);
       // One that is closed has soon an end to tell of, unless packets go on as if nothing had happened.
       else if (((state & STARTED) === 0 && !isClosed) || tick - (words[at + TOLD_TICK] as number) >= this.#activeTicks) this.#tellOn();
