@@ -77,12 +77,16 @@ export class FlowLedger {
   readonly #overflow: [inbound: TrafficCounts, outbound: TrafficCounts] = [noTraffic(), noTraffic()];
   readonly #overflowTimes = new Int32Array(4);
   #overflowed = false;
+  #overflowDue = false;
   #idleTicks = 0;
   #activeTicks = 0;
   #sampling = 1;
   #tick = 0;
   /** Where the sweep goes on. */
   #sweepAt = 0;
+  /** Pieces that it has still to look through. */
+  #due = 0;
+  #endAt = 0;
   #flows = 0;
 
   /** `full` hands the batch of `writer` on. */
@@ -144,18 +148,28 @@ export class FlowLedger {
       words[at + FLAGS] = ((words[at + FLAGS] as number) & 0xffffff) | (reader.ttl << 24);
   }
 
-  /** Ends what is over and tells of what is due; a quarter of the table each time. */
+  /** A quarter of the table is due to be swept, with what was due before. */
   tick(): void {
     this.#tick++;
     const pieces = this.#table.slots / PIECE_FLOWS;
     // Small tables are looked through at once.
-    const most = pieces <= TICKS ? pieces : Math.ceil(pieces / TICKS);
-    for (let count = 0; count < most; count++) {
-      if (this.#sweepAt >= this.#table.slots) this.#sweepAt = 0;
-      this.#sweep(this.#sweepAt);
+    this.#due = Math.min(pieces, this.#due + (pieces <= TICKS ? pieces : Math.ceil(pieces / TICKS)));
+    this.#overflowDue ||= this.#tick % TICKS === 0;
+  }
+
+  /** Ends what is over and tells of what is due, in one piece of the table that has flows; answers whether more are due. */
+  sweep(): boolean {
+    const table = this.#table;
+    for (let swept = false; this.#due > 0 && !swept; this.#due--) {
+      if (this.#sweepAt >= table.slots) this.#sweepAt = 0;
+      swept = !table.isEmptyPiece(this.#sweepAt);
+      if (swept) this.#sweep(this.#sweepAt);
       this.#sweepAt += PIECE_FLOWS;
     }
-    if (this.#overflowed && this.#tick % TICKS === 0) this.#tellOverflow();
+    if (this.#due > 0) return true;
+    if (this.#overflowed && this.#overflowDue) this.#tellOverflow();
+    this.#overflowDue = false;
+    return false;
   }
 
   /** Tells of everything that was counted so far. */
@@ -164,10 +178,15 @@ export class FlowLedger {
     if (this.#overflowed) this.#tellOverflow();
   }
 
-  /** Ends all flows. */
-  endAll(reason: number): void {
-    for (let slot = 0; slot < this.#table.slots; slot++) if (this.#table.open(slot)) this.#end(slot, reason);
+  /** Ends the flows of one piece of the table; answers whether there are more. When nothing is counted any more. */
+  endSome(reason: number): boolean {
+    const table = this.#table;
+    const behind = Math.min(this.#endAt + PIECE_FLOWS, table.slots);
+    for (; this.#endAt < behind; this.#endAt++) if (table.open(this.#endAt)) this.#end(this.#endAt, reason);
+    if (behind < table.slots) return true;
+    this.#endAt = 0;
     if (this.#overflowed) this.#tellOverflow();
+    return false;
   }
 
   close(): void {
@@ -218,7 +237,6 @@ export class FlowLedger {
 
   #sweep(from: number): void {
     const table = this.#table;
-    if (table.isEmptyPiece(from)) return;
     const tick = this.#tick;
     for (let slot = from; slot < from + PIECE_FLOWS; slot++) {
       if (!table.open(slot)) continue;

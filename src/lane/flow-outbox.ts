@@ -54,6 +54,11 @@ export class FlowOutbox {
     return this.#send !== undefined;
   }
 
+  /** Somebody takes what is sent, and has much to take: who can wait with more should. */
+  get isPressed(): boolean {
+    return this.#send !== undefined && this.#bytes > this.#limitBytes / 2;
+  }
+
   /** Bytes that wait. */
   get bytes(): number {
     return this.#bytes;

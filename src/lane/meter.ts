@@ -4,6 +4,7 @@
 //   ring --frame--> key --> table: flow --(sweep)--> record --> batch --> outbox
 
 import { randomBytes } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Device, MeterSetup } from '../gen/taplane/lane/v1/lane_service.ts';
 import { FlowBatch } from '../gen/taplane/v1/flow.ts';
 import { FlowKeyReader } from '../packet/flow-key.ts';
@@ -14,6 +15,7 @@ import { FlowBatchWriter, FORCED_END } from './flow-batch.ts';
 import { FlowLedger } from './flow-ledger.ts';
 import type { FlowOutbox } from './flow-outbox.ts';
 import type { FlowPool } from './flow-pool.ts';
+import { SLICE_MS } from './sweeps.ts';
 
 /** Headers of link, network and transport, IPv6 extension headers included. */
 const SNAP_BYTES = 192;
@@ -106,18 +108,28 @@ export class Meter {
     this.#ring.verify();
   }
 
-  /** To be called TICKS times a second: ends and tells of flows. */
+  /** To be called TICKS times a second: there are flows to end and to tell of, see `sweep`. */
   tick(): void {
     this.#ledger.tick();
+  }
+
+  /** Ends and tells of some flows, PIECE_FLOWS at most; answers whether there are more. */
+  sweep(): boolean {
+    if (this.#ledger.sweep()) return true;
     if (this.#writer.records === 0) this.#batchAge = 0;
     else if (++this.#batchAge >= BATCH_TICKS) this.#flush();
+    return false;
   }
 
   /** Tells of all flows as ended, and closes. What passed until now is metered. */
   async close(): Promise<void> {
     await this.#ring.settle();
     this.#ring.close();
-    this.#ledger.endAll(FORCED_END);
+    for (let until = performance.now() + SLICE_MS; this.#ledger.endSome(FORCED_END); ) {
+      if (performance.now() < until) continue;
+      await nextTurn();
+      until = performance.now() + SLICE_MS;
+    }
     this.#flush();
     this.#ledger.close();
   }

@@ -7,6 +7,7 @@ import { TICKS } from './flow-ledger.ts';
 import { FlowOutbox } from './flow-outbox.ts';
 import { FlowPool } from './flow-pool.ts';
 import { Meter } from './meter.ts';
+import { Sweeps } from './sweeps.ts';
 
 const USUAL_ENTRIES = 524_288;
 const USUAL_WAITING_BYTES = 16 * 1024 * 1024;
@@ -23,6 +24,8 @@ export class Meters {
   readonly #meters = new Set<Meter>();
   /** Those that tell of their last flows. */
   readonly #closing = new Set<Promise<void>>();
+  /** While the agent has much to take, flows stay in their tables: in the outbox some would have to give way. */
+  readonly #sweeps = new Sweeps(() => this.outbox.isPressed);
   #ringBytes = USUAL_RING_BYTES;
   #ticker: NodeJS.Timeout | undefined;
   #verifier: NodeJS.Timeout | undefined;
@@ -39,7 +42,11 @@ export class Meters {
     const meter = new Meter(device, setup, { pool: this.#pool, outbox: this.outbox, ringBytes: () => this.#ringFor() });
     this.#meters.add(meter);
     this.#ticker ??= setInterval(() => {
-      for (const one of this.#meters) one.tick();
+      for (const one of this.#meters) {
+        one.tick();
+        this.#sweeps.add(one);
+      }
+      this.#sweeps.run();
     }, 1000 / TICKS);
     this.#verifier ??= setInterval(() => this.#verifySome(), VERIFY_MS);
     return meter;
@@ -48,6 +55,7 @@ export class Meters {
   /** Ends it; what it has still to tell comes later. */
   drop(meter: Meter): void {
     if (!this.#meters.delete(meter)) return;
+    this.#sweeps.remove(meter);
     const closing = meter.close().finally(() => this.#closing.delete(closing));
     this.#closing.add(closing);
     if (this.#meters.size === 0) this.#rest();
@@ -67,6 +75,7 @@ export class Meters {
   }
 
   #rest(): void {
+    this.#sweeps.stop();
     clearInterval(this.#ticker);
     clearInterval(this.#verifier);
     this.#ticker = undefined;
