@@ -1,6 +1,7 @@
 // A lane of the test's own, which nobody else tells what to do: it joins devices, or meters them and gives its records as they are.
 
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Attachment, Attachment_Kind, type Device, FlowsAck, StreamSetup } from '../../src/gen/taplane/lane/v1/lane_service.ts';
 import { FlowBatch } from '../../src/gen/taplane/v1/flow.ts';
 import { openPipe } from '../../src/lane/client.ts';
@@ -11,6 +12,7 @@ import { bound } from './bound.ts';
 import type { Namespace } from './namespace.ts';
 import { Child } from './process.ts';
 
+const OPEN_MS = 10_000;
 const TAPLANE = join(import.meta.dirname, '..', '..', 'bin', 'taplane');
 
 export type DevicePartial = Partial<Device> & Pick<Device, 'uid' | 'interface'>;
@@ -34,7 +36,7 @@ export class OwnLane implements AsyncDisposable {
     return new OwnLane(socket, child);
   }
 
-  /** Declares what it has to hold, all of it; throws when it cannot. */
+  /** Declares what it has to hold, all of it, and waits until it does: rings are opened beside. Throws when it cannot. */
   async hold(...wanted: (Partial<Omit<Attachment, 'device' | 'peer'>> & { device: DevicePartial; peer?: DevicePartial })[]): Promise<void> {
     const whole = (device: DevicePartial): Device => ({
       networkNamespace: '',
@@ -45,7 +47,7 @@ export class OwnLane implements AsyncDisposable {
       queues: 1,
       ...device,
     });
-    const { attachments } = await this.#client.setAttachments(
+    let { attachments } = await this.#client.setAttachments(
       wanted.map(({ device, peer, kind = Attachment_Kind.PATCH, ...rest }) => ({
         responders: [],
         meter: undefined,
@@ -56,14 +58,12 @@ export class OwnLane implements AsyncDisposable {
       })),
       true,
     );
-    // Rings open on another thread.
-    const until = performance.now() + bound(2000, 20_000);
-    for (let states = attachments; ; states = (await this.#client.getLane()).attachments) {
-      const missing = states.find(({ attached }) => !attached);
-      if (missing === undefined) return;
-      if (performance.now() > until) throw new Error(`own lane: not attached: ${missing.reason}`);
-      await new Promise((resolve) => setTimeout(resolve, 10));
+    const isOpening = () => attachments.some(({ attached, reason }) => !attached && reason === '');
+    for (const deadline = performance.now() + OPEN_MS; isOpening() && performance.now() < deadline; ) {
+      await sleep(10);
+      ({ attachments } = await this.#client.getLane());
     }
+    for (const { attached, reason } of attachments) if (!attached) throw new Error(`own lane: not attached: ${reason}`);
   }
 
   /** Its records from now on, with what may not be seen of them elsewhere: numbers of batches, and the account. */
