@@ -29,7 +29,7 @@ export async function stats(settings: Settings): Promise<void> {
     if (settings.output === 'json' || settings.output === 'yaml') return printDocument(settings.output, FlowStats.toJSON(found));
     if (settings.output === 'name') return print(found.interfaces.map((one) => `${printable(one.interface)}\n`).join(''));
     if (found.interfaces.length > 0) print(`${table(columns, found.interfaces, settings.output === 'wide')}\n`);
-    else message('no interface is metered');
+    else message('no interface is metered: there is none, or metering is off (flows.enabled, --no-flows, flowMetering of the spec)');
     print(facts(found, Date.now()));
   });
 }
