@@ -46,7 +46,7 @@ async function formOf(output: Settings['output'], fields: readonly string[], sho
   }
   if (fields.length > 0) throw new UsageError('a line holds what it holds: with --fields use -o table, dict, json or yaml');
   const line = compactLines(showNode);
-  const ids = ({ flow, batch }: SeenFlow) => `             ${flow.communityId || '-'} ${flow.flowId} ${batch.node}\n`;
+  const ids = ({ flow, batch }: SeenFlow) => `             ${printable(`${flow.communityId || '-'} ${flow.flowId} ${batch.node}`)}\n`;
   return { text: (seen) => `${line(seen)}\n${output === 'wide' ? ids(seen) : ''}`, hasColumns: true };
 }
 
