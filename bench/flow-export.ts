@@ -8,10 +8,10 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { jetstream } from '@nats-io/jetstream';
 import type { Outgoing } from '../src/flow/contract.ts';
 import { openExporter } from '../src/flow/exporter.ts';
-import { connectNats } from '../src/flow/nats.ts';
+import { connectNats } from '../src/nats/connection.ts';
 import { flowMessage } from '../test/flow/batches.ts';
-import { freePort, natsBinary, startNats } from '../test/flow/real-nats.ts';
 import { percentile } from '../test/harness/percentile.ts';
+import { freePort, natsBinary, startNats } from '../test/nats/real-nats.ts';
 
 const RECORDS = 300;
 const BATCHES = Number(process.env['TAPLANE_BATCHES'] ?? 1600);

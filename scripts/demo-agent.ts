@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { supportsParentDeathSignal } from '../src/flow/nats-binary.ts';
+import { supportsParentDeathSignal } from '../src/nats/binary.ts';
 
 export interface DemoAgent {
   pid: number;

@@ -2,9 +2,9 @@
 // touched; below it every part that opens says how it closes, so that a start that fails half-way leaves nothing open.
 // Devices are not "open": they stay, whatever becomes of the agent. Only ephemeral ones end with an orderly stop.
 
-import { connectNats } from '../flow/nats.ts';
-import { packetPublisher } from '../flow/packet-publisher.ts';
 import { type InterfaceManager, openInterfaces } from '../interface/manager.ts';
+import { connectNats } from '../nats/connection.ts';
+import { packetPublisher } from '../nats/packet-publisher.ts';
 import { HEALTH_SERVICES, startServer } from '../rpc/server.ts';
 import { ClosingStack } from './closing-stack.ts';
 import type { Config } from './config.ts';

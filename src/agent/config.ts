@@ -7,7 +7,7 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { redactNats } from '../flow/nats-url.ts';
+import { redactNats } from '../nats/url.ts';
 import { readEnvironment } from './config-env.ts';
 import { ConfigError, type ConfigProblem } from './config-error.ts';
 import { readConfigFile } from './config-file.ts';

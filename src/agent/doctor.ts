@@ -1,7 +1,7 @@
 // The doctor: what keeps an agent from running well on this node, and what to do about each. It changes nothing and needs no
 // agent. Each group reads first and judges afterwards, so that every verdict can be seen in a test.
 
-import { executable } from '../flow/nats-binary.ts';
+import { executable } from '../nats/binary.ts';
 import { type AgentOptions, type Config, loadConfig } from './config.ts';
 import { ConfigError } from './config-error.ts';
 import { natsFiles } from './config-nats.ts';

@@ -4,8 +4,6 @@
 //   asked for --> opening --> copying --(lane or interface gone)--> waiting --> opening
 //                   '--(refused: a bad filter, no capability)--> waiting
 
-import type { PacketPublisher } from '../flow/packet-publisher.ts';
-import { packetSubject } from '../flow/subject.ts';
 import { StreamSetup } from '../gen/taplane/lane/v1/lane_service.ts';
 import type { PacketMirror, PacketMirrorStatus } from '../gen/taplane/v1/interface.ts';
 import { LinkType, PacketBatch } from '../gen/taplane/v1/packet.ts';
@@ -13,6 +11,8 @@ import { StreamOpen, StreamOpen_Mode } from '../gen/taplane/v1/packet_service.ts
 import type { Mirrors } from '../interface/attachments.ts';
 import type { InterfaceManager } from '../interface/manager.ts';
 import type { LanePipe } from '../lane/client.ts';
+import type { PacketPublisher } from '../nats/packet-publisher.ts';
+import { packetSubject } from '../nats/subject.ts';
 import type { Lanes } from './lanes.ts';
 import type { Log } from './log.ts';
 

@@ -3,8 +3,8 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RecordLoss_Reason as Reason } from '../gen/taplane/v1/flow.ts';
-import type { Carrying, Session } from './exporter.ts';
-import type { NatsLink } from './nats.ts';
+import type { NatsLink } from '../nats/connection.ts';
+import type { Carrying, Session } from './exporter-carrying.ts';
 import type { Row, Subject } from './spool.ts';
 
 const BATCH_BYTES = 1024 * 1024;
@@ -19,7 +19,7 @@ export function coreSession(carrying: Carrying, connection: NonNullable<ReturnTy
   let reason = '';
 
   async function run(): Promise<void> {
-    const { openCore } = await import('./jetstream.ts');
+    const { openCore } = await import('../nats/jetstream.ts');
     const core = await openCore(connection);
     for (let subject = first(); subject !== undefined && !ended; subject = first()) {
       ready.delete(subject);

@@ -6,8 +6,8 @@
 //   there is none                                        removed by age, size or purge: go on. Else, the stream is another or older: lost
 
 import { RecordLoss_Reason as Reason } from '../gen/taplane/v1/flow.ts';
+import type { JetStream, StoredMessage, StreamSeen } from '../nats/jetstream.ts';
 import { parseId } from './gap.ts';
-import type { JetStream, StoredMessage, StreamSeen } from './jetstream.ts';
 import type { Row, Spool, Subject } from './spool.ts';
 
 export interface Reconciling {

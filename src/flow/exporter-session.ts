@@ -6,10 +6,10 @@
 // Within a subject strictly in order, behind a fence; subjects side by side, bounded in number and bytes. Never throws out.
 
 import { RecordLoss_Reason as Reason } from '../gen/taplane/v1/flow.ts';
-import type { Carrying, Session } from './exporter.ts';
+import type { NatsLink } from '../nats/connection.ts';
+import type { JetStream, StreamSeen, StreamWanted } from '../nats/jetstream.ts';
+import type { Carrying, Session } from './exporter-carrying.ts';
 import { isUnproven, reconcile } from './exporter-reconcile.ts';
-import type { JetStream, StreamSeen, StreamWanted } from './jetstream.ts';
-import type { NatsLink } from './nats.ts';
 import type { Row, Subject } from './spool.ts';
 import { rowId } from './spool-rows.ts';
 
@@ -63,7 +63,7 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
   let failed = '';
 
   async function start(): Promise<void> {
-    const { openJetStream } = await import('./jetstream.ts');
+    const { openJetStream } = await import('../nats/jetstream.ts');
     const opened = await openJetStream(options.connection, options.ackTimeoutMs);
     if (ended) return;
     jetStream = opened;

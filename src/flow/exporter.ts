@@ -4,14 +4,15 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import type { RecordLoss_Reason as Reason } from '../gen/taplane/v1/flow.ts';
 import type { ExportStats } from '../gen/taplane/v1/flow_service.ts';
+import type { NatsLink, NatsLog } from '../nats/connection.ts';
+import { eventSubject, flowSubject, token } from '../nats/subject.ts';
 import type { Exporter, Outgoing } from './contract.ts';
+import type { Carrying, Session } from './exporter-carrying.ts';
 import { coreSession } from './exporter-core.ts';
 import { jetStreamSession } from './exporter-session.ts';
 import { gapBatch } from './gap.ts';
-import type { NatsLink, NatsLog } from './nats.ts';
-import { type Row, Spool, type Subject } from './spool.ts';
+import { Spool, type Subject } from './spool.ts';
 import { rowId } from './spool-rows.ts';
-import { eventSubject, flowSubject, token } from './subject.ts';
 
 export interface StreamLimits {
   name: string;
@@ -38,29 +39,6 @@ export interface ExporterOptions {
   random?: () => number;
   /** For how long an acknowledgement is waited for, and how often an idle stream is looked at. */
   times?: { ackMs: number; checkMs: number };
-}
-
-/** One connection's publishing. */
-export interface Session {
-  /** These have something new. */
-  wake(subjects: Iterable<Subject>): void;
-  reason(): string;
-  isIdle(): boolean;
-  /** Touches the spool no more. */
-  end(): void;
-}
-
-/** What sessions share. */
-export interface Carrying {
-  spool: Spool;
-  counts: { messages: number; records: number; retried: number; republished: number };
-  log: NatsLog;
-  random: () => number;
-  path(subject: Subject): string;
-  encode(row: Row, subject: Subject, stored: Uint8Array): { payload: Uint8Array; contentType: string; id: string; records: number };
-  /** Largest payload that the server takes beside our headers. */
-  payloadMost(connection: NonNullable<ReturnType<NatsLink['connection']>>): number;
-  breathe(): Promise<void>;
 }
 
 const MIB = 1024 * 1024;

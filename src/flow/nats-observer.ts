@@ -10,15 +10,15 @@ import type { MsgHdrs } from '@nats-io/transport-node';
 import { invalidFields, TaplaneError } from '../errors.ts';
 import { FlowBatch } from '../gen/taplane/v1/flow.ts';
 import type { ObserveFlowsRequest, ObserveFlowsResponse } from '../gen/taplane/v1/flow_service.ts';
+import { connectNats, type NatsOptions } from '../nats/connection.ts';
+import { natsConnectionOptions } from '../nats/login.ts';
+import { token } from '../nats/subject.ts';
+import { isPath, type NatsAddress, parseNatsUrl, readUrlFile } from '../nats/url.ts';
 import { BatchGaps } from './batch-gaps.ts';
 import { endingAt } from './ending.ts';
 import { type JetStreamReader, openJetStreamReader } from './jetstream-reader.ts';
-import { connectNats, type NatsOptions } from './nats.ts';
 import { Feed, unavailable } from './nats-feed.ts';
-import { natsConnectionOptions } from './nats-login.ts';
-import { isPath, type NatsAddress, parseNatsUrl, readUrlFile } from './nats-url.ts';
 import { type Observation, observation } from './observation.ts';
-import { token } from './subject.ts';
 
 export interface NatsObserverOptions {
   /** Address and credentials, as `connectNats` takes them. */

@@ -9,11 +9,11 @@ import { parse } from 'yaml';
 import { lockRuntimeDir } from '../../src/agent/runtime-dir.ts';
 import { openStateDir } from '../../src/agent/state-dir.ts';
 import { NatsStatus_State } from '../../src/gen/taplane/v1/node_service.ts';
-import { eventually, natsBinary } from '../flow/real-nats.ts';
 import { Agent, startAgent } from '../harness/agent.ts';
 import { bound } from '../harness/bound.ts';
 import { createNamespace } from '../harness/namespace.ts';
 import { run } from '../harness/process.ts';
+import { eventually, natsBinary } from '../nats/real-nats.ts';
 
 const TAPLANE = join(import.meta.dirname, '../../bin/taplane');
 let home: string;

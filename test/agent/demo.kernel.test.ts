@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { lockFile } from '../../src/sys/lock.ts';
-import { eventually, natsBinary } from '../flow/real-nats.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { type Child, run, runSync } from '../harness/process.ts';
+import { eventually, natsBinary } from '../nats/real-nats.ts';
 
 const DEMO = [process.execPath, join(import.meta.dirname, '../../scripts/demo.ts')];
 const TAPLANE = join(import.meta.dirname, '../../bin/taplane');

@@ -8,7 +8,7 @@ import { parseMoment } from '../../src/cli/flow-time.ts';
 import { openFlows } from '../../src/flow/flows.ts';
 import type { FlowBatch } from '../../src/gen/taplane/v1/flow.ts';
 import { batch, encoded, T0 } from '../flow/flow-values.ts';
-import { eventually as eventuallyNats, freePort, natsBinary, startNats } from '../flow/real-nats.ts';
+import { eventually as eventuallyNats, freePort, natsBinary, startNats } from '../nats/real-nats.ts';
 import { eventually, served } from '../rpc/served.ts';
 import { type FlowAgent, flowAgent } from './flow-agent.ts';
 import { start, taplane } from './run-taplane.ts';

@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { RecordLoss_Reason } from '../../src/gen/taplane/v1/flow.ts';
-import { natsBinary } from '../flow/real-nats.ts';
 import { random } from '../harness/random.ts';
 import { jetStreamCall } from '../harness/raw-nats.ts';
+import { natsBinary } from '../nats/real-nats.ts';
 import { becomes, type FlowNode, shortFlows, startFlowNode } from './flow-node.ts';
 
 const outageS = Number(process.env['TAPLANE_OUTAGE_S'] ?? 6);

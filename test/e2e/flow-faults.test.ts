@@ -5,12 +5,12 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { RecordLoss_Reason } from '../../src/gen/taplane/v1/flow.ts';
-import { natsBinary } from '../flow/real-nats.ts';
 import { bound } from '../harness/bound.ts';
 import { createCable, createNamespace } from '../harness/namespace.ts';
 import { percentile, summary } from '../harness/percentile.ts';
 import { untilAnswers } from '../harness/ping.ts';
 import { runSync } from '../harness/process.ts';
+import { natsBinary } from '../nats/real-nats.ts';
 import { becomes, DEVICE, ECHO, type FlowNode, shortFlows, startFlowNode } from './flow-node.ts';
 
 const HERE = '192.0.2.1';

@@ -8,9 +8,9 @@ import { expect, it } from 'vitest';
 import { Flow_Event, FlowBatch } from '../../src/gen/taplane/v1/flow.ts';
 import { ObserveFlowsRequest } from '../../src/gen/taplane/v1/flow_service.ts';
 import { TAPLANE } from '../cli/run-taplane.ts';
-import { natsBinary } from '../flow/real-nats.ts';
 import type { Agent } from '../harness/agent.ts';
 import { type RawMessage, readStream, type Subscriber, subscribe } from '../harness/raw-nats.ts';
+import { natsBinary } from '../nats/real-nats.ts';
 import { becomes, DEVICE, ECHO, type FlowNode, startFlowNode } from './flow-node.ts';
 import { updating } from './specs.ts';
 

@@ -10,7 +10,6 @@ import { expect } from 'vitest';
 import { FlowBatch } from '../../src/gen/taplane/v1/flow.ts';
 import type { FlowStats, InterfaceFlowStats } from '../../src/gen/taplane/v1/flow_service.ts';
 import { ResponderSpec_Kind } from '../../src/gen/taplane/v1/interface.ts';
-import { natsBinary } from '../flow/real-nats.ts';
 import { type Judged, judge } from '../flow/stream-reader.ts';
 import { type Agent, type AgentOptions, startAgent } from '../harness/agent.ts';
 import { stopLanes } from '../harness/lanes.ts';
@@ -18,6 +17,7 @@ import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import type { Child } from '../harness/process.ts';
 import { readStream, type Server, startServer } from '../harness/raw-nats.ts';
 import { counters } from '../harness/traffic.ts';
+import { natsBinary } from '../nats/real-nats.ts';
 import { creation, type PartialSpec, TUN } from './specs.ts';
 
 export const DEVICE = 'f0';

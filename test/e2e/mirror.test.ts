@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { type Condition, Condition_Status, type Interface, ResponderSpec_Kind } from '../../src/gen/taplane/v1/interface.ts';
 import { Direction, LinkType, PacketBatch } from '../../src/gen/taplane/v1/packet.ts';
-import { natsBinary } from '../flow/real-nats.ts';
 import { type Agent, startAgent } from '../harness/agent.ts';
 import { lanesOf, stopLanes } from '../harness/lanes.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import type { Child } from '../harness/process.ts';
 import { quiet } from '../harness/traffic.ts';
+import { natsBinary } from '../nats/real-nats.ts';
 import { creation, type PartialSpec, TUN, updating } from './specs.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');

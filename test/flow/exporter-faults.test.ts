@@ -9,12 +9,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Exporter } from '../../src/flow/contract.ts';
 import { openExporter } from '../../src/flow/exporter.ts';
-import { connectNats, type NatsLink } from '../../src/flow/nats.ts';
 import { RecordLoss_Reason as Reason } from '../../src/gen/taplane/v1/flow.ts';
+import { connectNats, type NatsLink } from '../../src/nats/connection.ts';
 import { Child } from '../harness/process.ts';
 import { random, seed } from '../harness/random.ts';
+import { eventually, freePort, natsBinary, type RealNats, startNats } from '../nats/real-nats.ts';
 import { meter } from './batches.ts';
-import { eventually, freePort, natsBinary, type RealNats, startNats } from './real-nats.ts';
 import { jetStreamCall, judge, readStream } from './stream-reader.ts';
 
 const MORE = Number(process.env['TAPLANE_FAULTS'] ?? 1);

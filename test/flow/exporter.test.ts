@@ -7,12 +7,12 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Exporter } from '../../src/flow/contract.ts';
 import { DEFAULT_STREAMS, type ExporterOptions, openExporter } from '../../src/flow/exporter.ts';
-import { connectNats, type NatsLink } from '../../src/flow/nats.ts';
 import { RecordLoss_Reason as Reason } from '../../src/gen/taplane/v1/flow.ts';
+import { connectNats, type NatsLink } from '../../src/nats/connection.ts';
 import { bound } from '../harness/bound.ts';
 import { percentile, summary } from '../harness/percentile.ts';
+import { eventually, freePort, natsBinary, type RealNats, startNats } from '../nats/real-nats.ts';
 import { eventMessage, flowMessage, meter } from './batches.ts';
-import { eventually, freePort, natsBinary, type RealNats, startNats } from './real-nats.ts';
 import { jetStreamCall, judge, readStream } from './stream-reader.ts';
 
 const MIB = 1024 * 1024;

@@ -7,7 +7,7 @@ import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:f
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openExporter } from '../../src/flow/exporter.ts';
-import { connectNats } from '../../src/flow/nats.ts';
+import { connectNats } from '../../src/nats/connection.ts';
 import { meter } from './batches.ts';
 
 const [folder = '', port = '', interfaces = '1', batches = '100', mostRecords = '20', pauseMs = '1'] = process.argv.slice(2);

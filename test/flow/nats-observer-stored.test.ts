@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect } from '@nats-io/transport-node';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { openJetStream } from '../../src/flow/jetstream.ts';
 import { observeNats } from '../../src/flow/nats-observer.ts';
 import { ObserveFlowsRequest } from '../../src/gen/taplane/v1/flow_service.ts';
+import { openJetStream } from '../../src/nats/jetstream.ts';
+import { freePort, natsBinary, type RealNats, startNats } from '../nats/real-nats.ts';
 import { flowMessage } from './batches.ts';
-import { freePort, natsBinary, type RealNats, startNats } from './real-nats.ts';
 
 let folder: string;
 let nats: RealNats;

@@ -11,8 +11,8 @@ import { BatchGaps } from '../../src/flow/batch-gaps.ts';
 import { observeNats } from '../../src/flow/nats-observer.ts';
 import { FlowBatch } from '../../src/gen/taplane/v1/flow.ts';
 import { ObserveFlowsRequest, type ObserveFlowsResponse } from '../../src/gen/taplane/v1/flow_service.ts';
+import { freePort, natsBinary, type RealNats, startNats } from '../nats/real-nats.ts';
 import { batch, collected, encoded, T0 } from './flow-values.ts';
-import { freePort, natsBinary, type RealNats, startNats } from './real-nats.ts';
 
 const never = new AbortController().signal;
 const ask = (partial: object) => ObserveFlowsRequest.fromPartial(partial);

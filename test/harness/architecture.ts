@@ -19,11 +19,12 @@ export interface Import {
 export const ROOMS: Record<string, string[]> = {
   main: ['cli', 'agent?', 'lane?'],
   cli: ['gen', 'rpc/client', 'rpc/status', 'packet/pcapng', 'packet/capture-reader', 'flow/filter', 'flow/nats-observer?'],
-  agent: ['rpc', 'interface', 'link', 'flow', 'lane', 'packet', 'sys', 'gen', 'errors'],
+  agent: ['rpc', 'interface', 'link', 'flow', 'nats', 'lane', 'packet', 'sys', 'gen', 'errors'],
   rpc: ['gen', 'interface', 'link', 'flow', 'lane/client', 'errors'],
   interface: ['gen', 'sys', 'errors'],
   link: ['gen', 'lane/client', 'errors'],
-  flow: ['gen', 'packet', 'errors'],
+  flow: ['gen', 'nats', 'packet', 'errors'],
+  nats: ['gen', 'errors'],
   lane: ['gen', 'sys', 'packet', 'errors'],
   packet: [],
   sys: [],
@@ -42,7 +43,7 @@ export const PACKAGES: [name: RegExp, places: RegExp][] = [
   [/^yaml$/, /^src\/(agent|cli)\//],
   [/^pino$/, /^src\/agent\//],
   [/^ipaddr\.js$/, /^src\/(interface|cli|lane)\//],
-  [/^@nats-io\//, /^src\/flow\/(nats|packet-publisher|jetstream)[\w-]*\.ts$/],
+  [/^@nats-io\//, /^src\/(nats\/|flow\/(nats|jetstream)-)[\w-]+\.ts$/],
   [/^node:sqlite$/, /^src\/(interface\/store|flow\/spool)[\w-]*\.ts$/],
 ];
 

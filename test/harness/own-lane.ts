@@ -8,7 +8,6 @@ import { openPipe } from '../../src/lane/client.ts';
 import { packetSocketOf } from '../../src/lane/place.ts';
 import { connectLane } from '../../src/rpc/lane-client.ts';
 import type { Agent } from './agent.ts';
-import { bound } from './bound.ts';
 import type { Namespace } from './namespace.ts';
 import { Child } from './process.ts';
 

@@ -1,8 +1,8 @@
 // The programs around: an agent that answers on its socket, a nats-server when an embedded one is wanted, the login to another.
 
 import { connect } from 'node:net';
-import { type NatsFiles, natsConnectionOptions } from '../../flow/nats-login.ts';
-import { parseNatsUrl } from '../../flow/nats-url.ts';
+import { type NatsFiles, natsConnectionOptions } from '../../nats/login.ts';
+import { parseNatsUrl } from '../../nats/url.ts';
 import { parseListenAddress } from '../../rpc/listen-address.ts';
 import { type Check, pass, warn } from './check.ts';
 

@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
-import { executable } from '../../src/flow/nats-binary.ts';
+import { executable } from '../../src/nats/binary.ts';
 
 export const natsBinary = executable('nats-server');
 

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { covers, eventSubject, flowSubject, packetSubject, token } from '../../src/flow/subject.ts';
+import { covers, eventSubject, flowSubject, packetSubject, token } from '../../src/nats/subject.ts';
 import { random } from '../harness/random.ts';
 
 it.each([

@@ -9,8 +9,8 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { checkServerIdentity, type PeerCertificate, type ConnectionOptions as TlsConnectionOptions } from 'node:tls';
 import type { ConnectionOptions } from '@nats-io/transport-node';
-import type { NatsAddress } from './nats-url.ts';
 import { token } from './subject.ts';
+import type { NatsAddress } from './url.ts';
 
 /** Absolute paths; empty or absent: none. */
 export interface NatsFiles {

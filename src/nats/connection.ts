@@ -8,9 +8,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConnectionOptions, NatsConnection } from '@nats-io/transport-node';
 import { type NatsStatus, NatsStatus_State as State } from '../gen/taplane/v1/node_service.ts';
-import { type NatsFiles, natsConnectionOptions, wantsTls } from './nats-login.ts';
-import { type NatsLog, type NatsServer, startNatsServer } from './nats-server.ts';
-import { isPath, type NatsAddress, parseNatsUrl, readUrlFile } from './nats-url.ts';
+import { type NatsFiles, natsConnectionOptions, wantsTls } from './login.ts';
+import { type NatsLog, type NatsServer, startNatsServer } from './server.ts';
+import { isPath, type NatsAddress, parseNatsUrl, readUrlFile } from './url.ts';
 
 export type { NatsLog };
 

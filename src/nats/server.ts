@@ -12,7 +12,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { executable, supportsParentDeathSignal } from './nats-binary.ts';
+import { executable, supportsParentDeathSignal } from './binary.ts';
 
 /** Fields first, then the message. */
 export interface NatsLog {

@@ -5,8 +5,8 @@ import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { connectNats, type NatsLink } from '../../src/flow/nats.ts';
-import { type PacketPublisher, packetPublisher, type Refusal } from '../../src/flow/packet-publisher.ts';
+import { connectNats, type NatsLink } from '../../src/nats/connection.ts';
+import { type PacketPublisher, packetPublisher, type Refusal } from '../../src/nats/packet-publisher.ts';
 import { eventually, freePort, natsBinary, type RealNats, startNats } from './real-nats.ts';
 
 const silent = { debug: () => {}, info: () => {}, warn: () => {} };

@@ -17,8 +17,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { connectNats, type NatsLink, type NatsOptions } from '../../src/flow/nats.ts';
 import { NatsStatus_State as State } from '../../src/gen/taplane/v1/node_service.ts';
+import { connectNats, type NatsLink, type NatsOptions } from '../../src/nats/connection.ts';
 import { bound } from '../harness/bound.ts';
 import { eventually, freePort, natsBinary, type RealNats, startNats } from './real-nats.ts';
 
@@ -61,7 +61,7 @@ const embeddedPid = () => Number(readFileSync(join(stateDir, 'nats', 'server.pid
 
 test('off does nothing and does not load the library', () => {
   const script = `
-    const { connectNats } = await import(${JSON.stringify(join(import.meta.dirname, '../../src/flow/nats.ts'))});
+    const { connectNats } = await import(${JSON.stringify(join(import.meta.dirname, '../../src/nats/connection.ts'))});
     const link = connectNats({ mode: 'off', name: 'x', stateDir: '/nowhere', log: {} });
     const { createRequire } = await import('node:module');
     console.log(link.status().state, Object.keys(createRequire(import.meta.url).cache).filter((f) => f.includes('@nats-io')).length);`;
@@ -199,7 +199,7 @@ test('embedded without a nats-server on the PATH: failed, with the cure, and no 
 
 /** A stand-in for an agent: holds an embedded server until it is killed; makes a file `connected` once it is. */
 function holder(path?: string): string {
-  const module = JSON.stringify(join(import.meta.dirname, '../../src/flow/nats.ts'));
+  const module = JSON.stringify(join(import.meta.dirname, '../../src/nats/connection.ts'));
   const log = '{ debug() {}, info() {}, warn() {} }';
   return `const { connectNats } = await import(${module});
     const { writeFileSync } = await import('node:fs');

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { parseNatsUrl, redactNats } from '../../src/flow/nats-url.ts';
+import { parseNatsUrl, redactNats } from '../../src/nats/url.ts';
 
 describe('NATS address', () => {
   test.each([

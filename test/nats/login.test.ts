@@ -8,11 +8,11 @@ import { join } from 'node:path';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import type { NatsConnection } from '@nats-io/transport-node';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { connectNats, type NatsLink } from '../../src/flow/nats.ts';
-import { inboxPrefix, type NatsFiles, natsConnectionOptions } from '../../src/flow/nats-login.ts';
-import { parseNatsUrl } from '../../src/flow/nats-url.ts';
 import { NatsStatus_State as State } from '../../src/gen/taplane/v1/node_service.ts';
-import { type Authority, authority, nkeyUser, operator } from './nats-identities.ts';
+import { connectNats, type NatsLink } from '../../src/nats/connection.ts';
+import { inboxPrefix, type NatsFiles, natsConnectionOptions } from '../../src/nats/login.ts';
+import { parseNatsUrl } from '../../src/nats/url.ts';
+import { type Authority, authority, nkeyUser, operator } from './identities.ts';
 import { eventually, freePort, natsBinary, type RealNats, startNats } from './real-nats.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'taplane-nats-auth-'));
