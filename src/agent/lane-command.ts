@@ -30,7 +30,9 @@ export async function runLane({ socket }: LaneOptions): Promise<number> {
   let alone: NodeJS.Timeout | undefined;
   let lane: Lane | undefined;
   let heardAt = performance.now();
+  let over = false;
   const heard = (): void => {
+    if (over) return;
     heardAt = performance.now();
     waitAlone();
   };
@@ -67,6 +69,8 @@ export async function runLane({ socket }: LaneOptions): Promise<number> {
         return state();
       },
       setAttachments({ attachments, keepRunning, flowLimits }) {
+        // What was taken now would never be let go of again.
+        if (over) return state();
         heard();
         lane?.setAttachments(attachments, flowLimits);
         const toldBefore = leaving;
@@ -84,6 +88,7 @@ export async function runLane({ socket }: LaneOptions): Promise<number> {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => end(signal));
   log.info({ pid: process.pid, socket }, 'lane ready');
   const reason = await ended;
+  over = true;
   clearTimeout(alone);
   await lane.close();
   await server.stop();

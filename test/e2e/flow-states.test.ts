@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
+import { Attachment_Kind } from '../../src/gen/taplane/lane/v1/lane_service.ts';
 import { Flow_Event as Event, Flow_EndReason as Reason } from '../../src/gen/taplane/v1/flow.ts';
 import { type Condition, Condition_Status, InterfaceSpec_Carrier } from '../../src/gen/taplane/v1/interface.ts';
 import { UpdateInterfaceRequest } from '../../src/gen/taplane/v1/interface_service.ts';
@@ -12,6 +13,7 @@ import { everything, type Sent, udpExchange } from '../harness/flow-traffic.ts';
 import { TAP_WIRE, TUN_WIRE } from '../harness/frame-layers.ts';
 import { lanesOf, stopLanes } from '../harness/lanes.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
+import { OwnLane } from '../harness/own-lane.ts';
 import { counters, sendNumbered } from '../harness/traffic.ts';
 import { link } from '../harness/truth.ts';
 import { creation, type PartialSpec, TAP, TUN, updating } from './specs.ts';
@@ -184,6 +186,25 @@ it('tells of the last flows of a lane that is told to end', async () => {
     expect(observer.sums('s0')).toEqual(device);
     expect(observer.open('s0')).toEqual([]);
     expect([observer.problems, observer.missed, observer.lost]).toEqual([[], 0, 0]);
+  });
+});
+
+it('takes nothing more while it ends, and ends', async () => {
+  await withAgent({}, async (agent, ns) => {
+    const { uid } = await agent.client().interfaces.create(creation('s0', { ...silent, mode: TUN, flowMetering: { disabled: true } }));
+    await using lane = await OwnLane.start(agent, ns);
+    const hold = () => lane.hold({ kind: Attachment_Kind.METER, device: { uid, interface: 's0' } });
+    await hold();
+    let ended = false;
+    const ending = lane.end().then(() => {
+      ended = true;
+    });
+    const begun = performance.now();
+    // An agent that goes on telling it what to hold.
+    while (!ended && performance.now() - begun < 15_000) await Promise.all([sleep(20), hold().catch(() => {})]);
+    expect(ended).toBe(true);
+    await ending;
+    expect(performance.now() - begun).toBeLessThan(5000);
   });
 });
 

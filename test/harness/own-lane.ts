@@ -81,6 +81,12 @@ export class OwnLane implements AsyncDisposable {
     return { [Symbol.dispose]: () => pipe.destroy() };
   }
 
+  /** Tells it to end; resolves when it has. */
+  async end(): Promise<void> {
+    process.kill(this.#child.pid, 'SIGTERM');
+    await this.#child.ended;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#client.close();
     await this.#child[Symbol.asyncDispose]();
