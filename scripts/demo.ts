@@ -174,7 +174,7 @@ function printTries({ nats }: Node, { device, subnet, second }: Shown): void {
   const tries: [command: string, why: string][] = [
     [`cd ${ROOT}`, ''],
     [`export TAPLANE_SERVER=${server}`, ''],
-    ['bin/taplane flow observe -f', 'who talks to whom: a line each time a flow begins or ends'],
+    ['bin/taplane flow observe -f', 'who talks to whom: a line when a flow begins, each minute, and when it ends'],
     ...(file ? ([[`bin/taplane flow observe -f --nats ${file}`, 'the same, from NATS']] as [string, string][]) : []),
     ['bin/taplane flow top', 'the busiest flows'],
     ['bin/taplane flow stats', 'what became of packets and records'],

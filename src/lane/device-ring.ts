@@ -215,7 +215,7 @@ export class DeviceRing {
 
   #failed(error: unknown): void {
     if (!(error instanceof SysError)) throw error;
-    this.#reason = explain(error, `tap ${this.#device.interface}`, this.#device).message;
+    this.#reason = explain(error, `look at ${this.#device.interface}`, this.#device).message;
     if (this.#wanted) this.#again(() => this.#reopen());
   }
 

@@ -78,7 +78,7 @@ function meaning(error: SysError, device: Device): Meaning {
       return {
         code: 'FAILED_PRECONDITION',
         reason: 'CAPABILITY_MISSING',
-        hint: 'run taplane doctor',
+        hint: `the agent lacks ${subject}: give it to its process (systemd: CapabilityBoundingSet; Kubernetes: securityContext.capabilities)`,
         precondition: { type: 'CAPABILITY', subject, description: 'the agent needs it, effective, in the network namespace of the device' },
       };
     }
