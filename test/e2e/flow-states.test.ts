@@ -288,7 +288,7 @@ it('says why it does not meter, and everything else works', async () => {
     const { reason, message } = (await metering(agent, 's0')) as Condition;
     console.log(`${reason}: ${message}`);
     expect(reason).toBe('NotMetered');
-    expect(message).toMatch(/CAP_NET_RAW|EPERM/);
+    expect(message).toMatch(/CAP_NET_RAW/);
     expect(await metering(agent, 's1')).toBeUndefined();
     const stats = await meterStats(agent, 's0');
     expect([stats.active, stats.reason]).toEqual([false, message]);
