@@ -13,8 +13,8 @@ import type { Log } from './log.ts';
 
 const LOOK_MS = 100;
 const RETRY_MS = 1000;
-/** A lane that has said nothing for so long has said all. */
-const QUIET_MS = 50;
+/** A lane that has said nothing for so long has said all: a meter that ends waits 208 ms for what its ring still holds. */
+const QUIET_MS = 350;
 /** Epochs whose numbers are remembered, to tell batches that come twice. */
 const EPOCHS_MOST = 16_384;
 

@@ -162,12 +162,13 @@ export class LaneProcess {
     };
   }
 
-  /** The lane stays, with what it holds; the next agent takes it over. One that holds nothing ends, and is waited for. */
+  /** The lane stays, with what it was asked to hold last; the next agent takes it over. One that holds nothing ends, and is waited for. */
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
     if (this.#state === undefined) this.#child?.kill('SIGTERM');
-    else if (this.#wanted.length === 0) await this.#client?.setAttachments([], false, this.#flowLimits).catch(() => undefined);
+    else if (this.#wanted.length === 0 || this.#declared?.wanted !== this.#wanted)
+      await this.#client?.setAttachments(this.#wanted, this.#wanted.length > 0, this.#flowLimits).catch(() => undefined);
     if (this.#child !== undefined && (this.#state === undefined || (this.#wanted.length === 0 && this.#users === 0)))
       await Promise.race([this.#ended, sleep(FAREWELL_MS)]);
     this.#client?.close();

@@ -1,11 +1,14 @@
 // Flow records while things change: devices that go down, away and come back, agents and lanes that die, settings that are edited.
 
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { Attachment_Kind } from '../../src/gen/taplane/lane/v1/lane_service.ts';
-import { Flow_Event as Event, Flow_EndReason as Reason } from '../../src/gen/taplane/v1/flow.ts';
+import { Flow_Event as Event, FlowBatch, Flow_EndReason as Reason } from '../../src/gen/taplane/v1/flow.ts';
 import { type Condition, Condition_Status, InterfaceSpec_Carrier } from '../../src/gen/taplane/v1/interface.ts';
 import { UpdateInterfaceRequest } from '../../src/gen/taplane/v1/interface_service.ts';
+import { connectLane } from '../../src/rpc/lane-client.ts';
 import { type Agent, type AgentOptions, startAgent } from '../harness/agent.ts';
 import { counted, FlowDriver, together, watched } from '../harness/flow-driver.ts';
 import { FlowObserver, meterStats, type Seen, type Sums } from '../harness/flow-observer.ts';
@@ -205,6 +208,34 @@ it('takes nothing more while it ends, and ends', async () => {
     expect(ended).toBe(true);
     await ending;
     expect(performance.now() - begun).toBeLessThan(5000);
+  });
+});
+
+it('ends the flows of ephemeral interfaces with the agent, and has their records on disk', async () => {
+  await withAgent({ args: ['--nats', 'nats://127.0.0.1:1'] }, async (agent, ns) => {
+    const { interfaces } = agent.client();
+    const slow = { ...silent, mode: TUN, flowMetering: { idleTimeout: 60, activeTimeout: 60 } };
+    await interfaces.create(creation('s0', slow));
+    await interfaces.create(creation('s1', { ...slow, ephemeral: true }));
+    await watched(ns, 's0');
+    await watched(ns, 's1');
+    {
+      await using driver = await FlowDriver.hold(ns, 's1', 'tun');
+      await driver.send(everything(TUN_WIRE));
+    }
+    await agent.stop();
+    expect(ns.has('s1')).toBe(false);
+    const client = connectLane(join(agent.runtimeDir, 'lane-0.sock'), 2000);
+    const { attachments } = await client.getLane();
+    client.close();
+    expect(attachments).toMatchObject([{ kind: Attachment_Kind.METER, attached: true }]);
+    const spool = new DatabaseSync(join(agent.stateDir, 'spool', 'flows.db'), { readOnly: true });
+    const rows = spool.prepare("SELECT data FROM payload NATURAL JOIN message JOIN subject ON id = subject WHERE kind = 'flow'").all();
+    spool.close();
+    const flows = rows.flatMap(({ data }) => FlowBatch.decode(data as Uint8Array).flows);
+    const ended = new Set(flows.filter(({ event }) => event === Event.END).map(({ flowId }) => flowId));
+    expect(ended.size).toBeGreaterThan(0);
+    expect(flows.map(({ flowId }) => flowId).filter((id) => !ended.has(id))).toEqual([]);
   });
 });
 
