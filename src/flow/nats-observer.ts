@@ -15,6 +15,7 @@ import { natsConnectionOptions } from '../nats/login.ts';
 import { token } from '../nats/subject.ts';
 import { isPath, type NatsAddress, parseNatsUrl, readUrlFile } from '../nats/url.ts';
 import { BatchGaps } from './batch-gaps.ts';
+import { recordPlaces } from './batch-head.ts';
 import { endingAt } from './ending.ts';
 import { type JetStreamReader, openJetStreamReader } from './jetstream-reader.ts';
 import { Feed, unavailable } from './nats-feed.ts';
@@ -39,6 +40,8 @@ const LOOK_BACK_FACTOR = 8;
 const MAX_LAST = 200_000n;
 /** As a request asks for all: then nothing is kept. */
 const ALL = 2n ** 64n - 1n;
+/** Lanes put a thousand into a batch at most. Records without a field take two bytes of a message, and hundreds of memory. */
+const RECORDS_MOST = 16_384;
 const NO_BATCH = 'no batch of flow records';
 /** Clocks of nodes and of the server may differ by this. */
 const SKEW_MS = 10_000;
@@ -189,7 +192,10 @@ class Teller {
 function decoded(data: Uint8Array, headers: MsgHdrs | undefined): FlowBatch | undefined {
   try {
     const isJson = /\bjson\b/i.test(headers?.get('Content-Type') ?? '');
-    return isJson ? FlowBatch.fromJSON(JSON.parse(Buffer.from(data).toString('utf8'))) : FlowBatch.decode(data);
+    const document: unknown = isJson ? JSON.parse(Buffer.from(data).toString('utf8')) : undefined;
+    const records = isJson ? (document as { flows?: unknown[] }).flows?.length : recordPlaces(data).length / 2;
+    if (Number(records) > RECORDS_MOST) return undefined;
+    return isJson ? FlowBatch.fromJSON(document) : FlowBatch.decode(data);
   } catch {
     return undefined;
   }

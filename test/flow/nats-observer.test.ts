@@ -130,6 +130,9 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
     const about = headers();
     about.set('Content-Type', 'application/json');
     publisher.publish('taplane.v1.c1.n1.flow.tap0', '{"flows": [', { headers: about });
+    // Records without a field: a message of 200 KB, and a hundred times as much once decoded.
+    publisher.publish('taplane.v1.c1.n1.flow.tap0', Buffer.alloc(200_000, '4200', 'hex'));
+    publisher.publish('taplane.v1.c1.n1.flow.tap0', `{"flows": [${Array(100_000).fill('{}')}]}`, { headers: about });
     await publish(batch(6, [{}], { lost: [{ reason: 1, count: 4n }] }));
     await publish(batch(11, [{}]));
     expect(
