@@ -31,14 +31,6 @@ test('works in slices, and lets others run between them', async () => {
   expect(one.left).toBe(0);
 });
 
-test('does little work at once', () => {
-  const sweeps = new Sweeps(() => false);
-  const few = [worker(1), worker(1)];
-  for (const one of few) sweeps.add(one);
-  sweeps.run();
-  expect(few.map(({ left }) => left)).toEqual([0, 0]);
-});
-
 test('takes a piece of each in turn', async () => {
   const order: string[] = [];
   const sweeps = new Sweeps(() => false);
