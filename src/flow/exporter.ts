@@ -175,7 +175,7 @@ export function openExporter(options: ExporterOptions): Exporter {
     stats() {
       const { account } = spool;
       const { counts } = carrying;
-      const oldest = closed ? undefined : spool.oldestMs();
+      const oldest = closed ? undefined : oldestOf(spool);
       return {
         spooledMessages: BigInt(account.waitingMessages),
         spooledBytes: BigInt(account.waitingBytes),
@@ -228,4 +228,13 @@ function slices(): () => Promise<void> {
 
 function text(error: unknown): string {
   return error instanceof Error ? error.message || error.name : String(error);
+}
+
+/** A disk that fails is told of in another place: an account can always be given. */
+function oldestOf(spool: Spool): number | undefined {
+  try {
+    return spool.oldestMs();
+  } catch {
+    return undefined;
+  }
 }

@@ -13,6 +13,8 @@ import { type Glob, glob } from './glob.ts';
 
 export const MAX_FILTERS = 64;
 export const MAX_VALUES = 256;
+/** Of all filters together: they are compiled in one go, and compared with each record. */
+export const MAX_REQUEST_VALUES = 4096;
 /** Names, labels and patterns, characters. */
 const MAX_TEXT = 512;
 
@@ -30,6 +32,11 @@ export type BatchTest = (batch: BatchFields) => FlowTest | undefined;
 /** A record is wanted when a filter of `allow` matches, or there is none, and no filter of `deny` does. Throws invalidFields: all violations at once. */
 export function compileFilters(allow: readonly FlowFilter[], deny: readonly FlowFilter[]): BatchTest {
   const violations: FieldViolation[] = [];
+  const values = [...allow, ...deny].reduce((sum, filter) => sum + valuesOf(filter), 0);
+  if (values > MAX_REQUEST_VALUES) {
+    const description = `the filters hold ${values} values together, with those of deny; at most ${MAX_REQUEST_VALUES}`;
+    throw invalidFields([{ field: 'allow', description }]);
+  }
   const wanted = compileAll('allow', allow, violations);
   const unwanted = compileAll('deny', deny, violations);
   if (violations.length > 0) throw invalidFields(violations);
@@ -42,6 +49,10 @@ export function compileFilters(allow: readonly FlowFilter[], deny: readonly Flow
     if (all && no.length === 0) return everything;
     return (flow) => (all || yes.some((filter) => matches(filter, flow))) && !no.some((filter) => matches(filter, flow));
   };
+}
+
+function valuesOf(filter: FlowFilter): number {
+  return Object.values(filter).reduce((sum, list: readonly unknown[]) => sum + list.length, 0);
 }
 
 interface Compiled {

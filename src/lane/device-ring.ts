@@ -13,6 +13,8 @@ import { markedDevice } from './device.ts';
 import { explain } from './failure.ts';
 
 const RETRY_MS = 250;
+/** What is not allowed now is hardly allowed a moment later. */
+const REFUSED_MS = 5000;
 /** Bytes of blocks worked off before others get their turn. */
 const ROUND_BYTES = 256 * 1024;
 const DROPS_MS = 200;
@@ -168,9 +170,9 @@ export class DeviceRing {
     this.#reopen();
   }
 
-  #again(run: () => void): void {
+  #again(run: () => void, delayMs = RETRY_MS): void {
     clearTimeout(this.#retry);
-    this.#retry = setTimeout(run, RETRY_MS);
+    this.#retry = setTimeout(run, delayMs);
     this.#retry.unref();
   }
 
@@ -206,17 +208,14 @@ export class DeviceRing {
       if (this.#patient) this.#openLater();
       else this.#open();
     } catch (error) {
-      if (!(error instanceof SysError)) throw error;
-      // The one failure that an operator causes, and mends.
-      this.#reason = error.call === 'socket' && isErrno(error, 'EPERM') ? `${error.message}: CAP_NET_RAW is missing` : error.message;
-      this.#again(() => this.#reopen());
+      this.#failed(error);
     }
   }
 
   #failed(error: unknown): void {
     if (!(error instanceof SysError)) throw error;
     this.#reason = explain(error, `look at ${this.#device.interface}`, this.#device).message;
-    if (this.#wanted) this.#again(() => this.#reopen());
+    if (this.#wanted) this.#again(() => this.#reopen(), isErrno(error, 'EPERM', 'EACCES') ? REFUSED_MS : RETRY_MS);
   }
 
   #shut(): void {

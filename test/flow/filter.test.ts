@@ -204,6 +204,9 @@ test('every violation is told at once, under its path', () => {
   const each = Array.from({ length: 65 }, () => FlowFilter.create());
   expect(fieldsOf([], each)).toEqual(['deny']);
   expect(fieldsOf(each.slice(1), filters({ port: [0, 65_535], ip: Array(256).fill('::1') }))).toEqual([]);
+  const full = (count: number) => filters(...Array.from({ length: count }, () => ({ ip: Array<string>(256).fill('::1') })));
+  expect(fieldsOf(full(16), [])).toEqual([]);
+  expect(fieldsOf(full(16), filters({ port: [1] }))).toEqual(['allow']);
 });
 
 const canonical = (ipv6: string) => new URL(`http://[${ipv6}]`).hostname;

@@ -49,7 +49,10 @@ export interface ObserveFlowsRequest {
   fieldMask: string[] | undefined;
 }
 
-/** Matches a record when every field that is given matches; within a field one of its values is enough. At most 256 values in a field. */
+/**
+ * Matches a record when every field that is given matches; within a field one of its values is enough. At most 256 values in a field,
+ * and 4096 in all filters of a request.
+ */
 export interface FlowFilter {
   /** Addresses or prefixes, IPv4 or IPv6: source or destination is within one. */
   ip: string[];
