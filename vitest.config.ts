@@ -8,7 +8,7 @@ import { VitestReportWriter } from './scripts/vitest-report.ts';
 const isRoot = process.getuid?.() === 0 && process.env['TAPLANE_TEST_NO_ROOT'] === undefined;
 const reportPath = process.env['TAPLANE_TEST_REPORT'];
 
-/** The kinds that touch the machine run after one another, and two files at a time: they measure. */
+/** The kinds that touch the machine run after one another, and three files at a time: much of their time they wait. */
 function privileged(name: string, files: string[], groupOrder: number) {
   return {
     test: {
@@ -16,7 +16,7 @@ function privileged(name: string, files: string[], groupOrder: number) {
       include: isRoot ? files : [],
       setupFiles: ['test/harness/each-file.ts'],
       pool: 'forks' as const,
-      maxWorkers: 2,
+      maxWorkers: 3,
       sequence: { groupOrder },
       testTimeout: 120_000,
       hookTimeout: 120_000,

@@ -30,7 +30,8 @@ export interface AttachmentNeeds {
 }
 
 const NO_DATA_PLANE = 'there is no data-plane process';
-/** For each interface. */
+/** A declaration of more interfaces than this waits a while for more, for each of them. */
+const PAUSE_FROM = 64;
 const PAUSE_MS = 0.1;
 const KINDS = [Attachment_Kind.PARKING, Attachment_Kind.RESPONDERS, Attachment_Kind.METER];
 const NOT_HEARD = 'the data-plane process has not answered yet';
@@ -135,7 +136,8 @@ export class Attachments {
   /** A long declaration costs its time: while many interfaces come at once it is made for some of them together. */
   #tellSoon(): void {
     if (this.#later !== undefined) return;
-    const waitMs = this.#toldAt + (this.#told?.length ?? 0) * PAUSE_MS - performance.now();
+    const length = this.#told?.length ?? 0;
+    const waitMs = length < PAUSE_FROM ? 0 : this.#toldAt + length * PAUSE_MS - performance.now();
     if (waitMs <= 0) this.#tell();
     else
       this.#later = setTimeout(() => {
