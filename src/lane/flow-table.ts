@@ -50,6 +50,8 @@ export const ETHERNET = 256;
 
 const PLACES = 8;
 const PLACE_SHIFT = 3;
+/** So many places of its first bucket a flow takes without a look at the second. */
+const PREFERRED = 6;
 const SLOT_MASK = 0xffffff;
 const LEAST_BUCKET_BITS = 4;
 /** 2^24 - 1 slots fit into a place. */
@@ -211,7 +213,9 @@ export class FlowTable {
     const index = this.#index;
     for (let place = bucket; place < bucket + PLACES; place++) {
       const entry = index[place] as number;
-      if (entry === 0 || entry >>> 24 !== tag) continue;
+      // Places are filled from the first on, without gaps.
+      if (entry === 0) return -1;
+      if (entry >>> 24 !== tag) continue;
       const slot = (entry & SLOT_MASK) - 1;
       if (this.#isAt(slot, key)) return slot;
     }
@@ -238,8 +242,10 @@ export class FlowTable {
   #placeFor(hash1: number, hash2: number): number {
     const shift = 32 - this.#bits;
     const first = this.#freeIn((hash1 >>> shift) * PLACES);
+    // A flow in its first bucket is found sooner.
+    if (first >= 0 && (first & (PLACES - 1)) < PREFERRED) return first;
     const second = this.#freeIn((hash2 >>> shift) * PLACES);
-    // The further back the first free place is, the fuller is the bucket, about.
+    // The further back the first free place is, the fuller is the bucket.
     if (second < 0 || (first >= 0 && (first & (PLACES - 1)) <= (second & (PLACES - 1)))) return first;
     return second;
   }
@@ -250,9 +256,13 @@ export class FlowTable {
   }
 
   #clear(bucket: number, slot: number): boolean {
+    const index = this.#index;
     for (let place = bucket; place < bucket + PLACES; place++) {
-      if (((this.#index[place] as number) & SLOT_MASK) !== slot + 1) continue;
-      this.#index[place] = 0;
+      if (((index[place] as number) & SLOT_MASK) !== slot + 1) continue;
+      let last = place;
+      while (last + 1 < bucket + PLACES && index[last + 1] !== 0) last++;
+      index[place] = index[last] as number;
+      index[last] = 0;
       return true;
     }
     return false;

@@ -149,7 +149,7 @@ export class Meter {
     const gsoSize = gsoType === 0 ? 0 : (bytes[header + 4] as number) | ((bytes[header + 5] as number) << 8);
     const reader = this.#reader;
     const isUsual = gsoType === 0 && frame.vlanTpid === 0;
-    if (!isUsual || !reader.again(bytes, start, frame.captured, frame.length, frame.outgoing))
+    if (!isUsual || !reader.readPlain(bytes, start, frame.captured, frame.length, frame.outgoing))
       reader.read(bytes, start, frame.captured, frame.length, frame.outgoing, frame.vlanTpid, frame.vlanTci, gsoType, gsoSize);
     if (this.#sampling > 1) {
       if (this.#skip > 0) {

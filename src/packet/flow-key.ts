@@ -33,7 +33,7 @@ const [ICMP, TCP, UDP, ICMP6, SCTP, DCCP, UDP_LITE] = [1, 6, 17, 58, 132, 33, 13
 const [HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION_OPTIONS] = [0, 43, 44, 60] as const;
 const EXTENSIONS_MOST = 8;
 const GSO_KINDS = 0x7f;
-/** An IPv4 header without options, and of what follows all that `again` looks at: ports, of TCP the flags too. */
+/** An IPv4 header without options, and of what follows all that `readPlain` looks at: ports, of TCP the flags too. */
 const PLAIN_TCP_BYTES = 34;
 const PLAIN_UDP_BYTES = 24;
 
@@ -78,14 +78,8 @@ export class FlowKeyReader {
   #vlan = 0;
   /** Where what follows the transport header begins, for super-frames; 0 when it was not found. */
   #payloadAt = 0;
-  /** What `again` compares with: of the packet that was read last, if it was an IPv4 packet without anything special, else `#isPlain` is false. */
+  /** The key is one that `readPlain` made. */
   #isPlain = false;
-  #plainBytes = 0;
-  #outgoing = false;
-  #source = 0;
-  #destination = 0;
-  #ports = 0;
-  #protocol = 0;
   /** What was read last, and a view of it: numbers of several bytes are one load each. */
   #bytes: Uint8Array = new Uint8Array(0);
   #view: DataView = new DataView(this.#bytes.buffer);
@@ -95,25 +89,42 @@ export class FlowKeyReader {
   }
 
   /**
-   * Whether a frame that has no tag taken off and is no super-frame is of the same flow and way as the one that was read last. If so the
-   * fields are those that `read` would give, for a fraction of the work: packets come in trains. If not nothing has changed.
+   * Reads a frame that has no tag taken off and is no super-frame, if it is an IPv4 packet of TCP or UDP without anything special: most are,
+   * and for these it takes a fraction of the time that `read` takes. Answers false, with the fields undefined, when it is another.
    */
-  again(bytes: Uint8Array, start: number, captured: number, length: number, outgoing: boolean): boolean {
+  readPlain(bytes: Uint8Array, start: number, captured: number, length: number, outgoing: boolean): boolean {
     const linkBytes = this.#ethernet ? ETHERNET_BYTES : 0;
-    if (!this.#isPlain || outgoing !== this.#outgoing || bytes !== this.#bytes || captured < linkBytes + this.#plainBytes) return false;
+    if (captured < linkBytes + PLAIN_UDP_BYTES) return false;
+    if (bytes !== this.#bytes) this.#look(bytes);
     const view = this.#view;
     const at = start + linkBytes;
     if (linkBytes > 0 && view.getUint16(at - 2) !== 0x0800) return false;
-    if ((bytes[at] as number) !== 0x45 || (bytes[at + 9] as number) !== this.#protocol || (view.getUint16(at + 6) & 0x3fff) !== 0)
-      return false;
-    if (view.getInt32(at + 12) !== this.#source || view.getInt32(at + 16) !== this.#destination) return false;
-    if (view.getInt32(at + 20) !== this.#ports) return false;
+    const protocol = bytes[at + 9] as number;
+    if ((bytes[at] as number) !== 0x45 || (view.getUint16(at + 6) & 0x3fff) !== 0) return false;
+    if (protocol !== UDP && (protocol !== TCP || captured < linkBytes + PLAIN_TCP_BYTES)) return false;
+    const source = view.getInt32(at + 12);
+    const destination = view.getInt32(at + 16);
+    const ports = view.getInt32(at + 20);
+    const fromB = source === destination ? ports >>> 16 > (ports & 0xffff) : source >>> 0 > destination >>> 0;
+    const key = this.key;
+    // What `readPlain` does not set is still 0 from the last time.
+    if (!this.#isPlain) clear(key);
+    this.#isPlain = true;
+    key[0] = fromB ? destination : source;
+    key[4] = fromB ? source : destination;
+    key[PORTS_WORD] = fromB ? (ports << 16) | (ports >>> 16) : ports;
+    key[KIND_WORD] = KIND_V4 | (protocol << PROTOCOL_SHIFT) | (outgoing !== fromB ? WAY_BIT : 0);
+    this.fromB = fromB;
+    this.ethernetAt = linkBytes > 0 ? start : -1;
+    this.etherType = 0x0800;
     this.packets = 1;
     this.bytes = length;
+    this.tcpFlags = protocol === TCP ? (bytes[at + 33] as number) : 0;
     this.dscp = (bytes[at + 1] as number) >> 2;
     this.ttl = bytes[at + 8] as number;
-    this.tcpFlags = this.#protocol === TCP ? (bytes[at + 33] as number) : 0;
-    if (linkBytes > 0) this.ethernetAt = start;
+    this.fragment = false;
+    this.icmpType = 0;
+    this.icmpCode = 0;
     return true;
   }
 
@@ -134,6 +145,7 @@ export class FlowKeyReader {
   ): void {
     const key = this.key;
     clear(key);
+    this.#isPlain = false;
     if (bytes !== this.#bytes) this.#look(bytes);
     this.fromB = false;
     this.tcpFlags = 0;
@@ -177,25 +189,7 @@ export class FlowKeyReader {
     // As seen from A: sent from A to B by the node, or received from A.
     const way = outgoing !== this.fromB ? WAY_BIT : 0;
     key[KIND_WORD] = (key[KIND_WORD] as number) | way | (this.#vlan << VLAN_SHIFT);
-    this.#isPlain =
-      known &&
-      vlanTpid === 0 &&
-      end - at >= PLAIN_UDP_BYTES &&
-      (bytes[at] as number) === 0x45 &&
-      at - start === (this.#ethernet ? ETHERNET_BYTES : 0);
-    if (this.#isPlain) this.#remember(bytes, at, outgoing);
     this.#size(start, length + (vlanTpid === 0 ? 0 : TAG_BYTES), vlanTpid === 0 ? 0 : TAG_BYTES, gsoType, gsoSize);
-  }
-
-  #remember(bytes: Uint8Array, at: number, outgoing: boolean): void {
-    const view = this.#view;
-    this.#protocol = bytes[at + 9] as number;
-    this.#isPlain = !this.fragment && (this.#protocol === TCP || this.#protocol === UDP);
-    this.#plainBytes = this.#protocol === TCP ? PLAIN_TCP_BYTES : PLAIN_UDP_BYTES;
-    this.#outgoing = outgoing;
-    this.#source = view.getInt32(at + 12);
-    this.#destination = view.getInt32(at + 16);
-    this.#ports = view.getInt32(at + 20);
   }
 
   #look(bytes: Uint8Array): void {

@@ -206,8 +206,8 @@ it('what is no IP is a flow of MAC addresses and EtherType, both ways', () => {
   }
 });
 
-it('a packet of the flow before it is known again, with the fields that reading gives; any other is not', () => {
-  const any = random('again');
+it('a plain packet has the fields that reading it in full gives', () => {
+  const any = random('plain');
   for (const tap of [false, true]) {
     const memory = Buffer.alloc(64 * 1024);
     const quick = new FlowKeyReader(tap);
@@ -230,10 +230,8 @@ it('a packet of the flow before it is known again, with the fields that reading 
       sent.copy(memory, start, 0, captured);
       const how = { outgoing: any.integer(0, 7) !== 0, length: sent.length };
       const wanted = read(careful, memory, how, start, captured);
-      const before = JSON.stringify(fieldsOf(quick));
-      if (quick.again(memory, start, captured, sent.length, how.outgoing)) known++;
+      if (quick.readPlain(memory, start, captured, sent.length, how.outgoing)) known++;
       else {
-        if (JSON.stringify(fieldsOf(quick)) !== before) expect.fail('a frame that is not known has changed something');
         refused++;
         read(quick, memory, how, start, captured);
       }
