@@ -46,7 +46,7 @@ export async function flowMeterBench(): Promise<string[]> {
       await client.interfaces.update(updating(DEVICE, { ...spec, flowMetering: FlowMetering.fromPartial({ disabled }) }));
       await sleep(1500);
     };
-    for (const flows of [1, 4096]) {
+    for (const flows of [1, 64, 4096]) {
       for (let round = 0; round < ROUNDS; round++) {
         await meter(false);
         const [lane = 0] = await lanesOf(agent);
