@@ -8,15 +8,15 @@ import { VitestReportWriter } from './scripts/vitest-report.ts';
 const isRoot = process.getuid?.() === 0 && process.env['TAPLANE_TEST_NO_ROOT'] === undefined;
 const reportPath = process.env['TAPLANE_TEST_REPORT'];
 
-/** The kinds that touch the machine run after one another, and three files at a time: much of their time they wait. */
-function privileged(name: string, files: string[], groupOrder: number) {
+/** The kinds that touch the machine run after one another, and a few files at a time: much of their time they wait. */
+function privileged(name: string, files: string[], groupOrder: number, maxWorkers: number) {
   return {
     test: {
       name,
       include: isRoot ? files : [],
       setupFiles: ['test/harness/each-file.ts'],
       pool: 'forks' as const,
-      maxWorkers: 3,
+      maxWorkers,
       sequence: { groupOrder },
       testTimeout: 120_000,
       hookTimeout: 120_000,
@@ -41,8 +41,8 @@ export default defineConfig({
           testTimeout: 60_000,
         },
       },
-      privileged('kernel', ['test/kernel/**/*.test.ts', 'test/**/*.kernel.test.ts'], 1),
-      privileged('e2e', ['test/e2e/**/*.test.ts'], 2),
+      privileged('kernel', ['test/kernel/**/*.test.ts', 'test/**/*.kernel.test.ts'], 1, 3),
+      privileged('e2e', ['test/e2e/**/*.test.ts'], 2, 4),
     ],
   },
 });

@@ -18,6 +18,7 @@ const FILES = [
   'test/e2e/crash.test.ts',
   'test/e2e/bad-input.test.ts',
   'test/e2e/flow-faults.test.ts',
+  'test/e2e/flow-disk-full.test.ts',
   'test/e2e/flow-export.test.ts',
 ];
 const TELLING =

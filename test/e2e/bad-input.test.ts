@@ -13,7 +13,7 @@ import { links, snapshot } from '../harness/truth.ts';
 import { creation, type PartialSpec, TAP, TUN } from './specs.ts';
 
 /** More for a soak. */
-const MUTATIONS = Number(process.env['TAPLANE_MUTATIONS'] ?? 30_000);
+const MUTATIONS = Number(process.env['TAPLANE_MUTATIONS'] ?? 15_000);
 const IN_FLIGHT = 64;
 
 const names = [
