@@ -42,7 +42,7 @@ export default defineConfig({
         },
       },
       privileged('kernel', ['test/kernel/**/*.test.ts', 'test/**/*.kernel.test.ts'], 1, 3),
-      privileged('e2e', ['test/e2e/**/*.test.ts'], 2, 4),
+      privileged('e2e', ['test/e2e/**/*.test.ts'], 2, 3),
     ],
   },
 });

@@ -152,7 +152,7 @@ it('comes back soon when it is killed, with all it held, while packets pass', { 
       `lane back after kill -9: ${summary(delays)}; ${answers()} pings answered meanwhile; agent has ${grown.fds} fds more, ` +
         `${(grown.rss / 2 ** 20).toFixed(1)} MiB more than halfway`,
     );
-    expect(percentile(delays, 99)).toBeLessThanOrEqual(bound(1000, 6000));
+    expect(percentile(delays, 99)).toBeLessThanOrEqual(bound(1000, 10_000));
     expect(devices()).toEqual(before.devices);
     expect((await watch.settle()).filter(({ kind, deleted }) => kind === 'link' && deleted)).toEqual([]);
     expect(Math.abs(grown.fds)).toBeLessThanOrEqual(4);

@@ -263,16 +263,21 @@ for (const tap of [true, false]) {
       const mine = ours(new FlowKeyReader(tap), frame);
       const other = theirs(told, tap);
       // What tshark makes of random bytes that begin like IP is its own affair.
-      if (isJunk(frame, tap)) {
+      // With random options it sometimes sees no IPv4 header at all.
+      const isLost = other.kind === 'other' && mine.kind === 'ipv4' && told['frame.protocols'][0]?.includes('ip') === true;
+      if (isJunk(frame, tap) || isLost) {
         kinds.set('junk', (kinds.get('junk') ?? 0) + 1);
         continue;
       }
       const malformed = told['_ws.malformed'].length > 0;
       // It reads no further than to what it does not like, such as random options; we only look for where headers end.
       const inPart = malformed ? { protocol: 0, fragment: false, first: undefined, second: undefined, tcpFlags: 0 } : {};
+      // Of a first part it reads nothing behind destination options that follow the fragment header.
+      const isHidden = mine.fragment && other.first === undefined && told['frame.protocols'][0]?.endsWith('ipv6.dstopts') === true;
+      const hidden = isHidden ? { first: undefined, second: undefined, tcpFlags: 0 } : {};
       const about = `${told['frame.protocols']} ${frame.toString('hex')}`;
-      expect({ about, ...mine, ...inPart }).toEqual({ about, ...other, ...inPart });
-      const kind = malformed ? 'read in part' : `${mine.kind}${mine.fragment ? ' fragments' : ''}`;
+      expect({ about, ...mine, ...inPart, ...hidden }).toEqual({ about, ...other, ...inPart, ...hidden });
+      const kind = malformed || isHidden ? 'read in part' : `${mine.kind}${mine.fragment ? ' fragments' : ''}`;
       kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
     }
     console.log([...kinds].map(([kind, count]) => `${count} ${kind}`).join(', '));
