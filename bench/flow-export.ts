@@ -9,7 +9,7 @@ import { jetstream } from '@nats-io/jetstream';
 import type { Outgoing } from '../src/flow/contract.ts';
 import { openExporter } from '../src/flow/exporter.ts';
 import { connectNats } from '../src/nats/connection.ts';
-import { flowMessage } from '../test/flow/batches.ts';
+import { EXPORTING, flowMessage } from '../test/flow/batches.ts';
 import { percentile } from '../test/harness/percentile.ts';
 import { freePort, natsBinary, startNats } from '../test/nats/real-nats.ts';
 
@@ -42,6 +42,7 @@ async function once(subjects: number) {
   const link = connectNats({ mode: `nats://127.0.0.1:${port}`, name: 'bench', stateDir: folder, log: silent });
   while (link.connection() === undefined) await turn();
   const exporter = openExporter({
+    ...EXPORTING,
     file: join(folder, 'spool', 'spool.db'),
     cluster: 'c',
     node: 'n',

@@ -1,7 +1,7 @@
 // Publishing to JetStream over one connection, from its beginning to its end; the next connection has a session of its own.
 //
 //   a kind (flow, event):   SEARCHING --stream found or made--> OPEN --refused, unanswered, no stream--> HELD (back-off) --> SEARCHING
-//   a lane (one subject):   verify what the server has --> one message in flight, then the next --> idle until `wake`
+//   a track (one subject):   verify what the server has --> one message in flight, then the next --> idle until `wake`
 //
 // Within a subject strictly in order, behind a fence; subjects side by side, bounded in number and bytes. Never throws out.
 
@@ -20,7 +20,8 @@ const RETRY_MAX_MS = 15_000;
 /** Fences that fail in a row without a message stored between: somebody else publishes here. */
 const FENCES_MOST = 3;
 
-interface Lane {
+/** The messages of one subject, in their order. */
+interface Track {
   subject: Subject;
   path: string;
   verify: boolean;
@@ -39,7 +40,7 @@ interface Kind {
   timer: NodeJS.Timeout | undefined;
   retryMs: number;
   reason: string;
-  ready: Set<Lane>;
+  ready: Set<Track>;
 }
 
 export interface SessionOptions {
@@ -53,7 +54,7 @@ export interface SessionOptions {
 
 export function jetStreamSession(carrying: Carrying, options: SessionOptions): Session {
   const { spool, counts, random, log } = carrying;
-  const lanes = new Map<number, Lane>();
+  const tracks = new Map<number, Track>();
   const kinds = { flow: kind(options, 'flow'), event: kind(options, 'event') };
   const ending = Promise.withResolvers<undefined>();
   let jetStream: JetStream | undefined;
@@ -67,18 +68,18 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
     const opened = await openJetStream(options.connection, options.ackTimeoutMs);
     if (ended) return;
     jetStream = opened;
-    for (const subject of spool.account.subjects.values()) if (subject.waiting + subject.acked > 0) laneOf(subject);
+    for (const subject of spool.account.subjects.values()) if (subject.waiting + subject.acked > 0) trackOf(subject);
     for (const each of Object.values(kinds)) search(each);
   }
 
-  function laneOf(subject: Subject): Lane {
-    let lane = lanes.get(subject.id);
-    if (lane === undefined) {
-      lane = { subject, path: carrying.path(subject), verify: subject.acked > 0, sent: '', fences: 0, busy: false };
-      lanes.set(subject.id, lane);
-      kinds[subject.kind].ready.add(lane);
+  function trackOf(subject: Subject): Track {
+    let track = tracks.get(subject.id);
+    if (track === undefined) {
+      track = { subject, path: carrying.path(subject), verify: subject.acked > 0, sent: '', fences: 0, busy: false };
+      tracks.set(subject.id, track);
+      kinds[subject.kind].ready.add(track);
     }
-    return lane;
+    return track;
   }
 
   /** Finds or makes the stream of a kind; another one than before has all subjects verified. */
@@ -94,7 +95,7 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
           of.stream = undefined;
           return hold(of, found.missing);
         }
-        const isOlder = [...lanes.values()].some(
+        const isOlder = [...tracks.values()].some(
           ({ subject }) => kinds[subject.kind] === of && subject.incarnation === found.incarnation && subject.sequence > found.lastSequence,
         );
         of.stream = found;
@@ -110,10 +111,10 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
   }
 
   function verifyAll(of: Kind): void {
-    for (const lane of lanes.values()) {
-      if (kinds[lane.subject.kind] !== of) continue;
-      lane.verify ||= lane.subject.acked > 0;
-      if (!lane.busy) of.ready.add(lane);
+    for (const track of tracks.values()) {
+      if (kinds[track.subject.kind] !== of) continue;
+      track.verify ||= track.subject.acked > 0;
+      if (!track.busy) of.ready.add(track);
     }
   }
 
@@ -136,13 +137,13 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
   function fill(): void {
     if (ended) return;
     for (const of of Object.values(kinds)) {
-      for (const lane of of.ready) {
+      for (const track of of.ready) {
         if (of.stream === undefined || of.timer !== undefined) break;
         if (inFlight >= IN_FLIGHT_MOST || bytesInFlight >= BYTES_IN_FLIGHT_MOST) return;
-        of.ready.delete(lane);
-        lane.busy = true;
+        of.ready.delete(track);
+        track.busy = true;
         inFlight += 1;
-        step(of, of.stream, lane)
+        step(of, of.stream, track)
           .catch((error) => {
             // Whatever it was, the stream may be gone.
             of.stream = undefined;
@@ -151,9 +152,9 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
           })
           .then((more) => {
             inFlight -= 1;
-            lane.busy = false;
+            track.busy = false;
             if (ended) return;
-            if (more || lane.subject.waiting > 0 || lane.verify) of.ready.add(lane);
+            if (more || track.subject.waiting > 0 || track.verify) of.ready.add(track);
             fill();
           });
       }
@@ -161,17 +162,17 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
   }
 
   /** One message of a subject; answers whether there is more to do for it. */
-  async function step(of: Kind, stream: StreamSeen, lane: Lane): Promise<boolean> {
+  async function step(of: Kind, stream: StreamSeen, track: Track): Promise<boolean> {
     await breathe();
-    const { subject, path } = lane;
-    if (lane.verify || isUnproven(subject, stream)) {
-      lane.verify = false;
+    const { subject, path } = track;
+    if (track.verify || isUnproven(subject, stream)) {
+      track.verify = false;
       try {
         const again = await reconcile({ spool, jetStream: jetStream as JetStream, stream, subject, path, breathe });
         counts.republished += again;
         if (again > 0) log.warn({ subject: path, messages: again }, 'nats lost what it had acknowledged: published again');
       } catch (error) {
-        lane.verify = true;
+        track.verify = true;
         throw error;
       }
     }
@@ -180,15 +181,15 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
     const payload = next && spool.payload(next);
     if (next === undefined) return false;
     if (payload === undefined) return true;
-    return send(of, stream, lane, next, payload);
+    return send(of, stream, track, next, payload);
   }
 
-  async function send(of: Kind, stream: StreamSeen, lane: Lane, next: Row, stored: Uint8Array): Promise<boolean> {
-    const { subject } = lane;
-    const sending = { subject: lane.path, ...carrying.encode(next, subject, stored) };
-    if (sending.payload.length > carrying.payloadMost(options.connection)) return tooLarge(lane, next);
-    if (lane.sent === sending.id) counts.retried += 1;
-    lane.sent = sending.id;
+  async function send(of: Kind, stream: StreamSeen, track: Track, next: Row, stored: Uint8Array): Promise<boolean> {
+    const { subject } = track;
+    const sending = { subject: track.path, ...carrying.encode(next, subject, stored) };
+    if (sending.payload.length > carrying.payloadMost(options.connection)) return tooLarge(track, next);
+    if (track.sent === sending.id) counts.retried += 1;
+    track.sent = sending.id;
     bytesInFlight += sending.payload.length;
     const published = await Promise.race([(jetStream as JetStream).publish(sending, subject.sequence), ending.promise]);
     bytesInFlight -= sending.payload.length;
@@ -199,18 +200,18 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
         spool.acked(next, published.sequence, stream.incarnation);
         counts.messages += 1;
         counts.records += next.reason === 0 ? next.records : 0;
-        lane.sent = '';
-        lane.fences = 0;
+        track.sent = '';
+        track.fences = 0;
         of.reason = '';
         of.retryMs = RETRY_MIN_MS;
         return subject.waiting > 0;
       case 'fenced':
-        lane.verify = true;
-        lane.fences += 1;
-        if (lane.fences > FENCES_MOST) hold(of, `somebody else publishes on ${lane.path}`);
+        track.verify = true;
+        track.fences += 1;
+        if (track.fences > FENCES_MOST) hold(of, `somebody else publishes on ${track.path}`);
         return true;
       case 'too-large':
-        return tooLarge(lane, next);
+        return tooLarge(track, next);
       case 'refused':
         hold(of, published.reason);
         return true;
@@ -221,8 +222,8 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
     }
   }
 
-  function tooLarge(lane: Lane, next: Row): boolean {
-    log.warn({ subject: lane.path, id: rowId(next), bytes: next.bytes }, 'message is larger than nats takes: told as lost');
+  function tooLarge(track: Track, next: Row): boolean {
+    log.warn({ subject: track.path, id: rowId(next), bytes: next.bytes }, 'message is larger than nats takes: told as lost');
     spool.replace(next, Reason.TOO_LARGE);
     return true;
   }
@@ -233,7 +234,7 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
   }
 
   const check = setInterval(() => {
-    for (const [id, { busy }] of lanes) if (!busy && !spool.account.subjects.has(id)) lanes.delete(id);
+    for (const [id, { busy }] of tracks) if (!busy && !spool.account.subjects.has(id)) tracks.delete(id);
     for (const of of Object.values(kinds)) if (of.stream !== undefined && of.timer === undefined) search(of);
   }, options.checkMs);
   check.unref();
@@ -246,8 +247,8 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
     wake(subjects) {
       if (jetStream === undefined || ended) return;
       for (const subject of subjects) {
-        const lane = laneOf(subject);
-        if (!lane.busy) kinds[subject.kind].ready.add(lane);
+        const track = trackOf(subject);
+        if (!track.busy) kinds[subject.kind].ready.add(track);
       }
       setImmediate(fill);
     },

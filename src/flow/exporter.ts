@@ -27,12 +27,12 @@ export interface ExporterOptions {
   cluster: string;
   node: string;
   /** Bytes that may wait, and bytes of acknowledged messages that are kept. */
-  limits?: { spoolBytes: number; retainedBytes: number };
+  limits: { spoolBytes: number; retainedBytes: number };
   /** How a message is written on NATS; its own bytes by default. */
   encode?: (message: Outgoing) => { payload: Uint8Array; contentType: string };
   mode: 'jetstream' | 'core';
   /** Streams to make when none takes the subjects, and whether to make them. One that is there is never changed. */
-  streams?: { create: boolean; replicas: number; flows: StreamLimits; events: StreamLimits };
+  streams: { create: boolean; replicas: number; flows: StreamLimits; events: StreamLimits };
   connection: NatsLink['connection'];
   log: NatsLog;
   now?: () => number;
@@ -42,13 +42,6 @@ export interface ExporterOptions {
 }
 
 const MIB = 1024 * 1024;
-export const DEFAULT_LIMITS = { spoolBytes: 256 * MIB, retainedBytes: 64 * MIB };
-export const DEFAULT_STREAMS = {
-  create: true,
-  replicas: 1,
-  flows: { name: 'TAPLANE_FLOWS', maxBytes: 512 * MIB, maxAgeMs: 24 * 3_600_000 },
-  events: { name: 'TAPLANE_EVENTS', maxBytes: 64 * MIB, maxAgeMs: 30 * 24 * 3_600_000 },
-};
 const DEFAULT_TIMES = { ackMs: 5_000, checkMs: 30_000 };
 /** How often it looks for another connection: a comparison of two references. */
 const POLL_MS = 100;
@@ -61,8 +54,9 @@ const HEADERS_MOST = 1024;
 
 /** Opens the spool and starts publishing. Throws when the disk fails. */
 export function openExporter(options: ExporterOptions): Exporter {
-  const { mode, log, now = Date.now, random = Math.random, streams = DEFAULT_STREAMS, times = DEFAULT_TIMES } = options;
-  const limits = mode === 'core' ? { ...(options.limits ?? DEFAULT_LIMITS), retainedBytes: 0 } : (options.limits ?? DEFAULT_LIMITS);
+  const { mode, log, now = Date.now, random = Math.random, streams, times = DEFAULT_TIMES } = options;
+  // What nobody acknowledges nobody can ask for again.
+  const limits = mode === 'core' ? { ...options.limits, retainedBytes: 0 } : options.limits;
   let session: Session | undefined;
   let connection: ReturnType<NatsLink['connection']>;
   let putFailure = '';

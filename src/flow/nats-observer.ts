@@ -6,19 +6,19 @@
 // slow reader is bounded in bytes: the oldest goes. That, and whatever the network or the server lost, shows in the numbers of the records
 // and is told as `missed`. Messages are hostile: what is no batch is passed over and counted in a word to `say`.
 
-import type { MsgHdrs } from '@nats-io/transport-node';
 import { invalidFields, TaplaneError } from '../errors.ts';
 import { FlowBatch } from '../gen/taplane/v1/flow.ts';
 import type { ObserveFlowsRequest, ObserveFlowsResponse } from '../gen/taplane/v1/flow_service.ts';
-import { connectNats, type NatsOptions } from '../nats/connection.ts';
+import { connectNats, type MsgHdrs, type NatsOptions } from '../nats/connection.ts';
+import { Feed, unavailable } from '../nats/feed.ts';
+import { type JetStreamReader, openJetStreamReader } from '../nats/jetstream-reader.ts';
 import { natsConnectionOptions } from '../nats/login.ts';
 import { token } from '../nats/subject.ts';
-import { isPath, type NatsAddress, parseNatsUrl, readUrlFile } from '../nats/url.ts';
+import { isPath, type NatsAddress, parseNatsUrl } from '../nats/url.ts';
+import { readUrlFile } from '../nats/url-file.ts';
 import { BatchGaps } from './batch-gaps.ts';
 import { recordPlaces } from './batch-head.ts';
 import { endingAt } from './ending.ts';
-import { type JetStreamReader, openJetStreamReader } from './jetstream-reader.ts';
-import { Feed, unavailable } from './nats-feed.ts';
 import { type Observation, observation } from './observation.ts';
 
 export interface NatsObserverOptions {

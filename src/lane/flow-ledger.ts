@@ -19,8 +19,7 @@ import {
   type TrafficCounts,
   UPDATE,
 } from './flow-batch.ts';
-import type { FlowPool } from './flow-pool.ts';
-import { PIECE_FLOWS } from './flow-pool.ts';
+import { type FlowPool, PIECE_FLOWS } from './flow-pool.ts';
 import {
   CLOSED,
   COUNTERS,

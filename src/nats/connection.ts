@@ -6,13 +6,14 @@
 // first success, gives up after two refused logins, and drops what was published on every dial. One connection, one object.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ConnectionOptions, NatsConnection } from '@nats-io/transport-node';
+import type { ConnectionOptions, MsgHdrs, NatsConnection } from '@nats-io/transport-node';
 import { type NatsStatus, NatsStatus_State as State } from '../gen/taplane/v1/node_service.ts';
 import { type NatsFiles, natsConnectionOptions, wantsTls } from './login.ts';
 import { type NatsLog, type NatsServer, startNatsServer } from './server.ts';
-import { isPath, type NatsAddress, parseNatsUrl, readUrlFile } from './url.ts';
+import { isPath, type NatsAddress, parseNatsUrl } from './url.ts';
+import { readUrlFile } from './url-file.ts';
 
-export type { NatsLog };
+export type { MsgHdrs, NatsLog };
 
 export interface NatsOptions {
   /** `off`, `embedded`, an address list that `parseNatsUrl` takes, or the path of a file that holds one, read for each dial. */

@@ -2,8 +2,6 @@
 // The client library drops credentials that stand in an address, so they are taken out here; `shown` is all that
 // a log, a status or an error may ever see. An address may also stand in a file, which keeps a password off the command line.
 
-import { readFileSync } from 'node:fs';
-
 export interface NatsAddress {
   /** `host:port` of each server, as the client library wants them. */
   servers: string[];
@@ -21,15 +19,6 @@ const DEFAULT_PORT = '4222';
 /** Whether it is the path of a file: no address begins like one. */
 export function isPath(text: string): boolean {
   return /^\.{0,2}\//.test(text);
-}
-
-/** The address list that a file holds. Throws an Error that names the file and never repeats what is in it. */
-export function readUrlFile(path: string): string {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch (error) {
-    throw new Error(`read NATS address ${path}: ${(error as NodeJS.ErrnoException).code ?? 'not readable'}`);
-  }
 }
 
 /** Parses the address list; throws an Error whose message never repeats the input, since it may hold a password. */

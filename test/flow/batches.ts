@@ -1,6 +1,7 @@
 // Flow batches of a meter that never ends: the same number gives the same batch, so that a feeder that was killed goes on where it was.
 
 import type { Outgoing } from '../../src/flow/contract.ts';
+import type { ExporterOptions } from '../../src/flow/exporter.ts';
 import { FlowBatch } from '../../src/gen/taplane/v1/flow.ts';
 
 export interface Meter {
@@ -54,3 +55,15 @@ export function eventMessage(kind: string, epoch: string, sequence: number): Out
   const payload = Buffer.from(`event ${sequence}`);
   return { kind: 'event', name: kind, id: `${epoch}:${sequence}`, epoch, firstSequence: BigInt(sequence), records: 1, payload };
 }
+
+const MIB = 1024 * 1024;
+/** Room enough, and the streams that an agent makes, for an exporter under test. */
+export const EXPORTING: Pick<ExporterOptions, 'limits' | 'streams'> = {
+  limits: { spoolBytes: 256 * MIB, retainedBytes: 64 * MIB },
+  streams: {
+    create: true,
+    replicas: 1,
+    flows: { name: 'TAPLANE_FLOWS', maxBytes: 512 * MIB, maxAgeMs: 24 * 3_600_000 },
+    events: { name: 'TAPLANE_EVENTS', maxBytes: 64 * MIB, maxAgeMs: 30 * 24 * 3_600_000 },
+  },
+};

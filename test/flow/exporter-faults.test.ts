@@ -14,7 +14,7 @@ import { connectNats, type NatsLink } from '../../src/nats/connection.ts';
 import { Child } from '../harness/process.ts';
 import { random, seed } from '../harness/random.ts';
 import { eventually, freePort, natsBinary, type RealNats, startNats } from '../nats/real-nats.ts';
-import { meter } from './batches.ts';
+import { EXPORTING, meter } from './batches.ts';
 import { jetStreamCall, judge, readStream } from './stream-reader.ts';
 
 const MORE = Number(process.env['TAPLANE_FAULTS'] ?? 1);
@@ -49,6 +49,7 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
   function open(retainedBytes = 16 * MIB): Exporter {
     link = connectNats({ mode: `nats://127.0.0.1:${port}`, name: 'taplane/test', stateDir: folder, log: silent, random: () => 0 });
     exporter = openExporter({
+      ...EXPORTING,
       file: join(folder, 'spool', 'spool.db'),
       cluster: 'c',
       node: 'n',

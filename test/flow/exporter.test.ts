@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Exporter } from '../../src/flow/contract.ts';
-import { DEFAULT_STREAMS, type ExporterOptions, openExporter } from '../../src/flow/exporter.ts';
+import { type ExporterOptions, openExporter } from '../../src/flow/exporter.ts';
 import { RecordLoss_Reason as Reason } from '../../src/gen/taplane/v1/flow.ts';
 import { connectNats, type NatsLink } from '../../src/nats/connection.ts';
 import { bound } from '../harness/bound.ts';
 import { percentile, summary } from '../harness/percentile.ts';
 import { eventually, freePort, natsBinary, type RealNats, startNats } from '../nats/real-nats.ts';
-import { eventMessage, flowMessage, meter } from './batches.ts';
+import { EXPORTING, eventMessage, flowMessage, meter } from './batches.ts';
 import { jetStreamCall, judge, readStream } from './stream-reader.ts';
 
 const MIB = 1024 * 1024;
@@ -44,6 +44,7 @@ function open(more: Partial<ExporterOptions> = {}, address = `nats://127.0.0.1:$
   const times = { ackMs: 1_000, checkMs: 500 };
   const file = join(folder, 'spool', 'spool.db');
   exporter = openExporter({
+    ...EXPORTING,
     file,
     cluster: 'c',
     node: 'n',
@@ -191,8 +192,8 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
       '',
       /jetstream/i,
     ],
-    ['no stream, and none to be made', () => start(), { streams: { ...DEFAULT_STREAMS, create: false } }, '', /no stream takes/],
-    ['no replicas to be had', () => start(), { streams: { ...DEFAULT_STREAMS, replicas: 3 } }, '', /replicas/],
+    ['no stream, and none to be made', () => start(), { streams: { ...EXPORTING.streams, create: false } }, '', /no stream takes/],
+    ['no replicas to be had', () => start(), { streams: { ...EXPORTING.streams, replicas: 3 } }, '', /replicas/],
     [
       'no right to ask for streams',
       () => {

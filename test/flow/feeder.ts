@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openExporter } from '../../src/flow/exporter.ts';
 import { connectNats } from '../../src/nats/connection.ts';
-import { meter } from './batches.ts';
+import { EXPORTING, meter } from './batches.ts';
 
 const [folder = '', port = '', interfaces = '1', batches = '100', mostRecords = '20', pauseMs = '1'] = process.argv.slice(2);
 const silent = { debug() {}, info() {}, warn() {} };
@@ -20,6 +20,7 @@ const link = connectNats({
   random: () => 0,
 });
 const exporter = openExporter({
+  ...EXPORTING,
   file: join(folder, 'spool', 'spool.db'),
   cluster: 'c',
   node: 'n',

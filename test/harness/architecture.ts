@@ -43,13 +43,13 @@ export const PACKAGES: [name: RegExp, places: RegExp][] = [
   [/^yaml$/, /^src\/(agent|cli)\//],
   [/^pino$/, /^src\/agent\//],
   [/^ipaddr\.js$/, /^src\/(interface|cli|lane)\//],
-  [/^@nats-io\//, /^src\/(nats\/|flow\/(nats|jetstream)-)[\w-]+\.ts$/],
+  [/^@nats-io\//, /^src\/nats\//],
   [/^node:sqlite$/, /^src\/(interface\/store|flow\/spool)[\w-]*\.ts$/],
 ];
 
 /** They take bytes or messages and return bytes or messages. */
 export const PURE =
-  /^src\/(packet\/.*|interface\/(plan|spec|text)|sys\/netlink\/(attribute|message|link|address|route|neighbour|netconf|describe))\.ts$/;
+  /^src\/(packet\/.*|interface\/(plan|spec|text)|flow\/(batch-gaps|batch-head|filter|flow-mask|gap|glob|goflow|ipfix|ipfix-template|one-way)|nats\/(subject|url)|sys\/netlink\/(attribute|message|link|address|route|neighbour|netconf|describe))\.ts$/;
 
 /** They touch the system. */
 const IMPURE =

@@ -3,7 +3,7 @@
 
 import type { Msg, NatsConnection } from '@nats-io/transport-node';
 import { TaplaneError } from '../errors.ts';
-import type { NatsLink, NatsOptions } from '../nats/connection.ts';
+import type { NatsLink, NatsOptions } from './connection.ts';
 
 /** What a message takes beside its payload, about. */
 const MESSAGE_BYTES = 512;
