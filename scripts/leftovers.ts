@@ -1,6 +1,6 @@
-// What a test run must not leave behind: network namespaces `tpl-<pid>-<n>`, folders of that name in the temporary directory, and
-// processes that live in the one or name the other. A leftover is one whose maker, the process <pid>, is gone: what belongs to a
-// run that still goes on is left alone.
+// What a test run must not leave behind: network namespaces `tpl-<pid>-<n>`, folders of that name in the temporary directory with
+// what is mounted on them, and processes that live in the one or name the other. A leftover is one whose maker, the process <pid>, is
+// gone: what belongs to a run that still goes on is left alone.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
@@ -36,6 +36,10 @@ export function removeLeftovers(): string[] {
     found.push(`network namespace ${name}`);
     spawnSync('ip', ['netns', 'delete', name]);
   }
+  for (const path of mountsBelow(tmpdir()).filter(isOrphan)) {
+    found.push(`mount ${path}`);
+    spawnSync('umount', ['--lazy', path]);
+  }
   for (const name of folders) {
     found.push(`folder ${join(tmpdir(), name)}`);
     rmSync(join(tmpdir(), name), { recursive: true, force: true });
@@ -46,6 +50,15 @@ export function removeLeftovers(): string[] {
 function isOrphan(text: string): boolean {
   const maker = NAME.exec(text)?.[1];
   return maker !== undefined && !existsSync(`/proc/${maker}`);
+}
+
+/** The last made first, as one may stand on another. */
+function mountsBelow(folder: string): string[] {
+  const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
+  return mounts
+    .map((line) => line.split(' ')[1] ?? '')
+    .filter((path) => path.startsWith(`${folder}/`))
+    .reverse();
 }
 
 function listOf(folder: string): string[] {

@@ -32,8 +32,8 @@ export interface AttachmentNeeds {
 const NO_DATA_PLANE = 'there is no data-plane process';
 /** A declaration of more interfaces than this waits a while for more, for each of them. */
 const PAUSE_FROM = 64;
-const PAUSE_MS = 0.1;
-const KINDS = [Attachment_Kind.PARKING, Attachment_Kind.RESPONDERS, Attachment_Kind.METER];
+const PAUSE_MS = 0.5;
+const KINDS = [Attachment_Kind.PARKING, Attachment_Kind.RESPONDERS];
 const NOT_HEARD = 'the data-plane process has not answered yet';
 
 export class Attachments {
@@ -100,7 +100,9 @@ export class Attachments {
   /** Whether the data plane, or the mirror, says something else of an interface than when this was asked last. */
   hasNews({ record }: Entry): boolean {
     const { dataPlane } = this.#needs;
-    const states = KINDS.map((kind) => dataPlane?.attachment(record.uid, kind)).map((state) => state && [state.attached, state.reason]);
+    const states = [...KINDS.map((kind) => dataPlane?.attachment(record.uid, kind)), this.#meter(record)].map(
+      (state) => state && [state.attached, state.reason],
+    );
     const { active, reason } = this.mirror(record) ?? {};
     const said = JSON.stringify([states, active, reason]);
     if (this.#said.get(record.uid) === said) return false;
@@ -115,17 +117,18 @@ export class Attachments {
     this.#set(entry, 'CarrierKept', parked && { holds: parked.attached, reason: parked.reason }, 'Parked', 'NotParked');
     const responding = spec.responders.length > 0 ? this.state(record.uid, Attachment_Kind.RESPONDERS) : undefined;
     this.#set(entry, 'Responding', responding && { holds: responding.attached, reason: responding.reason }, 'Attached', 'NotAttached');
-    this.#judgeMeter(entry);
+    const meter = this.#meter(record);
+    this.#set(entry, 'Metering', meter && { holds: meter.attached, reason: meter.reason }, 'Metered', 'NotMetered');
     const { active = false, reason = 'nothing copies its packets yet' } = this.mirror(record) ?? {};
     this.#set(entry, 'Mirroring', spec.packetMirror && { holds: active, reason }, 'Copying', 'NotCopying');
   }
 
-  /** Metering is usual: it is told of where it was asked for, and where it fails. */
-  #judgeMeter(entry: Entry): void {
-    const { record } = entry;
-    const metered = this.#needs.metering !== undefined && isMetered(record) ? this.state(record.uid, Attachment_Kind.METER) : undefined;
-    const silent = metered === undefined || (entry.spec.flowMetering === undefined && (metered.attached || metered.reason === NOT_HEARD));
-    this.#set(entry, 'Metering', silent ? undefined : { holds: metered.attached, reason: metered.reason }, 'Metered', 'NotMetered');
+  /** Metering is usual: what there is to tell of it, where it was asked for or fails. */
+  #meter(record: Record): AttachmentState | undefined {
+    if (this.#needs.metering === undefined || !isMetered(record)) return undefined;
+    const state = this.state(record.uid, Attachment_Kind.METER);
+    const isUsual = record.spec.flowMetering === undefined && (state.attached || state.reason === NOT_HEARD);
+    return isUsual ? undefined : state;
   }
 
   #set(entry: Entry, type: ConditionType, found: { holds: boolean; reason: string } | undefined, well: string, amiss: string): void {

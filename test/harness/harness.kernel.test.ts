@@ -1,6 +1,8 @@
 // The witnesses must be right before they are believed: each piece of the harness is shown to see what it is there to see.
 
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { removeLeftovers } from '../../scripts/leftovers.ts';
@@ -52,17 +54,22 @@ describe('namespace', () => {
 });
 
 describe('leftovers', () => {
-  it('are what a dead test process made: namespace, process and folder; what a living one made stays', async () => {
+  it('are what a dead test process made: namespace, process, mount and folder; what a living one made stays', async () => {
     await using living = createNamespace();
     // A process that ends at once and whose number is in no use any more.
     const dead = await run(['sh', '-c', 'echo $$']);
     const name = `tpl-${dead.stdout.trim()}-1`;
     runSync('ip', 'netns', 'add', name);
+    const folder = join(tmpdir(), `${name}-disk`);
+    mkdirSync(folder);
+    runSync('mount', '-t', 'tmpfs', 'tmpfs', folder);
     await using lost = new Child(['ip', 'netns', 'exec', name, 'sleep', '1000']);
     await expect.poll(() => readFileSync(`/proc/${lost.pid}/cmdline`, 'utf8'), SOON).toBe('sleep\x001000\0');
     const found = removeLeftovers();
     expect(found).toContain(`process ${lost.pid}: sleep 1000`);
     expect(found).toContain(`network namespace ${name}`);
+    expect(found).toContain(`mount ${folder}`);
+    expect(existsSync(folder)).toBe(false);
     expect((await lost.ended).signal).toBe('SIGKILL');
     expect(namespacesOf(process.pid)).toEqual([living.name]);
     expect(removeLeftovers()).toEqual([]);

@@ -17,7 +17,7 @@ export interface Server {
 
 /** A line for each message: its subject, its headers as they are, and its payload in base64. */
 const CLIENT = `
-import base64, json, socket, sys
+import base64, json, os, socket, sys
 address, port, user, password, command = sys.argv[1:6]
 rest = sys.argv[6:]
 s = socket.create_connection((address, int(port)), 20)
@@ -43,9 +43,12 @@ def tell(kind, subject, headers, payload):
 say('CONNECT %s\\r\\n' % json.dumps(options))
 came = messages()
 early = []
+# Of this run alone: the consumer of an earlier reader lives on for some seconds, and delivers to whoever listens.
+own = os.urandom(8).hex()
+answer, deliver = '_answer.' + own, '_deliver.' + own
 def call(api, body):
     text = json.dumps(body)
-    say('PUB $JS.API.%s _answer %d\\r\\n%s\\r\\n' % (api, len(text), text))
+    say('PUB $JS.API.%s %s %d\\r\\n%s\\r\\n' % (api, answer, len(text), text))
     for kind, subject, sid, headers, payload in came:
         # Without JetStream nobody hears: 503.
         if sid == '1': return json.loads(payload) if payload else {'error': {'description': headers.split('\\r\\n')[0]}}
@@ -56,14 +59,14 @@ if command == 'subscribe':
     say('SUB %s 1\\r\\nPING\\r\\n' % rest[0])
     for kind, subject, sid, headers, payload in came: tell(kind, subject, headers, payload)
 elif command == 'call':
-    say('SUB _answer 1\\r\\n')
+    say('SUB %s 1\\r\\n' % answer)
     print(json.dumps(call(rest[0], json.loads(rest[1]))))
 elif command == 'stream':
-    say('SUB _answer 1\\r\\nSUB _deliver 2\\r\\n')
+    say('SUB %s 1\\r\\nSUB %s 2\\r\\n' % (answer, deliver))
     info = call('STREAM.INFO.' + rest[0], {})
     if 'error' in info: sys.exit(json.dumps(info['error']))
     left = info['state']['messages']
-    config = {'deliver_subject': '_deliver', 'deliver_policy': 'all', 'ack_policy': 'none', 'replay_policy': 'instant'}
+    config = {'deliver_subject': deliver, 'deliver_policy': 'all', 'ack_policy': 'none', 'replay_policy': 'instant'}
     made = call('CONSUMER.CREATE.' + rest[0], {'stream_name': rest[0], 'config': config})
     if 'error' in made: sys.exit(json.dumps(made['error']))
     for message in early: tell(*message)

@@ -181,14 +181,24 @@ describe('conditions', () => {
   it('are news once, whatever it is that was said', () => {
     const one = entry('t0', tun(spec));
     const other = entry('t1', tun(spec));
-    const { attachments, say, mirrors } = plane([one, other]);
+    const { attachments, say, mirrors } = plane([one, other], metering);
     const news = () => [attachments.hasNews(one), attachments.hasNews(other)];
     expect(news()).toEqual([true, true]);
     expect(news()).toEqual([false, false]);
-    for (const kind of [PARKING, RESPONDERS, METER]) {
+    for (const kind of [PARKING, RESPONDERS]) {
       say(one, kind, true, '');
       expect([...news(), ...news()]).toEqual([true, false, false, false]);
       say(one, kind, false, 'busy');
+      expect([...news(), ...news()]).toEqual([true, false, false, false]);
+    }
+    // That metering has begun is what anybody expects.
+    say(one, METER, true, '');
+    expect(news()).toEqual([false, false]);
+    for (const [attached, reason] of [
+      [false, 'no capability'],
+      [true, ''],
+    ] as const) {
+      say(one, METER, attached, reason);
       expect([...news(), ...news()]).toEqual([true, false, false, false]);
     }
     mirrors.set(other.record.uid, PacketMirrorStatus.fromPartial({ active: true }));
