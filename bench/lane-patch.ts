@@ -72,7 +72,7 @@ async function startLane(agent: Agent, ns: Namespace) {
   await child.until(({ stderr }) => stderr.includes('lane ready'), 'the lane');
   const client = connectLane(socket, 5000);
   const attach = (device: Device, peer: Device) =>
-    client.setAttachments([{ kind: Attachment_Kind.PATCH, device, peer, responders: [], meter: undefined }], true);
+    client.setAttachments([{ kind: Attachment_Kind.PATCH, device, peer, responders: [], meter: undefined, link: undefined }], true);
   return {
     attach: async (device: Device, peer: Device) => {
       const { attachments } = await attach(device, peer);

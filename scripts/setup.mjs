@@ -25,9 +25,12 @@ const FOR_TEST = [
   'protobuf-compiler',
   'protobuf-compiler-grpc',
   'python3-grpcio',
+  'socat',
   'strace',
   'tcpdump',
   'tshark',
+  'wireguard-go',
+  'wireguard-tools',
 ];
 
 const forTest = process.argv.includes('--test');

@@ -141,7 +141,12 @@ function opened(path: string, setup: StreamSetup, events: PipeEvents, release: (
 }
 
 /** What a lane holds a queue for, as `QueueHolder.attachment` says it. */
-const WORDS: Record<number, string> = { [Kind.RESPONDERS]: 'responder', [Kind.PATCH]: 'link', [Kind.PARKING]: 'parking' };
+const WORDS: Record<number, string> = {
+  [Kind.RESPONDERS]: 'responder',
+  [Kind.PATCH]: 'link',
+  [Kind.LINK]: 'link',
+  [Kind.PARKING]: 'parking',
+};
 
 function numbersIn(runtimeDir: string): number[] {
   try {

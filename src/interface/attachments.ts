@@ -83,7 +83,7 @@ export class Attachments {
   state(uid: string, kind: Attachment_Kind): AttachmentState {
     const { dataPlane } = this.#needs;
     const reason = dataPlane === undefined ? NO_DATA_PLANE : NOT_HEARD;
-    return dataPlane?.attachment(uid, kind) ?? { uid, kind, attached: false, reason, responders: [] };
+    return dataPlane?.attachment(uid, kind) ?? { uid, kind, attached: false, reason, responders: [], link: undefined, linkUid: '' };
   }
 
   /** The words for what the data plane does with the queues that the process `pid` holds; '' when it is another's. */

@@ -42,6 +42,7 @@ function meterOf({ spec, labels }: Record, usual: Metering): MeterSetup {
   const { activeTimeout = 0, idleTimeout = 0, sampling = 0 } = spec.flowMetering ?? {};
   return {
     ...usual,
+    link: '',
     labels,
     activeTimeout: activeTimeout || usual.activeTimeout,
     idleTimeout: idleTimeout || usual.idleTimeout,
@@ -55,11 +56,12 @@ export function attachmentsOf(record: Record, metering?: Metering): Attachment[]
   const device = deviceOf(record);
   const wanted: Attachment[] = [];
   if (carrier === InterfaceSpec_Carrier.KEEP)
-    wanted.push({ kind: Attachment_Kind.PARKING, device, responders: [], peer: undefined, meter: undefined });
-  if (responders.length > 0) wanted.push({ kind: Attachment_Kind.RESPONDERS, device, responders, peer: undefined, meter: undefined });
+    wanted.push({ kind: Attachment_Kind.PARKING, device, responders: [], peer: undefined, meter: undefined, link: undefined });
+  if (responders.length > 0)
+    wanted.push({ kind: Attachment_Kind.RESPONDERS, device, responders, peer: undefined, meter: undefined, link: undefined });
   if (metering !== undefined && isMetered(record)) {
     const meter = meterOf(record, metering);
-    wanted.push({ kind: Attachment_Kind.METER, device, responders: [], peer: undefined, meter });
+    wanted.push({ kind: Attachment_Kind.METER, device, responders: [], peer: undefined, meter, link: undefined });
   }
   return wanted;
 }

@@ -6,11 +6,13 @@ import {
   type AttachmentState,
   type Device,
   Attachment_Kind as Kind,
+  type LinkSetup,
   MeterSetup,
 } from '../gen/taplane/lane/v1/lane_service.ts';
 import type { ResponderSpec } from '../gen/taplane/v1/interface.ts';
 import { deviceKey } from './device.ts';
 import type { Devices } from './devices.ts';
+import { Link } from './link/link.ts';
 import type { Meters } from './meters.ts';
 import { Patch } from './patch.ts';
 import type { Port } from './port.ts';
@@ -18,7 +20,7 @@ import { Responder } from './responder.ts';
 
 interface Held {
   attachment: Attachment;
-  state(): Pick<AttachmentState, 'attached' | 'reason' | 'responders'>;
+  state(): Pick<AttachmentState, 'attached' | 'reason'> & Partial<AttachmentState>;
   /** It is declared again, maybe with other responders. Looks whether the device is still there. */
   again(attachment: Attachment): void;
   release(): void;
@@ -28,6 +30,7 @@ export class Attachments {
   readonly #devices: Devices;
   readonly #meters: Meters;
   readonly #held = new Map<string, Held>();
+  readonly #links = new Map<string, Link>();
 
   constructor(devices: Devices, meters: Meters) {
     this.#devices = devices;
@@ -60,6 +63,9 @@ export class Attachments {
     return [...this.#held.values()].map(({ attachment, state }) => ({
       uid: attachment.device?.uid ?? '',
       kind: attachment.kind,
+      responders: [],
+      link: undefined,
+      linkUid: '',
       ...state(),
     }));
   }
@@ -77,7 +83,7 @@ export class Attachments {
       port.park(true);
       return {
         attachment,
-        state: () => ({ attached: port.attached, reason: port.reason, responders: [] }),
+        state: () => ({ attached: port.attached, reason: port.reason }),
         again: (declared) => this.#look(declared, port),
         release: () => {
           port.park(false);
@@ -87,11 +93,12 @@ export class Attachments {
     }
     if (kind === Kind.RESPONDERS) return this.#respond(attachment, device);
     if (kind === Kind.METER) return this.#meter(attachment, device);
+    if (kind === Kind.LINK && attachment.link !== undefined) return this.#link(attachment, attachment.link, device);
     if (kind === Kind.PATCH && peer !== undefined) {
       const patch = new Patch(device, peer);
       return {
         attachment,
-        state: () => ({ attached: patch.attached, reason: patch.reason, responders: [] }),
+        state: () => ({ attached: patch.attached, reason: patch.reason }),
         again: () => {},
         release: () => patch.close(),
       };
@@ -99,12 +106,38 @@ export class Attachments {
     return undefined;
   }
 
+  /** The link with this uid, if it is attached. */
+  link(uid: string): Link | undefined {
+    return this.#links.get(uid);
+  }
+
+  #link(attachment: Attachment, setup: LinkSetup, device: Device): Held {
+    const port = this.#devices.port(device);
+    const link = new Link(port, device, setup);
+    this.#links.set(setup.uid, link);
+    return {
+      attachment,
+      state: () => link.state(),
+      again: (declared) => {
+        this.#links.delete(link.uid);
+        if (declared.link !== undefined) link.again(declared.link);
+        this.#links.set(link.uid, link);
+        this.#look(declared, port);
+      },
+      release: () => {
+        if (this.#links.get(link.uid) === link) this.#links.delete(link.uid);
+        link.release();
+        this.#devices.drop(port);
+      },
+    };
+  }
+
   #meter(attachment: Attachment, device: Device): Held {
     const usual = MeterSetup.fromPartial({});
     const meter = this.#meters.open(device, attachment.meter ?? usual);
     return {
       attachment,
-      state: () => ({ attached: meter.isOpen, reason: meter.reason, responders: [] }),
+      state: () => ({ attached: meter.isOpen, reason: meter.reason }),
       again: (declared) => meter.again(declared.meter ?? usual),
       release: () => this.#meters.drop(meter),
     };

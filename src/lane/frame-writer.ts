@@ -54,8 +54,12 @@ export class FrameWriter {
     return this.#send(headers + length);
   }
 
-  /** Sends a frame that has its virtio header before it. */
+  /** Sends a frame that has its virtio header before it; to a device without them only one that leaves nothing to do. */
   writeSuper(bytes: Buffer, start: number, length: number): Rejected {
+    if (!this.#device.vnetHeader && length > VNET_BYTES) {
+      const isPlain = bytes[start] === 0 && bytes[start + 1] === 0;
+      return isPlain ? this.write(bytes, start + VNET_BYTES, length - VNET_BYTES) : Rejected.BAD_HEADER;
+    }
     if (length <= VNET_BYTES) return length === 0 ? Rejected.EMPTY : Rejected.TOO_SHORT;
     const problem = this.#problem(bytes, start + VNET_BYTES, length - VNET_BYTES);
     if (problem !== 0) return problem;

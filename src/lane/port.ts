@@ -33,7 +33,7 @@ const EAGAIN = -11;
 const EINTR = -4;
 
 export interface PortConsumer extends Consumer {
-  /** Wants frames as the kernel gives them: each behind its virtio header, super-frames whole. */
+  /** Wants frames as the kernel gives them: each behind its virtio header (an empty one where the device has none), super-frames whole. */
   readonly superFrames?: boolean;
   /** Frames were lost because their header did not fit. */
   lose?(reason: 'malformed', count: number): void;
@@ -46,7 +46,9 @@ export class Port {
   readonly #changed: () => void;
   readonly #intake: Intake;
   readonly #writer: FrameWriter;
-  readonly #buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+  readonly #buffer = Buffer.alloc(VNET_BYTES + READ_BYTES);
+  /** Where the kernel's bytes go: behind an empty virtio header, for a device that gives none. */
+  readonly #target: Buffer;
   readonly #headerBytes: number;
   #queues: Queue[] = [];
   #reading = false;
@@ -70,6 +72,7 @@ export class Port {
     this.#queueCount = device.multiQueue ? Math.max(1, queueCount) : 1;
     this.#changed = changed;
     this.#headerBytes = (device.packetInfo ? PI_BYTES : 0) + (device.vnetHeader ? VNET_BYTES : 0);
+    this.#target = this.#buffer.subarray(VNET_BYTES);
     this.#intake = new Intake(device.tap, (bytes, start, length) => {
       this.#cut++;
       for (const consumer of this.#plain) consumer.take(bytes, start, length);
@@ -262,7 +265,7 @@ export class Port {
   }
 
   #throwAway(fd: number): void {
-    for (let count = 0; count < STALE_MOST && libc.read(fd, this.#buffer, READ_BYTES) > 0; ) count++;
+    for (let count = 0; count < STALE_MOST && libc.read(fd, this.#target, READ_BYTES) > 0; ) count++;
   }
 
   #ready(queue: Queue, status: number): void {
@@ -270,7 +273,7 @@ export class Port {
     setNow(this.clock);
     this.#cut = 0;
     for (let count = 0; count < ROUND && this.#cut < ROUND_FRAMES; count++) {
-      const length = libc.read(queue.fd, this.#buffer, READ_BYTES);
+      const length = libc.read(queue.fd, this.#target, READ_BYTES);
       if (length >= 0) this.#take(length);
       else if (length === EINTR) continue;
       else if (length === EAGAIN && status >= 0) break;
@@ -288,9 +291,11 @@ export class Port {
   }
 
   #take(length: number): void {
-    const start = this.#headerBytes;
-    const frame = length - start;
+    const start = VNET_BYTES + this.#headerBytes;
+    const frame = length - this.#headerBytes;
     if (frame <= 0) return;
+    // Packet information of a device without virtio headers stands where theirs would be.
+    if (!this.device.vnetHeader && this.device.packetInfo && this.#super.length > 0) this.#buffer.fill(0, start - VNET_BYTES, start);
     for (const consumer of this.#super) consumer.take(this.#buffer, start - VNET_BYTES, frame + VNET_BYTES);
     if (this.#plain.length === 0) return;
     if (!this.device.vnetHeader) {

@@ -42,6 +42,7 @@ export const PACKAGES: [name: RegExp, places: RegExp][] = [
   [/^zod$/, /^src\/agent\//],
   [/^yaml$/, /^src\/(agent|cli)\//],
   [/^pino$/, /^src\/agent\//],
+  [/^@noble\//, /^src\/lane\/wireguard\//],
   [/^ipaddr\.js$/, /^src\/(interface|cli|lane)\//],
   [/^@nats-io\//, /^src\/nats\//],
   [/^node:sqlite$/, /^src\/(interface\/store|flow\/spool)[\w-]*\.ts$/],

@@ -50,6 +50,7 @@ export class OwnLane implements AsyncDisposable {
       wanted.map(({ device, peer, kind = Attachment_Kind.PATCH, ...rest }) => ({
         responders: [],
         meter: undefined,
+        link: undefined,
         kind,
         ...rest,
         device: whole(device),

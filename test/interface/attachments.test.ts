@@ -52,7 +52,7 @@ function plane(entries: Entry[], metered?: Metering) {
     now: () => 1000,
   });
   const say = (one: Entry, kind: Attachment_Kind, attached: boolean, reason: string) =>
-    says.set(`${one.record.uid} ${kind}`, { uid: one.record.uid, kind, attached, reason, responders: [] });
+    says.set(`${one.record.uid} ${kind}`, { uid: one.record.uid, kind, attached, reason, responders: [], link: undefined, linkUid: '' });
   return { attachments, told, say, mirrors, held, changes: () => changes };
 }
 

@@ -49,7 +49,7 @@ function room(specs: Record<string, InterfaceSpec>) {
     },
   };
   const state = (uid: string, kind: Attachment_Kind) =>
-    states.get(uid) ?? { uid, kind, attached: false, reason: 'not heard', responders: [] };
+    states.get(uid) ?? { uid, kind, attached: false, reason: 'not heard', responders: [], link: undefined, linkUid: '' };
   const registry = {
     need,
     get: (name: string) => entries.get(name),
@@ -137,7 +137,15 @@ describe('get and list', () => {
     const { api, entries, states } = room(specs);
     const uid = entries.get('a')?.record.uid ?? '';
     const responderCounts = [{ id: 'sink', received: 9n, answered: 8n, failed: 1n }];
-    states.set(uid, { uid, kind: Attachment_Kind.RESPONDERS, attached: true, reason: '', responders: responderCounts });
+    states.set(uid, {
+      uid,
+      kind: Attachment_Kind.RESPONDERS,
+      attached: true,
+      reason: '',
+      responders: responderCounts,
+      link: undefined,
+      linkUid: '',
+    });
     expect((await api.get({ name: 'interfaces/a/responders/sink' })).status).toEqual({
       attached: true,
       reason: '',
@@ -159,6 +167,8 @@ describe('get and list', () => {
       attached: false,
       reason: 'busy',
       responders: responderCounts,
+      link: undefined,
+      linkUid: '',
     });
     expect((await api.get({ name: 'interfaces/a/responders/sink' })).status).toMatchObject({
       attached: false,

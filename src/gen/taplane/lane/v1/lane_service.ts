@@ -11,7 +11,9 @@ import {
   type ChannelCredentials,
   Client,
   type ClientOptions,
+  type ClientReadableStream,
   type ClientUnaryCall,
+  type handleServerStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
@@ -20,10 +22,20 @@ import {
 } from "@grpc/grpc-js";
 import { Timestamp } from "../../../google/protobuf/timestamp.ts";
 import { ResponderSpec } from "../../v1/interface.ts";
+import { LinkSpec, LinkStatus } from "../../v1/link.ts";
+import { ProbeLinkRequest, ProbeLinkResponse } from "../../v1/link_service.ts";
 import { CapturePacketsRequest, StreamOpen } from "../../v1/packet_service.ts";
 
 /** Request of `GetLane`. */
 export interface GetLaneRequest {
+}
+
+/** Request of `ProbePeer`. */
+export interface ProbePeerRequest {
+  /** Uid of the link. */
+  linkUid: string;
+  /** What is asked; `name` is for the answer only. */
+  probe: ProbeLinkRequest | undefined;
 }
 
 /** Request of `SetAttachments`. */
@@ -81,7 +93,11 @@ export interface Attachment {
     | Device
     | undefined;
   /** For `KIND_METER`. */
-  meter: MeterSetup | undefined;
+  meter:
+    | MeterSetup
+    | undefined;
+  /** For `KIND_LINK`. */
+  link: LinkSetup | undefined;
 }
 
 /** What is done with the queue. */
@@ -96,6 +112,8 @@ export const Attachment_Kind = {
   PATCH: 3,
   /** METER - Takes nothing away: the flows that pass are metered. */
   METER: 4,
+  /** LINK - Frames go to peers through a link, and back. */
+  LINK: 5,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -107,6 +125,7 @@ export namespace Attachment_Kind {
   export type RESPONDERS = typeof Attachment_Kind.RESPONDERS;
   export type PATCH = typeof Attachment_Kind.PATCH;
   export type METER = typeof Attachment_Kind.METER;
+  export type LINK = typeof Attachment_Kind.LINK;
   export type UNRECOGNIZED = typeof Attachment_Kind.UNRECOGNIZED;
 }
 
@@ -127,6 +146,9 @@ export function attachment_KindFromJSON(object: any): Attachment_Kind {
     case 4:
     case "KIND_METER":
       return Attachment_Kind.METER;
+    case 5:
+    case "KIND_LINK":
+      return Attachment_Kind.LINK;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -146,10 +168,35 @@ export function attachment_KindToJSON(object: Attachment_Kind): string {
       return "KIND_PATCH";
     case Attachment_Kind.METER:
       return "KIND_METER";
+    case Attachment_Kind.LINK:
+      return "KIND_LINK";
     case Attachment_Kind.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
   }
+}
+
+/** A link, as the lane runs it. A change of what is not marked otherwise goes on with the sockets and sessions that are there. */
+export interface LinkSetup {
+  /** Uid of the link. Another uid is another link. */
+  uid: string;
+  /** `Link.generation`, for the status. */
+  generation: bigint;
+  /**
+   * What is asked for, checked, with the private key and the preshared keys of the peers. Another interface, protocol, transport, mark,
+   * bound device, VNI or `tls` begins anew.
+   */
+  spec:
+    | LinkSpec
+    | undefined;
+  /** Seconds part of the timestamps of handshakes (TAI64N). Grows with every start of the link in a lane, whatever the clock does. */
+  handshakeEpoch: bigint;
+  /** Addresses of the interface as prefixes: sources for probes and for "too big". */
+  addresses: string[];
+  /** MTU of the interface. */
+  interfaceMtu: number;
+  /** `links/{link}`, for flows and logs. */
+  name: string;
 }
 
 /** How a device is metered. A change of names, labels or timeouts goes on with the flows that are there. */
@@ -168,6 +215,8 @@ export interface MeterSetup {
   sampling: number;
   /** Flows that the table holds at most. */
   tableEntries: number;
+  /** For `Flow.link`: the link of the interface, `links/{link}`; empty for none. */
+  link: string;
 }
 
 export interface MeterSetup_LabelsEntry {
@@ -203,6 +252,12 @@ export interface AttachmentState {
   reason: string;
   /** Counts of the responders, in the order of the attachment. */
   responders: ResponderCounts[];
+  /** Of a link: how it is; the agent adds what it knows itself. */
+  link:
+    | LinkStatus
+    | undefined;
+  /** Of a link: its uid. */
+  linkUid: string;
 }
 
 /** What a responder has done. */
@@ -345,6 +400,97 @@ export const GetLaneRequest: MessageFns<GetLaneRequest> = {
   },
   fromPartial<I extends Exact<DeepPartial<GetLaneRequest>, I>>(_: I): GetLaneRequest {
     const message = createBaseGetLaneRequest();
+    return message;
+  },
+};
+
+function createBaseProbePeerRequest(): ProbePeerRequest {
+  return { linkUid: "", probe: undefined };
+}
+
+export const ProbePeerRequest: MessageFns<ProbePeerRequest> = {
+  encode(message: ProbePeerRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.linkUid !== "") {
+      writer.uint32(10).string(message.linkUid);
+    }
+    if (message.probe !== undefined) {
+      ProbeLinkRequest.encode(message.probe, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProbePeerRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProbePeerRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.linkUid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.probe = ProbeLinkRequest.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ProbePeerRequest {
+    return {
+      linkUid: isSet(object.linkUid)
+        ? globalThis.String(object.linkUid)
+        : isSet(object.link_uid)
+        ? globalThis.String(object.link_uid)
+        : "",
+      probe: isSet(object.probe) ? ProbeLinkRequest.fromJSON(object.probe) : undefined,
+    };
+  },
+
+  toJSON(message: ProbePeerRequest): unknown {
+    const obj: any = {};
+    if (message.linkUid !== "") {
+      obj.linkUid = message.linkUid;
+    }
+    if (message.probe !== undefined) {
+      obj.probe = ProbeLinkRequest.toJSON(message.probe);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ProbePeerRequest>, I>>(base?: I): ProbePeerRequest {
+    return ProbePeerRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ProbePeerRequest>, I>>(object: I): ProbePeerRequest {
+    const message = createBaseProbePeerRequest();
+    message.linkUid = object.linkUid ?? "";
+    message.probe = (object.probe !== undefined && object.probe !== null)
+      ? ProbeLinkRequest.fromPartial(object.probe)
+      : undefined;
     return message;
   },
 };
@@ -782,7 +928,7 @@ export const Device: MessageFns<Device> = {
 };
 
 function createBaseAttachment(): Attachment {
-  return { kind: 0, device: undefined, responders: [], peer: undefined, meter: undefined };
+  return { kind: 0, device: undefined, responders: [], peer: undefined, meter: undefined, link: undefined };
 }
 
 export const Attachment: MessageFns<Attachment> = {
@@ -801,6 +947,9 @@ export const Attachment: MessageFns<Attachment> = {
     }
     if (message.meter !== undefined) {
       MeterSetup.encode(message.meter, writer.uint32(42).fork()).join();
+    }
+    if (message.link !== undefined) {
+      LinkSetup.encode(message.link, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -858,6 +1007,14 @@ export const Attachment: MessageFns<Attachment> = {
             message.meter = MeterSetup.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.link = LinkSetup.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -879,6 +1036,7 @@ export const Attachment: MessageFns<Attachment> = {
         : [],
       peer: isSet(object.peer) ? Device.fromJSON(object.peer) : undefined,
       meter: isSet(object.meter) ? MeterSetup.fromJSON(object.meter) : undefined,
+      link: isSet(object.link) ? LinkSetup.fromJSON(object.link) : undefined,
     };
   },
 
@@ -899,6 +1057,9 @@ export const Attachment: MessageFns<Attachment> = {
     if (message.meter !== undefined) {
       obj.meter = MeterSetup.toJSON(message.meter);
     }
+    if (message.link !== undefined) {
+      obj.link = LinkSetup.toJSON(message.link);
+    }
     return obj;
   },
 
@@ -916,12 +1077,207 @@ export const Attachment: MessageFns<Attachment> = {
     message.meter = (object.meter !== undefined && object.meter !== null)
       ? MeterSetup.fromPartial(object.meter)
       : undefined;
+    message.link = (object.link !== undefined && object.link !== null) ? LinkSetup.fromPartial(object.link) : undefined;
+    return message;
+  },
+};
+
+function createBaseLinkSetup(): LinkSetup {
+  return { uid: "", generation: 0n, spec: undefined, handshakeEpoch: 0n, addresses: [], interfaceMtu: 0, name: "" };
+}
+
+export const LinkSetup: MessageFns<LinkSetup> = {
+  encode(message: LinkSetup, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.uid !== "") {
+      writer.uint32(10).string(message.uid);
+    }
+    if (message.generation !== 0n) {
+      if (BigInt.asIntN(64, message.generation) !== message.generation) {
+        throw new globalThis.Error("value provided for field message.generation of type int64 too large");
+      }
+      writer.uint32(16).int64(message.generation);
+    }
+    if (message.spec !== undefined) {
+      LinkSpec.encode(message.spec, writer.uint32(26).fork()).join();
+    }
+    if (message.handshakeEpoch !== 0n) {
+      if (BigInt.asUintN(64, message.handshakeEpoch) !== message.handshakeEpoch) {
+        throw new globalThis.Error("value provided for field message.handshakeEpoch of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.handshakeEpoch);
+    }
+    for (const v of message.addresses) {
+      writer.uint32(42).string(v!);
+    }
+    if (message.interfaceMtu !== 0) {
+      writer.uint32(48).uint32(message.interfaceMtu);
+    }
+    if (message.name !== "") {
+      writer.uint32(58).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LinkSetup {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLinkSetup();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.uid = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.generation = reader.int64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.spec = LinkSpec.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.handshakeEpoch = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.addresses.push(reader.string());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.interfaceMtu = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LinkSetup {
+    return {
+      uid: isSet(object.uid) ? globalThis.String(object.uid) : "",
+      generation: isSet(object.generation) ? BigInt(object.generation) : 0n,
+      spec: isSet(object.spec) ? LinkSpec.fromJSON(object.spec) : undefined,
+      handshakeEpoch: isSet(object.handshakeEpoch)
+        ? BigInt(object.handshakeEpoch)
+        : isSet(object.handshake_epoch)
+        ? BigInt(object.handshake_epoch)
+        : 0n,
+      addresses: globalThis.Array.isArray(object?.addresses)
+        ? object.addresses.map((e: any) => globalThis.String(e))
+        : [],
+      interfaceMtu: isSet(object.interfaceMtu)
+        ? globalThis.Number(object.interfaceMtu)
+        : isSet(object.interface_mtu)
+        ? globalThis.Number(object.interface_mtu)
+        : 0,
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+    };
+  },
+
+  toJSON(message: LinkSetup): unknown {
+    const obj: any = {};
+    if (message.uid !== "") {
+      obj.uid = message.uid;
+    }
+    if (message.generation !== 0n) {
+      obj.generation = message.generation.toString();
+    }
+    if (message.spec !== undefined) {
+      obj.spec = LinkSpec.toJSON(message.spec);
+    }
+    if (message.handshakeEpoch !== 0n) {
+      obj.handshakeEpoch = message.handshakeEpoch.toString();
+    }
+    if (message.addresses?.length) {
+      obj.addresses = message.addresses;
+    }
+    if (message.interfaceMtu !== 0) {
+      obj.interfaceMtu = Math.round(message.interfaceMtu);
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<LinkSetup>, I>>(base?: I): LinkSetup {
+    return LinkSetup.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<LinkSetup>, I>>(object: I): LinkSetup {
+    const message = createBaseLinkSetup();
+    message.uid = object.uid ?? "";
+    message.generation = (object.generation !== undefined && object.generation !== null)
+      ? BigInt(object.generation)
+      : 0n;
+    message.spec = (object.spec !== undefined && object.spec !== null) ? LinkSpec.fromPartial(object.spec) : undefined;
+    message.handshakeEpoch = (object.handshakeEpoch !== undefined && object.handshakeEpoch !== null)
+      ? BigInt(object.handshakeEpoch)
+      : 0n;
+    message.addresses = object.addresses?.map((e) => e) || [];
+    message.interfaceMtu = object.interfaceMtu ?? 0;
+    message.name = object.name ?? "";
     return message;
   },
 };
 
 function createBaseMeterSetup(): MeterSetup {
-  return { cluster: "", node: "", labels: {}, activeTimeout: 0, idleTimeout: 0, sampling: 0, tableEntries: 0 };
+  return {
+    cluster: "",
+    node: "",
+    labels: {},
+    activeTimeout: 0,
+    idleTimeout: 0,
+    sampling: 0,
+    tableEntries: 0,
+    link: "",
+  };
 }
 
 export const MeterSetup: MessageFns<MeterSetup> = {
@@ -946,6 +1302,9 @@ export const MeterSetup: MessageFns<MeterSetup> = {
     }
     if (message.tableEntries !== 0) {
       writer.uint32(56).uint32(message.tableEntries);
+    }
+    if (message.link !== "") {
+      writer.uint32(66).string(message.link);
     }
     return writer;
   },
@@ -1022,6 +1381,14 @@ export const MeterSetup: MessageFns<MeterSetup> = {
             message.tableEntries = reader.uint32();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.link = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1068,6 +1435,7 @@ export const MeterSetup: MessageFns<MeterSetup> = {
         : isSet(object.table_entries)
         ? globalThis.Number(object.table_entries)
         : 0,
+      link: isSet(object.link) ? globalThis.String(object.link) : "",
     };
   },
 
@@ -1100,6 +1468,9 @@ export const MeterSetup: MessageFns<MeterSetup> = {
     if (message.tableEntries !== 0) {
       obj.tableEntries = Math.round(message.tableEntries);
     }
+    if (message.link !== "") {
+      obj.link = message.link;
+    }
     return obj;
   },
 
@@ -1123,6 +1494,7 @@ export const MeterSetup: MessageFns<MeterSetup> = {
     message.idleTimeout = object.idleTimeout ?? 0;
     message.sampling = object.sampling ?? 0;
     message.tableEntries = object.tableEntries ?? 0;
+    message.link = object.link ?? "";
     return message;
   },
 };
@@ -1354,7 +1726,7 @@ export const LaneState: MessageFns<LaneState> = {
 };
 
 function createBaseAttachmentState(): AttachmentState {
-  return { uid: "", kind: 0, attached: false, reason: "", responders: [] };
+  return { uid: "", kind: 0, attached: false, reason: "", responders: [], link: undefined, linkUid: "" };
 }
 
 export const AttachmentState: MessageFns<AttachmentState> = {
@@ -1373,6 +1745,12 @@ export const AttachmentState: MessageFns<AttachmentState> = {
     }
     for (const v of message.responders) {
       ResponderCounts.encode(v!, writer.uint32(42).fork()).join();
+    }
+    if (message.link !== undefined) {
+      LinkStatus.encode(message.link, writer.uint32(50).fork()).join();
+    }
+    if (message.linkUid !== "") {
+      writer.uint32(58).string(message.linkUid);
     }
     return writer;
   },
@@ -1430,6 +1808,22 @@ export const AttachmentState: MessageFns<AttachmentState> = {
             message.responders.push(ResponderCounts.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.link = LinkStatus.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.linkUid = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1451,6 +1845,12 @@ export const AttachmentState: MessageFns<AttachmentState> = {
       responders: globalThis.Array.isArray(object?.responders)
         ? object.responders.map((e: any) => ResponderCounts.fromJSON(e))
         : [],
+      link: isSet(object.link) ? LinkStatus.fromJSON(object.link) : undefined,
+      linkUid: isSet(object.linkUid)
+        ? globalThis.String(object.linkUid)
+        : isSet(object.link_uid)
+        ? globalThis.String(object.link_uid)
+        : "",
     };
   },
 
@@ -1471,6 +1871,12 @@ export const AttachmentState: MessageFns<AttachmentState> = {
     if (message.responders?.length) {
       obj.responders = message.responders.map((e) => ResponderCounts.toJSON(e));
     }
+    if (message.link !== undefined) {
+      obj.link = LinkStatus.toJSON(message.link);
+    }
+    if (message.linkUid !== "") {
+      obj.linkUid = message.linkUid;
+    }
     return obj;
   },
 
@@ -1484,6 +1890,10 @@ export const AttachmentState: MessageFns<AttachmentState> = {
     message.attached = object.attached ?? false;
     message.reason = object.reason ?? "";
     message.responders = object.responders?.map((e) => ResponderCounts.fromPartial(e)) || [];
+    message.link = (object.link !== undefined && object.link !== null)
+      ? LinkStatus.fromPartial(object.link)
+      : undefined;
+    message.linkUid = object.linkUid ?? "";
     return message;
   },
 };
@@ -2475,6 +2885,16 @@ export const LaneServiceService = {
     responseSerialize: (value: LaneState): Buffer => Buffer.from(LaneState.encode(value).finish()),
     responseDeserialize: (value: Buffer): LaneState => LaneState.decode(value),
   },
+  /** Probes a peer of a link that is attached. Errors as of `taplane.v1.LinkService.ProbeLink`. */
+  probePeer: {
+    path: "/taplane.lane.v1.LaneService/ProbePeer" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: ProbePeerRequest): Buffer => Buffer.from(ProbePeerRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ProbePeerRequest => ProbePeerRequest.decode(value),
+    responseSerialize: (value: ProbeLinkResponse): Buffer => Buffer.from(ProbeLinkResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ProbeLinkResponse => ProbeLinkResponse.decode(value),
+  },
 } as const;
 
 export interface LaneServiceServer extends UntypedServiceImplementation {
@@ -2485,6 +2905,8 @@ export interface LaneServiceServer extends UntypedServiceImplementation {
    * cannot be made now are tried again by the lane. Streams are not declared: they live with their connections.
    */
   setAttachments: handleUnaryCall<SetAttachmentsRequest, LaneState>;
+  /** Probes a peer of a link that is attached. Errors as of `taplane.v1.LinkService.ProbeLink`. */
+  probePeer: handleServerStreamingCall<ProbePeerRequest, ProbeLinkResponse>;
 }
 
 export interface LaneServiceClient extends Client {
@@ -2523,6 +2945,13 @@ export interface LaneServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: LaneState) => void,
   ): ClientUnaryCall;
+  /** Probes a peer of a link that is attached. Errors as of `taplane.v1.LinkService.ProbeLink`. */
+  probePeer(request: ProbePeerRequest, options?: Partial<CallOptions>): ClientReadableStream<ProbeLinkResponse>;
+  probePeer(
+    request: ProbePeerRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<ProbeLinkResponse>;
 }
 
 export const LaneServiceClient = makeGenericClientConstructor(
