@@ -13,7 +13,7 @@ import { natsBinary } from '../nats/real-nats.ts';
 import { becomes, type FlowNode, shortFlows, startFlowNode } from './flow-node.ts';
 
 const outageS = Number(process.env['TAPLANE_OUTAGE_S'] ?? 6);
-const kills = Number(process.env['TAPLANE_AGENT_KILLS'] ?? 8);
+const kills = Number(process.env['TAPLANE_AGENT_KILLS'] ?? 5);
 const restarts = Number(process.env['TAPLANE_NATS_RESTARTS'] ?? 4);
 /** Short flows a second. */
 const RATE = 400;

@@ -10,7 +10,7 @@ import { becomes, DEVICE, ECHO, type FlowNode, shortFlows, startFlowNode } from 
 
 const HERE = '192.0.2.1';
 const SERVER = '192.0.2.2';
-const CALLS = Number(process.env['TAPLANE_FAULT_CALLS'] ?? 150);
+const CALLS = Number(process.env['TAPLANE_FAULT_CALLS'] ?? 60);
 /** Beside 20 %: what the measurement itself is worth. */
 const NOISE_MS = bound(5, 40);
 

@@ -78,11 +78,11 @@ it('gives carrier to interfaces that keep it, says so, and takes it back when th
   );
 });
 
-it('keeps the carrier while agents die and come, 20 times, and is taken over by each', async () => {
+it('keeps the carrier while agents die and come, 8 times, and is taken over by each', async () => {
   await withKept({ k0: { mode: TAP, addresses: [{ cidr: '10.60.0.1/24' }] } }, async (agent, ns) => {
     const pid = await lanePid(agent);
     await using watch = await watchKernel(ns);
-    for (let round = 0; round < 20; round++) {
+    for (let round = 0; round < 8; round++) {
       await agent.kill9();
       expect(carrier(ns, 'k0')).toBe(true);
       await agent.restart();
@@ -116,7 +116,7 @@ for round in range(50):
   });
 });
 
-const kills = Number(process.env['TAPLANE_LANE_KILLS'] ?? 20);
+const kills = Number(process.env['TAPLANE_LANE_KILLS'] ?? 10);
 
 it('comes back soon when it is killed, with all it held, while packets pass', { timeout: 60_000 + 3000 * kills }, async () => {
   const responders = [{ id: 'echo', kind: ResponderSpec_Kind.ICMP_ECHO }];
