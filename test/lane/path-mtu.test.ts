@@ -7,7 +7,7 @@ import { random } from '../harness/random.ts';
 const TICK_MS = 100;
 
 /** A path that takes `takes` bytes and loses a share of probes; answers come after `delayMs`. */
-function path({ most = 1420, least = 576, takes = 1420, loss = 0, answers = true, delayMs = 20, chance = () => 0.5 } = {}) {
+function path({ most = 1420, least = 576, takes = 1420, loss = 0, answers = true, delayMs = 20, chance = (): number => 0.5 } = {}) {
   const state = { takes, answers, loss };
   const sent: number[] = [];
   const used: number[] = [];
