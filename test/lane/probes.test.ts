@@ -63,7 +63,7 @@ async function probed(probe: PeerProbe, request: Partial<ProbeLinkRequest>) {
   return { replies: said.slice(0, -1), result: last?.$case === 'result' ? (last.value as ProbeResult) : undefined };
 }
 
-describe('a probe that is asked for', () => {
+describe.concurrent('a probe that is asked for', () => {
   it('measures round trips, the size of the path and throughput, at both ends', async () => {
     using pair = joined();
     pair.wire.takes = 1311;
