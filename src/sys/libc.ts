@@ -18,9 +18,11 @@ const cSetsockopt = libc.func('int setsockopt(int fd, int level, int name, const
 const cSend = libc.func('long send(int fd, const void *bytes, size_t length, int flags)');
 const cRecvfrom = libc.func('long recvfrom(int fd, void *bytes, size_t length, int flags, void *address, void *addressLength)');
 const cSetns = libc.func('int setns(int fd, int kind)');
+const cFcntl = libc.func('int fcntl(int fd, int command, int argument)');
 const cFlock = libc.func('int flock(int fd, int operation)');
 const cRead = libc.func('long read(int fd, void *bytes, size_t length)');
 const cWrite = libc.func('long write(int fd, const void *bytes, size_t length)');
+const cWriteFrom = libc.func('write', 'long', ['int', 'uint64_t', 'size_t']);
 const cMmap = libc.func('void *mmap(void *address, size_t length, int protection, int flags, int fd, int64_t offset)');
 const cMunmap = libc.func('int munmap(void *address, size_t length)');
 const cGetsockopt = libc.func('int getsockopt(int fd, int level, int name, void *value, void *length)');
@@ -40,6 +42,7 @@ export const MSG_DONTWAIT = 0x40;
 export const MSG_TRUNC = 0x20;
 export const LOCK_EX = 2;
 export const LOCK_NB = 4;
+const F_GETFD = 1;
 const EINTR = 4;
 const EAGAIN = 11;
 
@@ -169,6 +172,13 @@ export function write(fd: number, bytes: Uint8Array, length: number): number {
   return result >= 0 ? result : -koffi.errno();
 }
 
+/** As `write`, of `bytes[start, start + length)`. Throws RangeError for a place outside of `bytes`. */
+export function writeFrom(fd: number, bytes: Uint8Array, start: number, length: number): number {
+  if (start < 0 || length < 0 || start + length > bytes.length) throw new RangeError(`write ${start}+${length} of ${bytes.length}`);
+  const result = cWriteFrom(fd, addressNumber(bytes) + start, length) as number;
+  return result >= 0 ? result : -koffi.errno();
+}
+
 /** Memory that the kernel and we share. */
 export interface SharedMemory {
   bytes: ArrayBuffer;
@@ -213,17 +223,46 @@ export interface Poll {
   close(): void;
 }
 
+interface PollHandle extends Poll {
+  start(events: object, callback: (status: number) => void): void;
+}
+
+// The declared type lacks the status that is really passed first, and `start` of the handle.
+const koffiPoll = koffi.node.poll as unknown as (fd: number, events: object, callback: (status: number) => void) => PollHandle;
+
+/** Throws SysError EBADF: what libuv refuses would end the process, without a word of who was to blame. */
+function startPoll(fd: number, events: object, callback: (status: number) => void): PollHandle {
+  checked('poll', () => cFcntl(fd, F_GETFD, 0));
+  return koffiPoll(fd, events, callback);
+}
+
 /** Calls `ready` whenever `fd` is readable or in error, level-triggered; `status` < 0 is an error after which polling has stopped. Close before closing the fd. */
 export function pollReadable(fd: number, ready: (status: number) => void): Poll {
-  // The declared type lacks the status that is really passed first.
-  const listen = koffi.node.poll as unknown as (fd: number, options: object, callback: (status: number, events: unknown) => void) => Poll;
-  return listen(fd, { readable: true }, (status) => ready(status));
+  return startPoll(fd, { readable: true }, ready);
+}
+
+/** As `pollReadable`, where an error is not the end: once it has been taken off the fd, `again` goes on. After `close` it does nothing. */
+export function pollReadableOn(fd: number, ready: (status: number) => void): Poll & { again(): void } {
+  let handle: PollHandle | undefined = startPoll(fd, { readable: true }, ready);
+  return {
+    close() {
+      handle?.close();
+      handle = undefined;
+    },
+    again() {
+      handle?.start({ readable: true }, ready);
+    },
+  };
+}
+
+/** Calls `ready` once, when `fd` can be written to or is in error. Close before closing the fd, and before another polls it. */
+export function pollWritable(fd: number, ready: () => void): Poll {
+  return startPoll(fd, { writable: true }, ready);
 }
 
 /** Calls `failed` once when the fd comes into error or the other side is gone, and never for what can be read. Close before closing the fd. */
 export function pollError(fd: number, failed: () => void): Poll {
-  const listen = koffi.node.poll as unknown as (fd: number, options: object, callback: (status: number, events: unknown) => void) => Poll;
-  return listen(fd, { disconnect: true }, () => failed());
+  return startPoll(fd, { disconnect: true }, failed);
 }
 
 /** A shared library, loaded for as long as the process lives. */
@@ -246,6 +285,37 @@ export function openLibrary(names: readonly string[]): Library | undefined {
     }
   }
   return undefined;
+}
+
+/**
+ * The process itself: libc, and OpenSSL where Node brings it. For hot paths declare addresses as `uint64_t` and pass numbers: those cost least.
+ */
+export const processLibrary: Library = { declare: (prototype) => libc.func(prototype) };
+
+/** errno of the last call that failed. Read it before anything else is called. */
+export function lastErrno(): number {
+  return koffi.errno();
+}
+
+const addresses = new WeakMap<Uint8Array, number>();
+let lastBytes: Uint8Array | undefined;
+let lastAddress = 0;
+
+/**
+ * Address of a buffer as a number (they are below 2^47). Remembered: the memory of a buffer does not move while the buffer lives. An address
+ * keeps nothing alive, and whoever uses it checks bounds: nobody else does.
+ */
+export function addressNumber(bytes: Uint8Array): number {
+  if (bytes === lastBytes) return lastAddress;
+  let address = addresses.get(bytes);
+  if (address === undefined) {
+    // Small ones lie on V8's heap, where they would move, until somebody asks for their ArrayBuffer, as this does.
+    address = Number(koffi.address(bytes));
+    addresses.set(bytes, address);
+  }
+  lastBytes = bytes;
+  lastAddress = address;
+  return address;
 }
 
 const cMemcpy = libc.func('void *memcpy(void *to, const void *from, size_t length)');
