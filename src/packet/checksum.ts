@@ -4,26 +4,30 @@
 
 /** Below this the longer way is not worth its beginning and end. */
 const WORDS_LEAST = 64;
+const CHUNK_WORDS = 16_384;
 /** Memory as words, for the two buffers that were last summed: a frame and the scratch that it is cut in. */
 const memory: [ArrayBufferLike, ArrayBufferLike] = [new ArrayBuffer(0), new ArrayBuffer(0)];
-const views: [Uint32Array, Uint32Array] = [new Uint32Array(0), new Uint32Array(0)];
+const views: [Int32Array, Int32Array] = [new Int32Array(0), new Int32Array(0)];
 const littleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
-function wordsOf(buffer: ArrayBufferLike): Uint32Array {
+function wordsOf(buffer: ArrayBufferLike): Int32Array {
   if (memory[0] === buffer) return views[0];
   if (memory[1] === buffer) return views[1];
   memory[1] = memory[0];
   views[1] = views[0];
   memory[0] = buffer;
-  views[0] = new Uint32Array(buffer, 0, buffer.byteLength >>> 2);
+  views[0] = new Int32Array(buffer, 0, buffer.byteLength >>> 2);
   return views[0];
 }
 
 /** Sum of `length` bytes from `start`; an odd last byte counts as the high half of a word. */
 export function sumBytes(bytes: Uint8Array, start: number, length: number, initial = 0): number {
+  if (length < WORDS_LEAST || !littleEndian) return sumPairs(bytes, start, length, initial);
   const address = bytes.byteOffset + start;
-  if (length >= WORDS_LEAST && (address & 1) === 0 && littleEndian) return sumWords(bytes, address, start, length, initial);
-  return sumPairs(bytes, start, length, initial);
+  if ((address & 1) === 0) return sumWords(bytes, address, start, length, initial);
+  // From the next byte on every word is turned round, and so is the sum.
+  const rest = swap(fold(sumWords(bytes, address + 1, start + 1, length - 1, 0)));
+  return initial + ((bytes[start] as number) << 8) + rest;
 }
 
 /** Words of 32 bits as the machine has them: the sum of swapped words is the swapped sum (RFC 1071, section 2 B). */
@@ -31,18 +35,34 @@ function sumWords(bytes: Uint8Array, address: number, start: number, length: num
   const head = address & 2;
   const words = wordsOf(bytes.buffer);
   const first = (address + head) >>> 2;
-  const count = (length - head) >>> 2;
-  const end = first + (count & ~1);
-  let a = 0;
-  let b = 0;
-  for (let at = first; at < end; at += 2) {
-    a += words[at] as number;
-    b += words[at + 1] as number;
+  const end = first + ((length - head) >>> 4) * 4;
+  let sum = head === 0 ? initial : sumPairs(bytes, start, 2, initial);
+  for (let at = first; at < end; at += CHUNK_WORDS) sum += swap(fold(sumChunk(words, at, Math.min(end, at + CHUNK_WORDS))));
+  const done = head + (end - first) * 4;
+  return sumPairs(bytes, start + done, length - done, sum);
+}
+
+/**
+ * Sums of the upper halves, and of whole words, the latter as far as 32 bits go: the sum of the lower halves, which a chunk keeps below 2^32, is what
+ * is left. Integers all the way, and three operations a word.
+ */
+function sumChunk(words: Int32Array, first: number, end: number): number {
+  let whole = 0;
+  let upper = 0;
+  for (let at = first; at < end; at += 4) {
+    const w = words[at] as number;
+    const x = words[at + 1] as number;
+    const y = words[at + 2] as number;
+    const z = words[at + 3] as number;
+    whole = (whole + w + x + y + z) | 0;
+    upper = (upper + (w >>> 16) + (x >>> 16) + (y >>> 16) + (z >>> 16)) | 0;
   }
-  const swapped = fold(a + b);
-  const sum = initial + (((swapped & 0xff) << 8) | (swapped >>> 8));
-  const done = head + (count & ~1) * 4;
-  return sumPairs(bytes, start + done, length - done, head === 0 ? sum : sumPairs(bytes, start, 2, sum));
+  return ((whole - (upper << 16)) >>> 0) + upper;
+}
+
+/** Of 16 bits. */
+export function swap(word: number): number {
+  return ((word & 0xff) << 8) | (word >>> 8);
 }
 
 function sumPairs(bytes: Uint8Array, start: number, length: number, initial: number): number {

@@ -4,8 +4,8 @@
 //   | destination 6 | source 6 | (tag: 8100 or 88a8, control 2) ... | EtherType 2 |
 
 const ADDRESSES = 12;
-const ETHERNET_BYTES = 14;
-const TAG_BYTES = 4;
+export const ETHERNET_BYTES = 14;
+export const TAG_BYTES = 4;
 const TAGS_MOST = 2;
 const TPID_8021Q = 0x8100;
 const TPID_8021AD = 0x88a8;
@@ -18,10 +18,14 @@ export const ETHERTYPE_IPV6 = 0x86dd;
 export function linkHeaderBytes(bytes: Uint8Array, start: number, length: number, ethernet: boolean): number {
   if (!ethernet) return 0;
   for (let size = ETHERNET_BYTES; size <= length && size <= ETHERNET_BYTES + TAGS_MOST * TAG_BYTES; size += TAG_BYTES) {
-    const type = etherType(bytes, start, size);
-    if (type !== TPID_8021Q && type !== TPID_8021AD) return size;
+    if (!isTag(etherType(bytes, start, size))) return size;
   }
   return -1;
+}
+
+/** Whether an EtherType says that a VLAN tag follows. */
+export function isTag(type: number): boolean {
+  return type === TPID_8021Q || type === TPID_8021AD;
 }
 
 /** The EtherType at the end of a link header of `linkBytes`. */

@@ -25,7 +25,7 @@ export interface Probe {
   /** One of `ProbeKind`. */
   kind: number;
   sequence: number;
-  /** Microseconds of the clock of whoever made the ping or train; a PONG gives them back. An integer below 2^53. */
+  /** Microseconds of the clock of whoever made the ping; of a train a number that nobody can guess. PONG and TRAIN_ACK give it back. Below 2^53. */
   sentAt: number;
   /** Probes of this train, or pings, that whoever says this has received. */
   received: number;
@@ -72,6 +72,12 @@ export function writeProbe(probe: Probe, path: ProbePath, out: Buffer): number {
   else writeV6(path, out, length);
   writeIcmp(probe, v4, out, head, length);
   return length;
+}
+
+/** Whether a frame could be a probe, by a byte or two: what is asked of every frame. */
+export function mayBeProbe(bytes: Buffer, start: number, length: number, ethernet: boolean): boolean {
+  if (ethernet) return length > ETHERNET_BYTES && bytes[start + 12] === 0x88 && bytes[start + 13] === 0xb5;
+  return length > 20 && (((bytes[start] as number) >> 4 === 4 && bytes[start + 9] === ICMP) || bytes[start + 6] === ICMPV6);
 }
 
 /** Reads a probe from `bytes[start, start + length)` into `into`; false for every other frame, which costs a few comparisons. */
