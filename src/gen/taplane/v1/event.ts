@@ -8,6 +8,7 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
 import { PlanStep } from "./interface.ts";
+import { ProbeResult } from "./link_service.ts";
 
 /** Something that happened. Payload of `taplane.v1.<cluster>.<node>.event.<kind>` on NATS. */
 export interface Event {
@@ -25,7 +26,7 @@ export interface Event {
     | undefined;
   /** What happened. */
   kind: Event_Kind;
-  /** The resource that it happened to, such as `interfaces/tun0`; empty for the node itself. */
+  /** The resource that it happened to, such as `interfaces/tun0` or `links/west`; empty for the node itself. */
   resource: string;
   /** Uid of the resource. */
   uid: string;
@@ -35,6 +36,8 @@ export interface Event {
   message: string;
   /** What was done to the kernel. */
   steps: PlanStep[];
+  /** What a probe has measured. */
+  probe: ProbeResult | undefined;
 }
 
 /** What happened. The last token of the subject is the name without `KIND_`, lower case, with `-`: `interface-created`. */
@@ -59,6 +62,18 @@ export const Event_Kind = {
   AGENT_STOPPING: 8,
   /** LANE_RESTARTED - A data-plane process died and was started again. Flows that it was metering have no end. */
   LANE_RESTARTED: 9,
+  /** LINK_CREATED - A link was created. */
+  LINK_CREATED: 10,
+  /** LINK_UPDATED - Its spec or labels have changed. */
+  LINK_UPDATED: 11,
+  /** LINK_DELETED - It was deleted. */
+  LINK_DELETED: 12,
+  /** LINK_UP - A peer of it is up again, or for the first time. */
+  LINK_UP: 13,
+  /** LINK_DOWN - No peer of it is up any more; `message` says why. */
+  LINK_DOWN: 14,
+  /** LINK_PROBED - A peer of it was probed; `probe` has what was measured. */
+  LINK_PROBED: 15,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -75,6 +90,12 @@ export namespace Event_Kind {
   export type AGENT_STARTED = typeof Event_Kind.AGENT_STARTED;
   export type AGENT_STOPPING = typeof Event_Kind.AGENT_STOPPING;
   export type LANE_RESTARTED = typeof Event_Kind.LANE_RESTARTED;
+  export type LINK_CREATED = typeof Event_Kind.LINK_CREATED;
+  export type LINK_UPDATED = typeof Event_Kind.LINK_UPDATED;
+  export type LINK_DELETED = typeof Event_Kind.LINK_DELETED;
+  export type LINK_UP = typeof Event_Kind.LINK_UP;
+  export type LINK_DOWN = typeof Event_Kind.LINK_DOWN;
+  export type LINK_PROBED = typeof Event_Kind.LINK_PROBED;
   export type UNRECOGNIZED = typeof Event_Kind.UNRECOGNIZED;
 }
 
@@ -110,6 +131,24 @@ export function event_KindFromJSON(object: any): Event_Kind {
     case 9:
     case "KIND_LANE_RESTARTED":
       return Event_Kind.LANE_RESTARTED;
+    case 10:
+    case "KIND_LINK_CREATED":
+      return Event_Kind.LINK_CREATED;
+    case 11:
+    case "KIND_LINK_UPDATED":
+      return Event_Kind.LINK_UPDATED;
+    case 12:
+    case "KIND_LINK_DELETED":
+      return Event_Kind.LINK_DELETED;
+    case 13:
+    case "KIND_LINK_UP":
+      return Event_Kind.LINK_UP;
+    case 14:
+    case "KIND_LINK_DOWN":
+      return Event_Kind.LINK_DOWN;
+    case 15:
+    case "KIND_LINK_PROBED":
+      return Event_Kind.LINK_PROBED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -139,6 +178,18 @@ export function event_KindToJSON(object: Event_Kind): string {
       return "KIND_AGENT_STOPPING";
     case Event_Kind.LANE_RESTARTED:
       return "KIND_LANE_RESTARTED";
+    case Event_Kind.LINK_CREATED:
+      return "KIND_LINK_CREATED";
+    case Event_Kind.LINK_UPDATED:
+      return "KIND_LINK_UPDATED";
+    case Event_Kind.LINK_DELETED:
+      return "KIND_LINK_DELETED";
+    case Event_Kind.LINK_UP:
+      return "KIND_LINK_UP";
+    case Event_Kind.LINK_DOWN:
+      return "KIND_LINK_DOWN";
+    case Event_Kind.LINK_PROBED:
+      return "KIND_LINK_PROBED";
     case Event_Kind.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -163,6 +214,7 @@ function createBaseEvent(): Event {
     labels: {},
     message: "",
     steps: [],
+    probe: undefined,
   };
 }
 
@@ -203,6 +255,9 @@ export const Event: MessageFns<Event> = {
     }
     for (const v of message.steps) {
       PlanStep.encode(v!, writer.uint32(90).fork()).join();
+    }
+    if (message.probe !== undefined) {
+      ProbeResult.encode(message.probe, writer.uint32(98).fork()).join();
     }
     return writer;
   },
@@ -311,6 +366,14 @@ export const Event: MessageFns<Event> = {
             message.steps.push(PlanStep.decode(reader, reader.uint32()));
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.probe = ProbeResult.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -349,6 +412,7 @@ export const Event: MessageFns<Event> = {
         : {},
       message: isSet(object.message) ? globalThis.String(object.message) : "",
       steps: globalThis.Array.isArray(object?.steps) ? object.steps.map((e: any) => PlanStep.fromJSON(e)) : [],
+      probe: isSet(object.probe) ? ProbeResult.fromJSON(object.probe) : undefined,
     };
   },
 
@@ -393,6 +457,9 @@ export const Event: MessageFns<Event> = {
     if (message.steps?.length) {
       obj.steps = message.steps.map((e) => PlanStep.toJSON(e));
     }
+    if (message.probe !== undefined) {
+      obj.probe = ProbeResult.toJSON(message.probe);
+    }
     return obj;
   },
 
@@ -420,6 +487,9 @@ export const Event: MessageFns<Event> = {
     );
     message.message = object.message ?? "";
     message.steps = object.steps?.map((e) => PlanStep.fromPartial(e)) || [];
+    message.probe = (object.probe !== undefined && object.probe !== null)
+      ? ProbeResult.fromPartial(object.probe)
+      : undefined;
     return message;
   },
 };

@@ -2646,7 +2646,10 @@ export const InterfaceServiceService = {
     responseSerialize: (value: Interface): Buffer => Buffer.from(Interface.encode(value).finish()),
     responseDeserialize: (value: Buffer): Interface => Interface.decode(value),
   },
-  /** Deletes an interface and its device. Errors: NOT_FOUND unless `allow_missing`; ABORTED on an etag mismatch. */
+  /**
+   * Deletes an interface and its device. Errors: NOT_FOUND unless `allow_missing`; ABORTED on an etag mismatch; FAILED_PRECONDITION
+   * (`INTERFACE_HAS_LINK`) while a link joins it.
+   */
   deleteInterface: {
     path: "/taplane.v1.InterfaceService/DeleteInterface" as const,
     requestStream: false as const,
@@ -2750,7 +2753,10 @@ export interface InterfaceServiceServer extends UntypedServiceImplementation {
    * Errors: NOT_FOUND; ABORTED on an etag mismatch; INVALID_ARGUMENT, also when an immutable field would change.
    */
   updateInterface: handleUnaryCall<UpdateInterfaceRequest, Interface>;
-  /** Deletes an interface and its device. Errors: NOT_FOUND unless `allow_missing`; ABORTED on an etag mismatch. */
+  /**
+   * Deletes an interface and its device. Errors: NOT_FOUND unless `allow_missing`; ABORTED on an etag mismatch; FAILED_PRECONDITION
+   * (`INTERFACE_HAS_LINK`) while a link joins it.
+   */
   deleteInterface: handleUnaryCall<DeleteInterfaceRequest, DeleteInterfaceResponse>;
   /**
    * Streams the interfaces that there are, then `synced`, then every change, until the client cancels.
@@ -2849,7 +2855,10 @@ export interface InterfaceServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Interface) => void,
   ): ClientUnaryCall;
-  /** Deletes an interface and its device. Errors: NOT_FOUND unless `allow_missing`; ABORTED on an etag mismatch. */
+  /**
+   * Deletes an interface and its device. Errors: NOT_FOUND unless `allow_missing`; ABORTED on an etag mismatch; FAILED_PRECONDITION
+   * (`INTERFACE_HAS_LINK`) while a link joins it.
+   */
   deleteInterface(
     request: DeleteInterfaceRequest,
     callback: (error: ServiceError | null, response: DeleteInterfaceResponse) => void,

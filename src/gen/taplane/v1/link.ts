@@ -315,7 +315,10 @@ export const LinkStatus_State = {
   UNSPECIFIED: 0,
   /** WAITING - The interface or a socket cannot be had; `reason` says why. Tried again by itself. */
   WAITING: 1,
-  /** CONNECTING - Everything is there, and no peer has answered yet. A wireguard link that has nothing to send stays here. */
+  /**
+   * CONNECTING - Everything is there, and no peer answers. A wireguard link greets its peers when it starts; one that then has nothing to send comes
+   * back here when its last session is 3 minutes old, and makes another with the next packet.
+   */
   CONNECTING: 2,
   /**
    * UP - At least one peer is up. Of protocols without any answer (frames over UDP, vxlan): something came in the last 3 minutes, or

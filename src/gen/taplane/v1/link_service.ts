@@ -2164,8 +2164,8 @@ export const LinkServiceService = {
   /**
    * Measures round trip, loss, MTU and throughput to a peer, telling of each step, and at last the result, which also goes to NATS as an event.
    *
-   * Errors: NOT_FOUND; FAILED_PRECONDITION (`PEER_NOT_FOUND`, `NO_PROBE_ADDRESS`, `LINK_NOT_READY`); RESOURCE_EXHAUSTED when one is
-   * under way on this link.
+   * Errors: NOT_FOUND; FAILED_PRECONDITION (`PEER_NOT_FOUND`, `NO_PROBE_ADDRESS`, `LINK_NOT_READY`, `PROBE_NOT_SUPPORTED` where the
+   * protocol has no way to); RESOURCE_EXHAUSTED (`PROBE_UNDER_WAY`) when one is under way on this link.
    */
   probeLink: {
     path: "/taplane.v1.LinkService/ProbeLink" as const,
@@ -2208,8 +2208,8 @@ export interface LinkServiceServer extends UntypedServiceImplementation {
   /**
    * Measures round trip, loss, MTU and throughput to a peer, telling of each step, and at last the result, which also goes to NATS as an event.
    *
-   * Errors: NOT_FOUND; FAILED_PRECONDITION (`PEER_NOT_FOUND`, `NO_PROBE_ADDRESS`, `LINK_NOT_READY`); RESOURCE_EXHAUSTED when one is
-   * under way on this link.
+   * Errors: NOT_FOUND; FAILED_PRECONDITION (`PEER_NOT_FOUND`, `NO_PROBE_ADDRESS`, `LINK_NOT_READY`, `PROBE_NOT_SUPPORTED` where the
+   * protocol has no way to); RESOURCE_EXHAUSTED (`PROBE_UNDER_WAY`) when one is under way on this link.
    */
   probeLink: handleServerStreamingCall<ProbeLinkRequest, ProbeLinkResponse>;
 }
@@ -2316,8 +2316,8 @@ export interface LinkServiceClient extends Client {
   /**
    * Measures round trip, loss, MTU and throughput to a peer, telling of each step, and at last the result, which also goes to NATS as an event.
    *
-   * Errors: NOT_FOUND; FAILED_PRECONDITION (`PEER_NOT_FOUND`, `NO_PROBE_ADDRESS`, `LINK_NOT_READY`); RESOURCE_EXHAUSTED when one is
-   * under way on this link.
+   * Errors: NOT_FOUND; FAILED_PRECONDITION (`PEER_NOT_FOUND`, `NO_PROBE_ADDRESS`, `LINK_NOT_READY`, `PROBE_NOT_SUPPORTED` where the
+   * protocol has no way to); RESOURCE_EXHAUSTED (`PROBE_UNDER_WAY`) when one is under way on this link.
    */
   probeLink(request: ProbeLinkRequest, options?: Partial<CallOptions>): ClientReadableStream<ProbeLinkResponse>;
   probeLink(

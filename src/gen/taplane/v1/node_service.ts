@@ -78,7 +78,11 @@ export interface Node {
     | NetlinkCounters
     | undefined;
   /** The way of flow records and events to NATS; absent without NATS. */
-  export: ExportStats | undefined;
+  export:
+    | ExportStats
+    | undefined;
+  /** How many links there are. */
+  linkCount: number;
 }
 
 /** What the kernel offers. */
@@ -123,6 +127,8 @@ export interface NodeLimits {
   streamsPerConnection: number;
   /** Watches in progress. */
   watchers: number;
+  /** Links that may exist. */
+  links: number;
 }
 
 /** The connection to NATS. */
@@ -298,6 +304,7 @@ function createBaseNode(): Node {
     interfaceCount: 0,
     netlink: undefined,
     export: undefined,
+    linkCount: 0,
   };
 }
 
@@ -359,6 +366,9 @@ export const Node: MessageFns<Node> = {
     }
     if (message.export !== undefined) {
       ExportStats.encode(message.export, writer.uint32(154).fork()).join();
+    }
+    if (message.linkCount !== 0) {
+      writer.uint32(160).uint32(message.linkCount);
     }
     return writer;
   },
@@ -528,6 +538,14 @@ export const Node: MessageFns<Node> = {
             message.export = ExportStats.decode(reader, reader.uint32());
             continue;
           }
+          case 20: {
+            if (tag !== 160) {
+              break;
+            }
+
+            message.linkCount = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -591,6 +609,11 @@ export const Node: MessageFns<Node> = {
         : 0,
       netlink: isSet(object.netlink) ? NetlinkCounters.fromJSON(object.netlink) : undefined,
       export: isSet(object.export) ? ExportStats.fromJSON(object.export) : undefined,
+      linkCount: isSet(object.linkCount)
+        ? globalThis.Number(object.linkCount)
+        : isSet(object.link_count)
+        ? globalThis.Number(object.link_count)
+        : 0,
     };
   },
 
@@ -653,6 +676,9 @@ export const Node: MessageFns<Node> = {
     if (message.export !== undefined) {
       obj.export = ExportStats.toJSON(message.export);
     }
+    if (message.linkCount !== 0) {
+      obj.linkCount = Math.round(message.linkCount);
+    }
     return obj;
   },
 
@@ -694,6 +720,7 @@ export const Node: MessageFns<Node> = {
     message.export = (object.export !== undefined && object.export !== null)
       ? ExportStats.fromPartial(object.export)
       : undefined;
+    message.linkCount = object.linkCount ?? 0;
     return message;
   },
 };
@@ -1002,7 +1029,7 @@ export const Lane: MessageFns<Lane> = {
 };
 
 function createBaseNodeLimits(): NodeLimits {
-  return { interfaces: 0, messageBytes: 0, streamsPerConnection: 0, watchers: 0 };
+  return { interfaces: 0, messageBytes: 0, streamsPerConnection: 0, watchers: 0, links: 0 };
 }
 
 export const NodeLimits: MessageFns<NodeLimits> = {
@@ -1018,6 +1045,9 @@ export const NodeLimits: MessageFns<NodeLimits> = {
     }
     if (message.watchers !== 0) {
       writer.uint32(32).uint32(message.watchers);
+    }
+    if (message.links !== 0) {
+      writer.uint32(40).uint32(message.links);
     }
     return writer;
   },
@@ -1067,6 +1097,14 @@ export const NodeLimits: MessageFns<NodeLimits> = {
             message.watchers = reader.uint32();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.links = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1093,6 +1131,7 @@ export const NodeLimits: MessageFns<NodeLimits> = {
         ? globalThis.Number(object.streams_per_connection)
         : 0,
       watchers: isSet(object.watchers) ? globalThis.Number(object.watchers) : 0,
+      links: isSet(object.links) ? globalThis.Number(object.links) : 0,
     };
   },
 
@@ -1110,6 +1149,9 @@ export const NodeLimits: MessageFns<NodeLimits> = {
     if (message.watchers !== 0) {
       obj.watchers = Math.round(message.watchers);
     }
+    if (message.links !== 0) {
+      obj.links = Math.round(message.links);
+    }
     return obj;
   },
 
@@ -1122,6 +1164,7 @@ export const NodeLimits: MessageFns<NodeLimits> = {
     message.messageBytes = object.messageBytes ?? 0;
     message.streamsPerConnection = object.streamsPerConnection ?? 0;
     message.watchers = object.watchers ?? 0;
+    message.links = object.links ?? 0;
     return message;
   },
 };

@@ -45,7 +45,14 @@ export interface SetAttachmentsRequest {
   /** Stay also without attachments: streams may come. */
   keepRunning: boolean;
   /** Room for flows. Absent: the usual. */
-  flowLimits: FlowLimits | undefined;
+  flowLimits:
+    | FlowLimits
+    | undefined;
+  /**
+   * Process that is meant: another refuses with FAILED_PRECONDITION (`OTHER_LANE`), since epochs of handshakes are given for one process.
+   * 0: any.
+   */
+  pid: number;
 }
 
 /** What meters of a lane may use together. */
@@ -496,7 +503,7 @@ export const ProbePeerRequest: MessageFns<ProbePeerRequest> = {
 };
 
 function createBaseSetAttachmentsRequest(): SetAttachmentsRequest {
-  return { attachments: [], keepRunning: false, flowLimits: undefined };
+  return { attachments: [], keepRunning: false, flowLimits: undefined, pid: 0 };
 }
 
 export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
@@ -509,6 +516,9 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
     }
     if (message.flowLimits !== undefined) {
       FlowLimits.encode(message.flowLimits, writer.uint32(26).fork()).join();
+    }
+    if (message.pid !== 0) {
+      writer.uint32(32).uint32(message.pid);
     }
     return writer;
   },
@@ -550,6 +560,14 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
             message.flowLimits = FlowLimits.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.pid = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -577,6 +595,7 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
         : isSet(object.flow_limits)
         ? FlowLimits.fromJSON(object.flow_limits)
         : undefined,
+      pid: isSet(object.pid) ? globalThis.Number(object.pid) : 0,
     };
   },
 
@@ -591,6 +610,9 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
     if (message.flowLimits !== undefined) {
       obj.flowLimits = FlowLimits.toJSON(message.flowLimits);
     }
+    if (message.pid !== 0) {
+      obj.pid = Math.round(message.pid);
+    }
     return obj;
   },
 
@@ -604,6 +626,7 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
     message.flowLimits = (object.flowLimits !== undefined && object.flowLimits !== null)
       ? FlowLimits.fromPartial(object.flowLimits)
       : undefined;
+    message.pid = object.pid ?? 0;
     return message;
   },
 };
