@@ -1,11 +1,11 @@
 // A device that somebody else made, as a spec: what a managed interface would have to ask for to look like it. Pure.
 
 import { Address_Scope, InterfaceSpec, InterfaceSpec_Mode } from '../gen/taplane/v1/interface.ts';
+import { formatIp, formatMac } from '../resource/inet.ts';
 import { AF_INET6 } from '../sys/netlink/address.ts';
 import { NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
 import { RTPROT_KERNEL } from '../sys/netlink/route.ts';
 import { MARK } from './desired.ts';
-import { formatIp, formatMac } from './inet.ts';
 import type { Actual } from './plan.ts';
 import { statusAddress, statusRoute } from './status.ts';
 

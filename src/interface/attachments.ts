@@ -5,7 +5,7 @@
 
 import { type Attachment, Attachment_Kind, type AttachmentState } from '../gen/taplane/lane/v1/lane_service.ts';
 import { InterfaceSpec_Carrier, type PacketMirrorStatus } from '../gen/taplane/v1/interface.ts';
-import type { ConditionType } from './conditions.ts';
+import type { ConditionType } from './condition-type.ts';
 import { attachmentsOf, type DataPlane, isMetered, type Metering } from './data-plane.ts';
 import type { Entry } from './entry.ts';
 import type { Record } from './record.ts';

@@ -9,7 +9,7 @@ import {
   type ResponderSpec,
   type Route,
 } from '../gen/taplane/v1/interface.ts';
-import { formatIp, formatPrefix, parseIp, parsePrefix } from './inet.ts';
+import { formatIp, formatPrefix, parseIp, parsePrefix } from '../resource/inet.ts';
 
 /** The spec in canonical text, defaults filled in. Call only without violations. */
 export function prepare(spec: InterfaceSpec): InterfaceSpec {

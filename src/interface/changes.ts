@@ -10,28 +10,32 @@ import type {
   DeleteInterfaceResponse,
   UpdateInterfaceRequest,
 } from '../gen/taplane/v1/interface_service.ts';
+import { checkEtag } from '../resource/etag.ts';
+import { formatMac } from '../resource/inet.ts';
+import { labelProblems } from '../resource/labels.ts';
+import type { Log } from '../resource/log.ts';
+import type { Replay, Store } from '../resource/store.ts';
+import type { Turns } from '../resource/turns.ts';
+import { applyMask } from '../resource/update-mask.ts';
 import { adoptedSpec, adoptionProblem } from './adopt.ts';
 import { prepare } from './canonical.ts';
 import { type Desired, stableMac } from './desired.ts';
 import type { Edit } from './edits.ts';
 import type { Converged, Engine, Outcome } from './engine.ts';
-import { Entry, type Turns } from './entry.ts';
+import { Entry } from './entry.ts';
 import { explain } from './failure.ts';
-import { formatMac } from './inet.ts';
-import type { Log } from './log.ts';
 import { interfaceId, numberedName } from './name.ts';
 import type { Policy } from './object-rules.ts';
 import { type Actual, nothing, plan } from './plan.ts';
-import { checkAddressesFree, checkBridge, checkEtag, checkIds, withHolder } from './preconditions.ts';
+import { checkAddressesFree, checkBridge, checkIds, withHolder } from './preconditions.ts';
 import type { Reconciler } from './reconciler.ts';
 import { etagOf, type Record } from './record.ts';
 import type { Registry } from './registry.ts';
+import { Removal } from './removal.ts';
 import { newRecord, nextRecord, restoreSpec } from './revision.ts';
 import { Settlement } from './settlement.ts';
-import { idProblems, immutableProblems, labelProblems, specProblems } from './spec.ts';
-import { planStep } from './step.ts';
-import type { Replay, Store } from './store.ts';
-import { applyMask } from './update-mask.ts';
+import { idProblems, immutableProblems, specProblems } from './spec.ts';
+import { SPEC_FIELDS } from './spec-fields.ts';
 
 /** Makes what has to be committed along with a change, so that the same request gets the same answer. */
 export type Remember<A> = (answer: A) => Replay | undefined;
@@ -41,9 +45,11 @@ export interface ChangeNeeds {
   engine: Engine;
   reconciler: Reconciler;
   turns: Turns;
-  store: Store;
+  store: Store<Record>;
   policy: Policy;
   mostInterfaces: number;
+  /** The link that joins an interface, `links/{link}`; undefined for none. */
+  linkOf: (id: string) => string | undefined;
   log: Log;
   now: () => number;
 }
@@ -53,10 +59,12 @@ export class Changes {
   /** Names that creations under way have taken. */
   readonly #reserved = new Set<string>();
   readonly #settlement: Settlement;
+  readonly #removal: Removal;
 
   constructor(needs: ChangeNeeds) {
     this.#needs = needs;
     this.#settlement = new Settlement(needs);
+    this.#removal = new Removal(needs);
   }
 
   async create(request: CreateInterfaceRequest, remember: Remember<Interface>): Promise<Interface> {
@@ -66,7 +74,7 @@ export class Changes {
     const violations = [
       ...idProblems(request.interfaceId, true),
       ...(asked === undefined ? [{ field: 'interface.spec', description: 'must be given' }] : specProblems(asked, policy)),
-      ...labelProblems(labels),
+      ...labelProblems(labels, 'interface.labels'),
     ];
     if (asked === undefined || violations.length > 0) throw invalidFields(violations);
     const spec = prepare(asked);
@@ -150,7 +158,7 @@ export class Changes {
       );
     }
     const edit = (before: Record): { spec: InterfaceSpec; labels: Interface['labels'] } => {
-      const updated = applyMask(before, { spec: patch.spec, labels: patch.labels }, request.updateMask);
+      const updated = applyMask(SPEC_FIELDS, before, { spec: patch.spec, labels: patch.labels }, request.updateMask);
       if (updated.violations.length > 0) throw invalidFields(updated.violations);
       return updated;
     };
@@ -167,9 +175,12 @@ export class Changes {
     return this.#turn(change.name, change.verb, async () => {
       const entry = registry.need(change.name);
       const before = entry.record;
-      checkEtag(before, change.etag, change.verb);
+      checkEtag(etagOf(before), change.etag, change.verb);
       const asked = change.edit(before);
-      const violations = [...specProblems(asked.spec, policy, change.path, before.spec), ...labelProblems(asked.labels)];
+      const violations = [
+        ...specProblems(asked.spec, policy, change.path, before.spec),
+        ...labelProblems(asked.labels, 'interface.labels'),
+      ];
       if (violations.length === 0) violations.push(...immutableProblems(before.spec, asked.spec, change.path));
       if (violations.length > 0) throw invalidFields(violations);
       const spec = prepare(asked.spec);
@@ -212,36 +223,18 @@ export class Changes {
   }
 
   async delete(request: DeleteInterfaceRequest, remember: Remember<DeleteInterfaceResponse>): Promise<DeleteInterfaceResponse> {
-    const { registry, engine, store } = this.#needs;
     const name = interfaceId(request.name);
     const verb = `delete interface ${name}`;
     return this.#turn(name, verb, async () => {
-      const entry = request.allowMissing ? registry.get(name) : registry.need(name);
+      const entry = request.allowMissing ? this.#needs.registry.get(name) : this.#needs.registry.need(name);
       if (entry === undefined) return this.#settlement.answered({ plan: [] }, remember);
-      checkEtag(entry.record, request.etag, verb);
-      const planned = engine.removal(entry);
-      if (request.validateOnly) return { plan: planned.map(planStep) };
-      const answer = { plan: planned.map(planStep) };
-      const before = entry.record;
-      // From this commit on the deletion is decided; a start finishes it.
-      await store.commit({ put: { ...before, phase: 'deleting' } });
-      const last = this.#lastLook(entry);
-      try {
-        engine.remove(entry);
-      } catch (error) {
-        await store.commit({ put: before }).catch(() => {
-          // The record says `deleting`: the next start finishes it.
-        });
-        throw error;
-      }
-      registry.drop(entry);
-      const replay = remember(answer);
-      await store.commit({ remove: name, ...(replay === undefined ? {} : { replay }) }).catch((error: unknown) => {
-        this.#needs.log.warn({ interface: name, err: String(error) }, 'deletion recorded as begun only; the next start finishes it');
-      });
-      registry.tell('deleted', entry, last);
-      return answer;
+      return this.#removal.remove(entry, request, verb, remember);
     });
+  }
+
+  /** Whether the deletion of this interface is under way. */
+  isLeaving(name: string): boolean {
+    return this.#removal.isLeaving(name);
   }
 
   /** An answer that changes nothing, remembered for its request id. */
@@ -250,15 +243,8 @@ export class Changes {
   }
 
   /** Removes an interface without a client: an ephemeral one when the agent ends. */
-  async discard(entry: Entry): Promise<void> {
-    const { turns, engine, registry, store } = this.#needs;
-    await turns.run(entry.name, async () => {
-      const last = this.#lastLook(entry);
-      engine.remove(entry);
-      registry.drop(entry);
-      await store.commit({ remove: entry.name });
-      registry.tell('deleted', entry, last);
-    });
+  discard(entry: Entry): Promise<void> {
+    return this.#needs.turns.run(entry.name, () => this.#removal.discard(entry));
   }
 
   async #begin(entry: Entry, desired: Desired, remember: Remember<Interface>): Promise<Interface> {
@@ -357,14 +343,6 @@ export class Changes {
     if (actual.link === undefined) return actual;
     const keys = [...new Set([...Object.keys(entry.spec.sysctls), ...Object.keys(spec.sysctls)])];
     return { ...actual, sysctls: this.#needs.engine.kernel(entry.namespace).sysctls(actual.link.name, keys) };
-  }
-
-  #lastLook(entry: Entry): Actual {
-    try {
-      return this.#needs.engine.observe(entry);
-    } catch {
-      return nothing;
-    }
   }
 }
 

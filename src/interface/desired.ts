@@ -2,11 +2,11 @@
 
 import { createHash } from 'node:crypto';
 import { Address_Scope, type InterfaceSpec, InterfaceSpec_Mode, Route_Scope } from '../gen/taplane/v1/interface.ts';
+import { formatPrefix, parseIp, parseMac, parsePrefix } from '../resource/inet.ts';
 import { AF_INET, type LinkAddress } from '../sys/netlink/address.ts';
 import { type LinkNeighbour, NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
 import { type LinkRoute, RT_TABLE_MAIN } from '../sys/netlink/route.ts';
 import type { TunDevice } from '../sys/tun.ts';
-import { formatPrefix, parseIp, parseMac, parsePrefix } from './inet.ts';
 
 /** Marks what we add: IFA_PROTO, RTM protocol, NDA_PROTOCOL. Free in iproute2's rt_protos. */
 export const TAPLANE_PROTOCOL = 76;

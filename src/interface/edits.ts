@@ -3,8 +3,8 @@
 import { type FieldViolation, invalidFields, TaplaneError } from '../errors.ts';
 import type { Address, Interface, InterfaceSpec, Route } from '../gen/taplane/v1/interface.ts';
 import type { AddAddressRequest, AddRouteRequest, RemoveAddressRequest, RemoveRouteRequest } from '../gen/taplane/v1/interface_service.ts';
+import { parsePrefix } from '../resource/inet.ts';
 import { addressKey, prepareAddress, prepareRoute, routeKey } from './canonical.ts';
-import { parsePrefix } from './inet.ts';
 import { interfaceId } from './name.ts';
 import type { Record } from './record.ts';
 

@@ -3,12 +3,12 @@
 
 import { TaplaneError } from '../errors.ts';
 import type { InterfaceSpec } from '../gen/taplane/v1/interface.ts';
+import type { Log } from '../resource/log.ts';
 import { resolveId } from '../sys/identity.ts';
 import type { Link } from '../sys/netlink/link.ts';
 import { aliasOf, type Desired, desire, MARK } from './desired.ts';
 import type { Entry } from './entry.ts';
 import { type Kernel, type Snapshot, StepFailure } from './kernel.ts';
-import type { Log } from './log.ts';
 import type { Namespaces } from './namespaces.ts';
 import { type Actual, nothing, plan } from './plan.ts';
 import type { Record } from './record.ts';
@@ -80,6 +80,7 @@ export class Engine {
     const kernel = this.kernel(entry.namespace);
     const link = this.find(entry, snapshot);
     entry.index = link?.index ?? 0;
+    entry.mtu = link?.mtu ?? 0;
     // In another namespace of the same name the files are others.
     if (entry.indexOf !== kernel) entry.unwatchSysctls();
     entry.indexOf = kernel;

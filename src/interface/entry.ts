@@ -2,7 +2,8 @@
 
 import type { FSWatcher } from 'node:fs';
 import type { InterfaceSpec } from '../gen/taplane/v1/interface.ts';
-import { Conditions } from './conditions.ts';
+import { Conditions } from '../resource/conditions.ts';
+import type { ConditionType } from './condition-type.ts';
 import type { Kernel } from './kernel.ts';
 import type { Record } from './record.ts';
 
@@ -37,6 +38,8 @@ export class Entry {
   record: Record;
   /** Index of the device, 0 while there is none that is ours. */
   index = 0;
+  /** MTU of the device when it was last looked at. */
+  mtu = 0;
   /** Where the index was read: in a namespace that was made anew under the same name it means another device. */
   indexOf: Kernel | undefined;
   /** Something may have changed since the last look. */
@@ -53,7 +56,7 @@ export class Entry {
   sysctlWatches: FSWatcher[] = [];
   /** What `sysctlWatches` watch: index and keys. */
   sysctlWatched = '';
-  readonly conditions = new Conditions();
+  readonly conditions = new Conditions<ConditionType>();
   readonly budget: RepairBudget;
 
   constructor(record: Record, nowMs: number) {
@@ -86,34 +89,5 @@ export class Entry {
     for (const watch of this.sysctlWatches) watch.close();
     this.sysctlWatches = [];
     this.sysctlWatched = '';
-  }
-}
-
-/** One operation at a time for each key, in the order of arrival; different keys side by side. */
-export class Turns {
-  readonly #tails = new Map<string, Promise<unknown>>();
-
-  run<T>(key: string, operation: () => Promise<T>): Promise<T> {
-    const before = this.#tails.get(key) ?? Promise.resolve();
-    const mine = before.then(operation, operation);
-    const tail = mine.then(
-      () => undefined,
-      () => undefined,
-    );
-    this.#tails.set(key, tail);
-    tail.then(() => {
-      if (this.#tails.get(key) === tail) this.#tails.delete(key);
-    });
-    return mine;
-  }
-
-  /** Whether an operation of the key is under way or waits. */
-  busy(key: string): boolean {
-    return this.#tails.has(key);
-  }
-
-  /** Resolves when nothing is under way. */
-  async idle(): Promise<void> {
-    while (this.#tails.size > 0) await Promise.all(this.#tails.values());
   }
 }

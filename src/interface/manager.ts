@@ -5,8 +5,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { TaplaneError } from '../errors.ts';
-import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
-import { type Condition, Interface, type PacketMirror } from '../gen/taplane/v1/interface.ts';
+import { type Condition, Interface } from '../gen/taplane/v1/interface.ts';
 import {
   AddAddressRequest,
   AddRouteRequest,
@@ -20,32 +19,36 @@ import {
   UpdateInterfaceRequest,
 } from '../gen/taplane/v1/interface_service.ts';
 import type { NetlinkCounters } from '../gen/taplane/v1/node_service.ts';
+import type { Broadcast } from '../resource/broadcast.ts';
+import { Conditions } from '../resource/conditions.ts';
+import type { Log } from '../resource/log.ts';
+import { Once } from '../resource/once.ts';
+import { type Findings, Store } from '../resource/store.ts';
+import { Turns } from '../resource/turns.ts';
 import type { Link } from '../sys/netlink/link.ts';
 import { Attachments, type Mirrors } from './attachments.ts';
-import { Broadcast, type WatchEvent } from './broadcast.ts';
+import { interfaceBroadcast, type WatchEvent } from './broadcast.ts';
 import { Changes } from './changes.ts';
-import { Conditions } from './conditions.ts';
+import type { ConditionType } from './condition-type.ts';
 import type { Interfaces, Responders } from './contract.ts';
-import { type DataPlane, deviceOf, isMetered, type Metering } from './data-plane.ts';
+import type { DataPlane, Metering } from './data-plane.ts';
 import { MARK } from './desired.ts';
+import { type DeviceFacts, deviceFacts } from './device-facts.ts';
 import { addingAddress, addingRoute, removingAddress, removingRoute } from './edits.ts';
 import { Engine } from './engine.ts';
-import { type Entry, Turns } from './entry.ts';
+import type { Entry } from './entry.ts';
 import type { Snapshot } from './kernel.ts';
 import { Links } from './links.ts';
-import type { Log } from './log.ts';
-import { interfaceId, resourceName } from './name.ts';
+import { resourceName } from './name.ts';
 import { Namespaces } from './namespaces.ts';
 import { judgeNode } from './node-conditions.ts';
 import type { Policy } from './object-rules.ts';
-import { Once } from './once.ts';
-import { checkDevice } from './preconditions.ts';
 import { Queries } from './queries.ts';
 import { Reconciler } from './reconciler.ts';
+import { INTERFACE_RECORDS, type Record } from './record.ts';
 import { recover } from './recovery.ts';
 import { Registry } from './registry.ts';
 import { responders } from './responders.ts';
-import { Store } from './store.ts';
 
 const SCAN_MS = 30_000;
 /** Interfaces looked at in a scan before the event loop gets its turn. */
@@ -66,29 +69,20 @@ export interface InterfaceOptions {
   changed?: () => void;
   /** Hears what every watcher hears, in the same turn. Must not throw. */
   told?: (event: WatchEvent) => void;
+  /** The link that joins an interface, `links/{link}`; undefined for none. Absent where there are no links. */
+  linkOf?: (id: string) => string | undefined;
+  /** What was found when other state of the node was opened. */
+  otherFindings?: () => Pick<Findings, 'corruptFiles' | 'badRecords'>;
   /** Milliseconds since 1970. */
   clock?: () => number;
 }
 
 export type { DataPlane, Metering } from './data-plane.ts';
 
-export interface InterfaceManager extends Interfaces {
+export interface InterfaceManager extends Interfaces, DeviceFacts {
   readonly responders: Responders;
   /** The data plane, or a mirror, does more or less than before. */
   laneChanged(): void;
-  /** Whether an interface with this uid is managed. */
-  isManaged(uid: string): boolean;
-  /**
-   * The device of `interfaces/{interface}`. Throws INVALID_ARGUMENT on `field`, NOT_FOUND, or FAILED_PRECONDITION DEVICE_MISSING while
-   * the interface has none.
-   */
-  device(name: string, field?: string): Device;
-  /** The interfaces whose flows are metered where the agent meters; `name` is the resource name. */
-  metered(): { uid: string; name: string }[];
-  /** Kernel index of the device with this kernel name, 0 while there is none. */
-  index(name: string): number;
-  /** The interfaces with a device whose packets are to be copied; `name` is the resource name. */
-  mirrored(): { device: Device; mirror: PacketMirror; name: string }[];
   readonly nodeUid: string;
   /** Recovers and begins to listen. */
   start(): Promise<void>;
@@ -105,17 +99,17 @@ export interface InterfaceManager extends Interfaces {
 /** Opens the state of a node. Touches the disk but not yet the kernel. Throws TaplaneError. */
 export async function openInterfaces(options: InterfaceOptions): Promise<InterfaceManager> {
   const now = options.clock ?? Date.now;
-  return new Manager(options, new Store(options.stateDir, now), now);
+  return new Manager(options, new Store(options.stateDir, INTERFACE_RECORDS, now), now);
 }
 
 class Manager implements InterfaceManager {
   readonly nodeUid: string;
   readonly #log: Log;
   readonly #now: () => number;
-  readonly #store: Store;
+  readonly #store: Store<Record>;
   readonly #once: Once;
   readonly #turns = new Turns();
-  readonly #broadcast: Broadcast;
+  readonly #broadcast: Broadcast<WatchEvent>;
   readonly #registry: Registry;
   readonly #links: Links;
   readonly #namespaces: Namespaces;
@@ -123,22 +117,34 @@ class Manager implements InterfaceManager {
   readonly #reconciler: Reconciler;
   readonly #queries: Queries;
   readonly #changes: Changes;
-  readonly #conditions = new Conditions();
+  readonly #otherFindings: NonNullable<InterfaceOptions['otherFindings']>;
+  readonly #conditions = new Conditions<ConditionType>();
   readonly #attachments: Attachments;
   readonly responders: Responders;
+  readonly isManaged: DeviceFacts['isManaged'];
+  readonly device: DeviceFacts['device'];
+  readonly metered: DeviceFacts['metered'];
+  readonly index: DeviceFacts['index'];
+  readonly mirrored: DeviceFacts['mirrored'];
+  readonly joinable: DeviceFacts['joinable'];
   #scanTimer: NodeJS.Timeout | undefined;
   /** Devices that carried a mark at the start which no record knew. */
   #markedDevices: Link[] = [];
   #watching = false;
   #stopping = false;
 
-  constructor({ limits, policy, log, dataPlane, mirrors, metering, changed, told }: InterfaceOptions, store: Store, now: () => number) {
+  constructor(
+    { limits, policy, log, dataPlane, mirrors, metering, changed, told, linkOf, otherFindings }: InterfaceOptions,
+    store: Store<Record>,
+    now: () => number,
+  ) {
     this.#log = log;
     this.#now = now;
     this.#store = store;
     this.nodeUid = store.nodeUid;
+    this.#otherFindings = otherFindings ?? (() => ({ corruptFiles: [], badRecords: [] }));
     this.#once = new Once(store);
-    this.#broadcast = new Broadcast(randomUUID().slice(0, 8), limits.watchers, told);
+    this.#broadcast = interfaceBroadcast(randomUUID().slice(0, 8), limits.watchers, told);
     const attachments = new Attachments({ dataPlane, mirrors, metering, changed, entries: () => registry.sorted(), now });
     this.#attachments = attachments;
     const registry = new Registry(
@@ -177,9 +183,13 @@ class Manager implements InterfaceManager {
       store,
       policy,
       mostInterfaces: limits.interfaces,
+      linkOf: linkOf ?? (() => undefined),
       log,
       now,
     });
+    const facts = deviceFacts(registry, engine, (name) => this.#changes.isLeaving(name));
+    ({ isManaged: this.isManaged, device: this.device, metered: this.metered } = facts);
+    ({ index: this.index, mirrored: this.mirrored, joinable: this.joinable } = facts);
     this.responders = responders({
       registry,
       attachments,
@@ -214,33 +224,6 @@ class Manager implements InterfaceManager {
 
   laneChanged(): void {
     for (const entry of this.#registry.all()) if (this.#attachments.hasNews(entry)) this.#reconciler.touch(entry);
-  }
-
-  isManaged(uid: string): boolean {
-    return this.#registry.byAlias(`${MARK}${uid}`) !== undefined;
-  }
-
-  device(name: string, field = 'interface'): Device {
-    const entry = this.#registry.need(interfaceId(name, field));
-    checkDevice(this.#engine, entry);
-    return deviceOf(entry.record);
-  }
-
-  metered(): { uid: string; name: string }[] {
-    return this.#registry
-      .sorted()
-      .flatMap(({ name, record }) => (isMetered(record) ? [{ uid: record.uid, name: resourceName(name) }] : []));
-  }
-
-  index(name: string): number {
-    return this.#registry.get(name)?.index ?? 0;
-  }
-
-  mirrored(): { device: Device; mirror: PacketMirror; name: string }[] {
-    return this.#registry.sorted().flatMap(({ index, name, record }) => {
-      const { packetMirror: mirror } = record.spec;
-      return mirror === undefined || index === 0 ? [] : [{ device: deviceOf(record), mirror, name: resourceName(name) }];
-    });
   }
 
   endWatches(): void {
@@ -317,7 +300,10 @@ class Manager implements InterfaceManager {
   conditions(): Condition[] {
     const amiss = [...this.#registry.all()].filter((entry) => !entry.conditions.isTrue('Ready')).map((entry) => entry.name);
     const unknown = this.#markedDevices.filter(({ alias }) => this.#registry.byAlias(alias) === undefined).map(({ name }) => name);
-    const facts = { findings: this.#store.findings, amiss, unknown, watching: this.#watching };
+    const { corruptFiles, badRecords } = this.#store.findings;
+    const others = this.#otherFindings();
+    const findings = { corruptFiles: [...corruptFiles, ...others.corruptFiles], badRecords: [...badRecords, ...others.badRecords] };
+    const facts = { findings, amiss, unknown, watching: this.#watching };
     return judgeNode(this.#conditions, facts, this.#now());
   }
 

@@ -1,14 +1,15 @@
 // Conditions of the node, as far as interfaces and their records make them.
 
 import type { Condition } from '../gen/taplane/v1/interface.ts';
-import type { Conditions, ConditionType } from './conditions.ts';
-import type { Findings } from './store.ts';
+import type { Conditions } from '../resource/conditions.ts';
+import type { Findings } from '../resource/store.ts';
+import type { ConditionType } from './condition-type.ts';
 
 const NAMED_MOST = 20;
 
 export interface NodeFacts {
   /** What was found when the state was opened. */
-  findings: Findings;
+  findings: Pick<Findings, 'corruptFiles' | 'badRecords'>;
   /** Names of interfaces that are not as specified. */
   amiss: string[];
   /** Names of devices that carry a mark which no record knows. */
@@ -18,7 +19,11 @@ export interface NodeFacts {
 }
 
 /** Brings the conditions up to date, and lists them. */
-export function judgeNode(conditions: Conditions, { findings, amiss, unknown, watching }: NodeFacts, nowMs: number): Condition[] {
+export function judgeNode(
+  conditions: Conditions<ConditionType>,
+  { findings, amiss, unknown, watching }: NodeFacts,
+  nowMs: number,
+): Condition[] {
   const { corruptFiles, badRecords } = findings;
   const intact = corruptFiles.length === 0 && badRecords.length === 0;
   const set = (type: ConditionType, holds: boolean, reason: string, message: string): unknown =>

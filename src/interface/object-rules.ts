@@ -1,10 +1,10 @@
 // Rules for the addresses, routes, neighbours and MAC addresses of a spec. Each says what is wrong to a report. Pure.
 
 import { type Address, Address_Scope, type InterfaceSpec, type Neighbour, type Route, Route_Scope } from '../gen/taplane/v1/interface.ts';
+import { formatPrefix, networkOf, type Prefix, parseIp, parseMac, parsePrefix, rangeOf } from '../resource/inet.ts';
+import { known, type Report } from '../resource/report.ts';
 import { AF_INET, AF_INET6 } from '../sys/netlink/address.ts';
 import { routeKey } from './canonical.ts';
-import { formatPrefix, networkOf, type Prefix, parseIp, parseMac, parsePrefix, rangeOf } from './inet.ts';
-import { known, type Report } from './report.ts';
 
 /** What the operator of the node allows. */
 export interface Policy {

@@ -5,6 +5,7 @@
 // Order: link attributes, settings, bridge, routes and neighbours that go, addresses that come, addresses that go, up, routes, neighbours.
 // What the kernel itself drops along with an object is foreseen, so that one plan is enough.
 
+import { networkOf } from '../resource/inet.ts';
 import { AF_INET, AF_INET6, type LinkAddress } from '../sys/netlink/address.ts';
 import type { Link } from '../sys/netlink/link.ts';
 import { type LinkNeighbour, NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
@@ -18,7 +19,6 @@ import {
   routeIdentity,
   TAPLANE_PROTOCOL,
 } from './desired.ts';
-import { networkOf } from './inet.ts';
 import type { Step } from './step.ts';
 
 /** What the kernel has of an interface. */

@@ -9,7 +9,6 @@ import type { Engine } from './engine.ts';
 import type { Entry } from './entry.ts';
 import type { Kernel } from './kernel.ts';
 import type { Actual } from './plan.ts';
-import { etagOf, type Record } from './record.ts';
 
 /** INVALID_ARGUMENT unless the node knows the owner and the group. */
 export function checkIds(spec: InterfaceSpec, path = 'interface.spec'): void {
@@ -79,11 +78,12 @@ export function checkDevice(engine: Engine, entry: Entry): void {
   });
 }
 
-/** ABORTED when the client knows another version. */
-export function checkEtag(record: Record, etag: string, verb: string): void {
-  if (etag === '' || etag === etagOf(record)) return;
-  throw new TaplaneError('ABORTED', 'ETAG_MISMATCH', `${verb}: it has changed since you read it; read it again`, {
-    metadata: { etag: etagOf(record) },
+/** FAILED_PRECONDITION while a link joins the interface. */
+export function checkNoLink(name: string, link: string | undefined, verb: string): void {
+  if (link === undefined) return;
+  throw new TaplaneError('FAILED_PRECONDITION', 'INTERFACE_HAS_LINK', `${verb}: ${link} joins it; delete the link first`, {
+    preconditions: [{ type: 'LINK', subject: link, description: 'delete the link first' }],
+    metadata: { interface: name, link },
   });
 }
 

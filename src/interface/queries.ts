@@ -9,22 +9,24 @@ import {
   type WatchInterfacesRequest,
   type WatchInterfacesResponse,
 } from '../gen/taplane/v1/interface_service.ts';
+import type { Broadcast } from '../resource/broadcast.ts';
+import { selects } from '../resource/labels.ts';
+import { page } from '../resource/page.ts';
 import { type QueueHolder as Holder, nearestHolders, queueHolders } from '../sys/queue-holders.ts';
 import type { Attachments } from './attachments.ts';
-import type { Broadcast, WatchEvent } from './broadcast.ts';
+import type { WatchEvent } from './broadcast.ts';
 import type { Engine } from './engine.ts';
 import type { Entry } from './entry.ts';
 import type { Snapshot } from './kernel.ts';
 import type { Links } from './links.ts';
 import { interfaceId, resourceName } from './name.ts';
-import { page } from './page.ts';
 import { type Actual, nothing } from './plan.ts';
 import type { Registry } from './registry.ts';
 
 export interface QueryNeeds {
   registry: Registry;
   engine: Engine;
-  broadcast: Broadcast;
+  broadcast: Broadcast<WatchEvent>;
   links: Links;
   attachments: Attachments;
 }
@@ -42,10 +44,7 @@ export class Queries {
   }
 
   list(request: ListInterfacesRequest): ListInterfacesResponse {
-    const wanted = Object.entries(request.labelSelector);
-    const matching = this.#needs.registry
-      .sorted()
-      .filter(({ record: { labels } }) => wanted.every(([key, value]) => Object.hasOwn(labels, key) && labels[key] === value));
+    const matching = this.#needs.registry.sorted().filter(({ record: { labels } }) => selects(request.labelSelector, labels));
     const { items, nextPageToken } = page(request, matching, ({ name }) => name);
     const shown = this.#showAll(items);
     const holders = new Map<string, Holder[]>();

@@ -7,11 +7,12 @@
 // Another manager that fights us gets `BURST` repairs at once and one a second in the long run, told as condition Contended.
 
 import { InterfaceSpec_Drift } from '../gen/taplane/v1/interface.ts';
+import type { Log } from '../resource/log.ts';
+import type { Turns } from '../resource/turns.ts';
 import type { Engine, Outcome } from './engine.ts';
-import type { Entry, Turns } from './entry.ts';
+import type { Entry } from './entry.ts';
 import { explain } from './failure.ts';
 import type { Snapshot } from './kernel.ts';
-import type { Log } from './log.ts';
 import { type Actual, nothing, plan } from './plan.ts';
 import { commandLine, type Step } from './step.ts';
 

@@ -6,8 +6,9 @@
 // Bytes: JSON of the fields, the spec in protobuf's own encoding, and a SHA-256 over name, phase and body, so that a flipped
 // bit on the disk is noticed and not obeyed. Pure.
 
-import { createHash } from 'node:crypto';
 import { InterfaceSpec } from '../gen/taplane/v1/interface.ts';
+import { digestOf } from '../resource/etag.ts';
+import { BadRecord, checkSeal, type RecordKind, type Sealed, seal } from '../resource/record-kind.ts';
 
 export type Phase = (typeof phases)[number];
 
@@ -31,14 +32,6 @@ export interface Record {
   /** While updating: what to go back to. `restore` also names the kernel's values that `spec` had left alone. */
   before?: { record: Record; restore: InterfaceSpec };
 }
-
-interface Encoded {
-  body: Uint8Array;
-  sum: Uint8Array;
-}
-
-/** Thrown by `decodeRecord`. */
-export class BadRecord extends Error {}
 
 type Plain = Omit<Record, 'spec' | 'before' | 'name' | 'phase'> & { spec: string; before?: { record: Plain; restore: string } };
 
@@ -65,19 +58,14 @@ function fromPlain(plain: Plain, name: string, phase: Phase): Record {
   };
 }
 
-function checksum(name: string, phase: string, body: Uint8Array): Buffer {
-  return createHash('sha256').update(`${name}\0${phase}\0`).update(body).digest();
-}
-
 /** Bytes of a record. */
-export function encodeRecord(record: Record): Encoded {
-  const body = Buffer.from(JSON.stringify(toPlain(record)));
-  return { body, sum: checksum(record.name, record.phase, body) };
+export function encodeRecord(record: Record): Sealed {
+  return seal(record, Buffer.from(JSON.stringify(toPlain(record))));
 }
 
 /** The record in these bytes. Throws BadRecord when they are not what was written. */
 export function decodeRecord(name: string, phase: string, body: Uint8Array, sum: Uint8Array): Record {
-  if (!checksum(name, phase, body).equals(sum)) throw new BadRecord(`record of ${name}: checksum does not match`);
+  checkSeal(name, phase, { body, sum });
   if (!(phases as readonly string[]).includes(phase)) throw new BadRecord(`record of ${name}: unknown phase ${phase}`);
   try {
     return fromPlain(JSON.parse(Buffer.from(body).toString('utf8')) as Plain, name, phase as Phase);
@@ -88,12 +76,19 @@ export function decodeRecord(name: string, phase: string, body: Uint8Array, sum:
 
 /** Version of spec and labels, with quotes. */
 export function etagOf(record: Record): string {
-  const labels = JSON.stringify(Object.entries(record.labels).sort(([a], [b]) => (a < b ? -1 : 1)));
-  const digest = createHash('sha256').update(record.uid).update(InterfaceSpec.encode(record.spec).finish()).update(labels).digest('hex');
-  return `"${digest.slice(0, 16)}"`;
+  return digestOf(record.uid, InterfaceSpec.encode(record.spec).finish(), record.labels);
 }
 
 /** True when two specs ask for the same. */
 export function sameSpec(a: InterfaceSpec, b: InterfaceSpec): boolean {
   return Buffer.compare(InterfaceSpec.encode(a).finish(), InterfaceSpec.encode(b).finish()) === 0;
 }
+
+/** How the store keeps interfaces. */
+export const INTERFACE_RECORDS: RecordKind<Record> = {
+  file: 'state.db',
+  table: 'interface',
+  secret: false,
+  encode: encodeRecord,
+  decode: decodeRecord,
+};

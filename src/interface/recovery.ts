@@ -3,13 +3,13 @@
 // removed. Nothing else is ever removed here.
 
 import { InterfaceSpec_Drift } from '../gen/taplane/v1/interface.ts';
+import type { Log } from '../resource/log.ts';
+import type { Store } from '../resource/store.ts';
 import type { Engine } from './engine.ts';
 import { Entry } from './entry.ts';
 import type { Snapshot } from './kernel.ts';
-import type { Log } from './log.ts';
 import type { Reconciler } from './reconciler.ts';
 import type { Record } from './record.ts';
-import type { Store } from './store.ts';
 
 /** Interfaces handled before the event loop gets its turn. */
 const BATCH = 16;
@@ -17,7 +17,7 @@ const BATCH = 16;
 export interface RecoveryNeeds {
   engine: Engine;
   reconciler: Reconciler;
-  store: Store;
+  store: Store<Record>;
   log: Log;
   now: () => number;
 }
@@ -101,7 +101,7 @@ function bringUp(needs: RecoveryNeeds, entry: Entry, seen: Snapshot | undefined,
   }
 }
 
-function settle(entry: Entry, record: Record, store: Store, commits: Promise<void>[]): void {
+function settle(entry: Entry, record: Record, store: Store<Record>, commits: Promise<void>[]): void {
   entry.record = record;
   commits.push(store.commit({ put: record }));
 }

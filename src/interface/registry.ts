@@ -2,8 +2,9 @@
 
 import { TaplaneError } from '../errors.ts';
 import type { Interface, PacketMirrorStatus } from '../gen/taplane/v1/interface.ts';
-import type { Broadcast, WatchEvent } from './broadcast.ts';
-import { timestamp } from './conditions.ts';
+import type { Broadcast } from '../resource/broadcast.ts';
+import { timestamp } from '../resource/conditions.ts';
+import type { WatchEvent } from './broadcast.ts';
 import { MARK } from './desired.ts';
 import type { Entry } from './entry.ts';
 import { resourceName } from './name.ts';
@@ -16,12 +17,12 @@ export class Registry {
   readonly #entries = new Map<string, Entry>();
   /** Also of creations under way. */
   readonly #byUid = new Map<string, Entry>();
-  readonly #broadcast: Broadcast;
+  readonly #broadcast: Broadcast<WatchEvent>;
   readonly #told: () => void;
   readonly #mirror: (record: Record) => PacketMirrorStatus | undefined;
 
   /** `told` is called whenever something may have changed; `mirror` answers what the mirror of an entry has done. */
-  constructor(broadcast: Broadcast, told: () => void, mirror: (record: Record) => PacketMirrorStatus | undefined) {
+  constructor(broadcast: Broadcast<WatchEvent>, told: () => void, mirror: (record: Record) => PacketMirrorStatus | undefined) {
     this.#told = told;
     this.#mirror = mirror;
     this.#broadcast = broadcast;

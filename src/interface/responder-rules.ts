@@ -1,11 +1,11 @@
 // Rules for the responders and the packet mirror of a spec. Each says what is wrong to a report. Pure.
 
 import { type PacketMirror, type ResponderSpec, ResponderSpec_Kind } from '../gen/taplane/v1/interface.ts';
+import { formatPrefix, networkOf, parsePrefix, rangeOf } from '../resource/inet.ts';
+import { known, list, type Report } from '../resource/report.ts';
 import { AF_INET, AF_INET6 } from '../sys/netlink/address.ts';
 import { canonicalPrefix } from './canonical.ts';
-import { formatPrefix, networkOf, parsePrefix, rangeOf } from './inet.ts';
 import { macRule } from './object-rules.ts';
-import { known, list, type Report } from './report.ts';
 
 const RESPONDERS_MOST = 16;
 const ADDRESSES_MOST = 256;

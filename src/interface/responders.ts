@@ -11,16 +11,16 @@ import {
   Responder,
   type ResponderStatus,
 } from '../gen/taplane/v1/responder_service.ts';
+import type { Once } from '../resource/once.ts';
+import { page } from '../resource/page.ts';
+import { Report } from '../resource/report.ts';
 import type { Attachments } from './attachments.ts';
 import { prepareResponder } from './canonical.ts';
 import type { Changes, Remember } from './changes.ts';
 import type { Responders } from './contract.ts';
 import type { Edit } from './edits.ts';
 import { interfaceId, resourceName } from './name.ts';
-import type { Once } from './once.ts';
-import { page } from './page.ts';
 import type { Registry } from './registry.ts';
-import { Report } from './report.ts';
 import { RESPONDER_WORDS, responderIdProblem, responderRule } from './responder-rules.ts';
 
 const MIDDLE = '/responders/';

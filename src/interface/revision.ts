@@ -2,7 +2,7 @@
 
 import { randomUUID } from 'node:crypto';
 import type { Interface, InterfaceSpec } from '../gen/taplane/v1/interface.ts';
-import { formatMac } from './inet.ts';
+import { formatMac } from '../resource/inet.ts';
 import type { Actual } from './plan.ts';
 import { type Record, sameSpec } from './record.ts';
 

@@ -2,13 +2,14 @@
 // back and the interface is forgotten.
 
 import type { Interface } from '../gen/taplane/v1/interface.ts';
+import type { Log } from '../resource/log.ts';
+import type { Replay, Store } from '../resource/store.ts';
+import type { Turns } from '../resource/turns.ts';
 import type { Outcome } from './engine.ts';
-import type { Entry, Turns } from './entry.ts';
-import type { Log } from './log.ts';
+import type { Entry } from './entry.ts';
 import type { Reconciler } from './reconciler.ts';
 import type { Record } from './record.ts';
 import type { Registry } from './registry.ts';
-import type { Replay, Store } from './store.ts';
 
 const LET_GO_FIRST_MS = 250;
 const LET_GO_MOST_MS = 30_000;
@@ -16,7 +17,7 @@ const LET_GO_MOST_MS = 30_000;
 interface SettlementNeeds {
   registry: Registry;
   reconciler: Reconciler;
-  store: Store;
+  store: Store<Record>;
   turns: Turns;
   log: Log;
 }

@@ -2,14 +2,14 @@
 
 import type { FieldViolation } from '../errors.ts';
 import { type InterfaceSpec, InterfaceSpec_Carrier, InterfaceSpec_Drift, InterfaceSpec_Mode } from '../gen/taplane/v1/interface.ts';
+import { known, list, Report } from '../resource/report.ts';
 import { addressKey, canonicalIp, routeKey } from './canonical.ts';
 import { nameProblem } from './name.ts';
 import { addressRule, macRule, neighbourRule, type Policy, routeRule } from './object-rules.ts';
-import { known, list, Report } from './report.ts';
 import { mirrorRule, responderRules } from './responder-rules.ts';
 import { sysctlProblem } from './sysctls.ts';
 
-const limits = { addresses: 256, routes: 1024, neighbours: 1024, labels: 64, queues: 256, txQueueLength: 1_000_000 };
+const limits = { addresses: 256, routes: 1024, neighbours: 1024, queues: 256, txQueueLength: 1_000_000 };
 const MTU_MIN = 68;
 const MTU_MIN_IPV6 = 1280;
 const MTU_MAX_TUN = 65_535;
@@ -64,22 +64,6 @@ export function specProblems(spec: InterfaceSpec, policy: Policy, path = 'interf
   }
   responderRules(spec.responders, tap, report.at('responders'));
   if (spec.packetMirror !== undefined) mirrorRule(spec.packetMirror, report.at('packet_mirror'));
-  return report.violations;
-}
-
-/** Violations of labels. */
-export function labelProblems(labels: Record<string, string>, path = 'interface.labels'): FieldViolation[] {
-  const report = new Report(path);
-  const entries = Object.entries(labels);
-  if (entries.length > limits.labels) report.say(`at most ${limits.labels} labels, got ${entries.length}`);
-  for (const [key, value] of entries) {
-    const at = report.at(`[${JSON.stringify(key.slice(0, 63))}]`);
-    if (!/^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$/.test(key))
-      at.say("a key has 1 to 63 letters, digits, '.', '_', '/' or '-', a letter or digit at both ends");
-    if (Buffer.byteLength(value) > 255) at.say('a value has at most 255 bytes');
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused
-    if (/[\u0000-\u001f\u007f]/.test(value)) at.say('a value must not hold control characters');
-  }
   return report.violations;
 }
 

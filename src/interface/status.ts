@@ -11,10 +11,10 @@ import {
   type Route,
   Route_Scope,
 } from '../gen/taplane/v1/interface.ts';
+import { formatIp, formatMac, formatPrefix } from '../resource/inet.ts';
 import { AF_INET, type LinkAddress } from '../sys/netlink/address.ts';
 import type { LinkRoute } from '../sys/netlink/route.ts';
 import { FOREVER } from './desired.ts';
-import { formatIp, formatMac, formatPrefix } from './inet.ts';
 import type { Actual } from './plan.ts';
 
 const scopes: Record<number, Address_Scope> = { 0: Address_Scope.GLOBAL, 253: Address_Scope.LINK, 254: Address_Scope.HOST };

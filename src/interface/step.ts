@@ -1,13 +1,13 @@
 // The steps that a plan is made of, and how each reads as a line of iproute2 or sysctl. Pure.
 
 import { type PlanStep, PlanStep_Action } from '../gen/taplane/v1/interface.ts';
+import { formatIp, formatMac, formatPrefix } from '../resource/inet.ts';
 import type { LinkAddress } from '../sys/netlink/address.ts';
 import { AF_INET } from '../sys/netlink/address.ts';
 import type { LinkChange } from '../sys/netlink/link.ts';
 import { RT_TABLE_MAIN } from '../sys/netlink/route.ts';
 import type { TunDevice } from '../sys/tun.ts';
 import { type DesiredAddress, type DesiredNeighbour, type DesiredRoute, FOREVER, TAPLANE_PROTOCOL } from './desired.ts';
-import { formatIp, formatMac, formatPrefix } from './inet.ts';
 
 /** One operation on the kernel. `device` is the name of the link at the time of the step. */
 export type Step =

@@ -1,6 +1,7 @@
 // Takes back what ran of a change that failed: the steps in reverse order, then what the kernel dropped along with them, ours and
 // that of others. Does what it can: what cannot be taken back is logged and left to the next look.
 
+import type { Log } from '../resource/log.ts';
 import { AF_INET, type LinkAddress } from '../sys/netlink/address.ts';
 import type { Link } from '../sys/netlink/link.ts';
 import { NUD_PERMANENT } from '../sys/netlink/neighbour.ts';
@@ -8,7 +9,6 @@ import { RTPROT_KERNEL } from '../sys/netlink/route.ts';
 import { addressIdentity, type Desired, routeIdentity } from './desired.ts';
 import type { Entry } from './entry.ts';
 import type { Kernel } from './kernel.ts';
-import type { Log } from './log.ts';
 import { type Actual, plan } from './plan.ts';
 import { commandLine, type Step } from './step.ts';
 import { undo } from './undo.ts';

@@ -237,8 +237,8 @@ describe('conditions', () => {
     attachments.start();
     await turn();
     expect(told[0]?.map(({ kind, device, meter }) => [kind, device?.interface, meter])).toEqual([
-      [METER, 't0', { ...metering, labels: {} }],
-      [METER, 't1', { ...metering, labels: {}, activeTimeout: 5, sampling: 7 }],
+      [METER, 't0', { ...metering, link: '', labels: {} }],
+      [METER, 't1', { ...metering, link: '', labels: {}, activeTimeout: 5, sampling: 7 }],
     ]);
   });
 });

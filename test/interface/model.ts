@@ -5,9 +5,9 @@
 import type { InterfaceSpec } from '../../src/gen/taplane/v1/interface.ts';
 import { prepare } from '../../src/interface/canonical.ts';
 import { addressIdentity, type Desired, type DesiredAddress, desire, routeIdentity } from '../../src/interface/desired.ts';
-import { networkOf } from '../../src/interface/inet.ts';
 import { type Actual, nothing } from '../../src/interface/plan.ts';
 import { commandLine, type Step } from '../../src/interface/step.ts';
+import { networkOf } from '../../src/resource/inet.ts';
 import type { LinkAddress } from '../../src/sys/netlink/address.ts';
 import type { Link } from '../../src/sys/netlink/link.ts';
 

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { prepare } from '../../src/interface/canonical.ts';
-import { BadRecord, decodeRecord, encodeRecord, etagOf, type Record, sameSpec } from '../../src/interface/record.ts';
+import { decodeRecord, encodeRecord, etagOf, type Record, sameSpec } from '../../src/interface/record.ts';
+import { BadRecord } from '../../src/resource/record-kind.ts';
 import { address, anySpec, tap } from './specs.ts';
 
 const sample: Record = {

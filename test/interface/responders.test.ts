@@ -8,11 +8,11 @@ import { CreateResponderRequest, DeleteResponderRequest } from '../../src/gen/ta
 import { prepare } from '../../src/interface/canonical.ts';
 import type { Edit } from '../../src/interface/edits.ts';
 import { Entry } from '../../src/interface/entry.ts';
-import { Once } from '../../src/interface/once.ts';
 import { type ResponderNeeds, responders } from '../../src/interface/responders.ts';
 import { newRecord, nextRecord } from '../../src/interface/revision.ts';
 import { specProblems } from '../../src/interface/spec.ts';
-import type { Replay } from '../../src/interface/store.ts';
+import { Once } from '../../src/resource/once.ts';
+import type { Replay } from '../../src/resource/store.ts';
 import { responder, strict, tap, tun } from './specs.ts';
 
 const { ICMP_ECHO, ARP, ND, SINK } = ResponderSpec_Kind;

@@ -9,7 +9,7 @@ import {
   Route_Scope,
 } from '../../src/gen/taplane/v1/interface.ts';
 import { prepare } from '../../src/interface/canonical.ts';
-import { immutableProblems, labelProblems, specProblems } from '../../src/interface/spec.ts';
+import { immutableProblems, specProblems } from '../../src/interface/spec.ts';
 import { address, allowAll, anySpec, mac, route, strict, tap, tun } from './specs.ts';
 
 const fieldsOf = (spec: InterfaceSpec, policy = strict): string[] =>
@@ -235,23 +235,6 @@ describe('every violation', () => {
   it('quotes no more of the request than fits a line', () => {
     const [first] = specProblems(tun({ addresses: [address('x'.repeat(100_000))] }), strict);
     expect(first?.description.length).toBeLessThan(200);
-  });
-});
-
-describe('labels', () => {
-  it.each<[string, Record<string, string>, number]>([
-    ['plain', { team: 'net', 'example.com/tier': 'a b', a: '' }, 0],
-    ['63 bytes and 255 bytes', { ['k'.repeat(63)]: 'v'.repeat(255) }, 0],
-    ['a key of 64 bytes', { ['k'.repeat(64)]: '' }, 1],
-    ['an empty key', { '': '' }, 1],
-    ['keys that begin or end badly', { '-a': '', 'a-': '', 'a b': '', é: '' }, 4],
-    ['a value of 256 bytes in 128 characters', { a: 'é'.repeat(128) }, 1],
-    ['control characters', { a: 'x\ny', b: '\0', c: '\x7f' }, 3],
-    ['65 labels', Object.fromEntries(Array.from({ length: 65 }, (_, n) => [`k${n}`, ''])), 1],
-    ['__proto__', JSON.parse('{"__proto__":"x"}'), 1],
-    ['constructor, an ordinary word', { constructor: 'x' } as unknown as Record<string, string>, 0],
-  ])('%s', (_, labels, count) => {
-    expect(labelProblems(labels)).toHaveLength(count);
   });
 });
 

@@ -3,8 +3,8 @@
 import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TAPLANE_PROTOCOL } from '../../src/interface/desired.ts';
-import { formatIp, formatMac, formatPrefix } from '../../src/interface/inet.ts';
 import { Kernel } from '../../src/interface/kernel.ts';
+import { formatIp, formatMac, formatPrefix } from '../../src/resource/inet.ts';
 import { Namespace as Inside, namespaceIdentity } from '../../src/sys/namespace.ts';
 import { dumpAddresses, readAddress } from '../../src/sys/netlink/address.ts';
 import { Netlink } from '../../src/sys/netlink/socket.ts';

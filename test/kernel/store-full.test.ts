@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { prepare } from '../../src/interface/canonical.ts';
-import type { Record } from '../../src/interface/record.ts';
-import { Store } from '../../src/interface/store.ts';
+import { INTERFACE_RECORDS, type Record } from '../../src/interface/record.ts';
+import { Store } from '../../src/resource/store.ts';
 import { runSync } from '../harness/process.ts';
 import { tap } from '../interface/specs.ts';
 import { manage, reasonOf, TUN } from './managed.ts';
@@ -44,7 +44,7 @@ const record = (name: string): Record => ({
 });
 
 it('refuses commits while it is full, keeps what it has, and goes on when there is room', async () => {
-  const store = new Store(folder, Date.now);
+  const store = new Store(folder, INTERFACE_RECORDS, Date.now);
   await store.commit({ put: record('a') });
   fill();
   const refused = await Promise.allSettled(Array.from({ length: 50 }, (_, n) => store.commit({ put: record(`b${n}`) })));
@@ -57,7 +57,7 @@ it('refuses commits while it is full, keeps what it has, and goes on when there 
   rmSync(ballast);
   await store.commit({ put: record('c') });
   store.close();
-  const again = new Store(folder, Date.now);
+  const again = new Store(folder, INTERFACE_RECORDS, Date.now);
   expect(again.records.map(({ name }) => name)).toEqual(['a', 'c']);
   expect(again.findings).toMatchObject({ corruptFiles: [], badRecords: [] });
   again.close();

@@ -1,4 +1,4 @@
-// The intent on disk: SQLite with write-ahead log and synchronous=FULL in `state.db`. A resolved `commit` is on disk. Commits that
+// The intent of one kind of resource on disk: SQLite with write-ahead log and synchronous=FULL. A resolved `commit` is on disk. Commits that
 // come in together share one transaction and one fsync, in their order.
 //
 // A commit that failed may lie in the log all the same, and would come true if we died now. So after a failure something else is
@@ -8,10 +8,9 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DatabaseSync } from 'node:sqlite';
 import { TaplaneError } from '../errors.ts';
-import { encodeRecord, type Record } from './record.ts';
+import type { RecordKind, StoredRecord } from './record-kind.ts';
 import { diskFailure, openDatabase, type Statements } from './store-file.ts';
 
-const FILE = 'state.db';
 const REPLAY_MS = 24 * 60 * 60 * 1000;
 const REPLAY_MOST = 100_000;
 const OVERWRITE_MS = 500;
@@ -24,8 +23,8 @@ export interface Replay {
   answer: Uint8Array;
 }
 
-export interface Change {
-  put?: Record;
+export interface Change<R> {
+  put?: R;
   /** Name of the record to remove. */
   remove?: string;
   replay?: Replay;
@@ -41,42 +40,44 @@ export interface Findings {
   damaged: boolean;
 }
 
-interface Waiting {
-  change: Change;
+interface Waiting<R> {
+  change: Change<R>;
   resolve(): void;
   reject(error: Error): void;
 }
 
-export class Store {
+export class Store<R extends StoredRecord> {
   readonly nodeUid: string;
   readonly findings: Findings;
-  readonly records: Record[];
+  readonly records: R[];
+  readonly #kind: RecordKind<R>;
   readonly #database: DatabaseSync;
   readonly #statements: Statements;
   readonly #now: () => number;
-  #waiting: Waiting[] = [];
+  #waiting: Waiting<R>[] = [];
   #closed = false;
   /** A failed commit has not been written over. */
   #owes = false;
 
   /** Opens or makes the store in a directory that this process alone uses. Throws TaplaneError STATE_NEWER, or what the disk says. */
-  constructor(directory: string, now: () => number) {
+  constructor(directory: string, kind: RecordKind<R>, now: () => number) {
+    this.#kind = kind;
     this.#now = now;
-    const path = join(directory, FILE);
-    const { database: opened, nodeUid, records, bad, statements, damaged } = openDatabase(path, now);
+    const path = join(directory, kind.file);
+    const { database: opened, nodeUid, records, bad, statements, damaged } = openDatabase(path, kind, now);
     this.#database = opened;
     this.nodeUid = nodeUid;
     this.records = records;
     this.#statements = statements;
     this.findings = {
-      corruptFiles: readdirSync(directory).filter((file) => file.startsWith(`${FILE}.corrupt-`) && !/-(wal|shm)$/.test(file)),
+      corruptFiles: readdirSync(directory).filter((file) => file.startsWith(`${kind.file}.corrupt-`) && !/-(wal|shm)$/.test(file)),
       badRecords: bad,
       damaged,
     };
   }
 
   /** Resolves once the change is on disk. Rejects with RESOURCE_EXHAUSTED or UNAVAILABLE, and then it is not. */
-  commit(change: Change): Promise<void> {
+  commit(change: Change<R>): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.#closed) {
         reject(new TaplaneError('UNAVAILABLE', 'SHUTTING_DOWN', 'store: the agent is stopping', { retryAfterMs: 1000 }));
@@ -150,9 +151,9 @@ export class Store {
     setImmediate(attempt);
   }
 
-  #write(change: Change): void {
+  #write(change: Change<R>): void {
     if (change.put !== undefined) {
-      const { body, sum } = encodeRecord(change.put);
+      const { body, sum } = this.#kind.encode(change.put);
       this.#statements.put.run(change.put.name, change.put.phase, body, sum);
     }
     if (change.remove !== undefined) this.#statements.remove.run(change.remove);

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { formatIp, formatMac, formatPrefix, networkOf, parseIp, parseMac, parsePrefix, rangeOf } from '../../src/interface/inet.ts';
+import { formatIp, formatMac, formatPrefix, networkOf, parseIp, parseMac, parsePrefix, rangeOf } from '../../src/resource/inet.ts';
 
 const bytesOfIp = fc.oneof(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.uint8Array({ minLength: 16, maxLength: 16 }));
 const sparse = fc.tuple(fc.constantFrom(4, 16), fc.array(fc.tuple(fc.nat(15), fc.nat(255)), { maxLength: 3 })).map(([length, set]) => {

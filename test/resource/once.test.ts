@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { Interface, InterfaceSpec } from '../../src/gen/taplane/v1/interface.ts';
 import { CreateInterfaceRequest } from '../../src/gen/taplane/v1/interface_service.ts';
-import { Once } from '../../src/interface/once.ts';
-import type { Replay } from '../../src/interface/store.ts';
+import { Once } from '../../src/resource/once.ts';
+import type { Replay } from '../../src/resource/store.ts';
 
 const ID = '6f6b1c1e-52f4-4f6e-9f0e-0f6b1c1e52f4';
 const request = (fields: Partial<CreateInterfaceRequest> = {}): CreateInterfaceRequest => ({

@@ -1,7 +1,9 @@
 // IP and MAC addresses between text and bytes. Text goes out in canonical form (RFC 5952, lower case). Pure.
 
 import ipaddr from 'ipaddr.js';
-import { AF_INET, AF_INET6 } from '../sys/netlink/address.ts';
+
+/** Numbers of linux/socket.h. */
+const [AF_INET, AF_INET6] = [2, 10] as const;
 
 /** An IP address, 4 or 16 bytes in network order. */
 export interface Ip {

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { prepare } from '../../src/interface/canonical.ts';
-import type { Record } from '../../src/interface/record.ts';
-import { Store } from '../../src/interface/store.ts';
-import { address, tap } from './specs.ts';
+import { INTERFACE_RECORDS, type Record } from '../../src/interface/record.ts';
+import { Store } from '../../src/resource/store.ts';
+import { address, tap } from '../interface/specs.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 let folder: string;
@@ -32,8 +32,8 @@ function record(name: string, fields: Partial<Record> = {}): Record {
 }
 
 /** Opens, looks, closes. */
-function using<T>(look: (store: Store) => T, now: () => number = Date.now): T {
-  const store = new Store(folder, now);
+function using<T>(look: (store: Store<Record>) => T, now: () => number = Date.now): T {
+  const store = new Store(folder, INTERFACE_RECORDS, now);
   try {
     return look(store);
   } finally {
@@ -45,7 +45,7 @@ const file = () => join(folder, 'state.db');
 
 describe('a commit', () => {
   it('that has resolved is there after a reopen, byte for byte; node uid and answers too', async () => {
-    const store = new Store(folder, Date.now);
+    const store = new Store(folder, INTERFACE_RECORDS, Date.now);
     const answer = new Uint8Array([1, 2, 3]);
     await store.commit({ put: record('a'), replay: { requestId: 'r', fingerprint: 'f', answer } });
     await store.commit({
@@ -53,7 +53,7 @@ describe('a commit', () => {
     });
     const { nodeUid } = store;
     // No close: as after a kill -9, all is in the log.
-    const again = new Store(folder, Date.now);
+    const again = new Store(folder, INTERFACE_RECORDS, Date.now);
     expect(again.records).toEqual([
       record('a'),
       record('b', { phase: 'updating', before: { record: record('b', { generation: 7 }), restore: record('b').spec } }),
@@ -66,7 +66,7 @@ describe('a commit', () => {
   });
 
   it('is one of a group in the order of the calls, with one transaction for all of the same turn', async () => {
-    const store = new Store(folder, Date.now);
+    const store = new Store(folder, INTERFACE_RECORDS, Date.now);
     const resolved: number[] = [];
     const before = statSync(`${file()}-wal`).size;
     await Promise.all(
@@ -86,7 +86,7 @@ describe('a commit', () => {
   });
 
   it('under way when the store closes is written; one after it is refused', async () => {
-    const store = new Store(folder, Date.now);
+    const store = new Store(folder, INTERFACE_RECORDS, Date.now);
     const last = store.commit({ put: record('a') });
     store.close();
     await last;
@@ -99,7 +99,7 @@ describe('a commit', () => {
 describe('answers', () => {
   it('are remembered for a day by the clock that is given, then forgotten and pruned', async () => {
     let nowMs = 1_000_000_000;
-    const store = new Store(folder, () => nowMs);
+    const store = new Store(folder, INTERFACE_RECORDS, () => nowMs);
     const keep = (requestId: string) => store.commit({ replay: { requestId, fingerprint: 'f', answer: new Uint8Array() } });
     await keep('old');
     nowMs += DAY_MS - 1;
@@ -126,7 +126,7 @@ describe('answers', () => {
 
 describe('a bad record', () => {
   it('goes to quarantine, once, with all that was written; the others are read', async () => {
-    const store = new Store(folder, Date.now);
+    const store = new Store(folder, INTERFACE_RECORDS, Date.now);
     for (const name of ['a', 'b', 'c']) await store.commit({ put: record(name) });
     store.close();
     const database = new DatabaseSync(file());
@@ -170,7 +170,9 @@ describe('a file of a newer version', () => {
         .sort()
         .map((name) => [name, readFileSync(join(folder, name)).toString('hex')]);
     const before = content();
-    expect(() => new Store(folder, Date.now)).toThrow(expect.objectContaining({ code: 'FAILED_PRECONDITION', reason: 'STATE_NEWER' }));
+    expect(() => new Store(folder, INTERFACE_RECORDS, Date.now)).toThrow(
+      expect.objectContaining({ code: 'FAILED_PRECONDITION', reason: 'STATE_NEWER' }),
+    );
     expect(content()).toEqual(before);
   });
 });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { page } from '../../src/interface/page.ts';
+import { page } from '../../src/resource/page.ts';
 
 const names = (count: number) => Array.from({ length: count }, (_, n) => `n${String(n).padStart(5, '0')}`);
 const self = (name: string) => name;

@@ -1,18 +1,19 @@
 // The file behind the store: opened and checked, or put aside when SQLite or a checksum disowns it. A damaged file is copied or
-// moved to `state.db.corrupt-<time>`, never repaired in place; single bad records go to the table `quarantine`. A file of a newer
+// moved to `<file>.corrupt-<time>`, never repaired in place; single bad records go to the table `quarantine`. A file of a newer
 // version is left alone and refused.
 
 import { randomUUID } from 'node:crypto';
-import { closeSync, copyFileSync, existsSync, openSync, readFileSync, readSync, renameSync, statSync } from 'node:fs';
+import { chmodSync, closeSync, copyFileSync, existsSync, openSync, readFileSync, readSync, renameSync, statSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { TaplaneError } from '../errors.ts';
-import { BadRecord, decodeRecord, type Record } from './record.ts';
+import { BadRecord, type RecordKind, type StoredRecord } from './record-kind.ts';
 import { isLogDamaged } from './write-ahead-log.ts';
 
 const VERSION = 1;
 const PAGE_BYTES = 4096;
 const IOERR_SHORT_READ = 522;
 const SQLITE_CORRUPT = 11;
+const OWNER_ONLY = 0o600;
 
 export interface Statements {
   put: StatementSync;
@@ -25,10 +26,10 @@ export interface Statements {
 }
 
 /** An open store. */
-export interface Opened {
+export interface Opened<R> {
   database: DatabaseSync;
   nodeUid: string;
-  records: Record[];
+  records: R[];
   bad: string[];
   statements: Statements;
   /** The file lost writes; what it says may be older than what was answered. */
@@ -36,9 +37,10 @@ export interface Opened {
 }
 
 /** Opens or makes the file. Throws TaplaneError. */
-export function openDatabase(path: string, now: () => number): Opened {
+export function openDatabase<R extends StoredRecord>(path: string, kind: RecordKind<R>, now: () => number): Opened<R> {
   const fresh = !existsSync(path);
   try {
+    if (kind.secret) keepSecret(path);
     if (!fresh) {
       checkHeader(path);
       refuseNewer(path);
@@ -46,14 +48,21 @@ export function openDatabase(path: string, now: () => number): Opened {
     // SQLite silently ends at a damaged frame of its log, as if what came after had never been answered.
     const damaged = existsSync(`${path}-wal`) && isLogDamaged(readFileSync(`${path}-wal`));
     if (damaged) putAside(path, now, copyFileSync);
-    const opened = readDatabase(path, fresh, now);
+    const opened = readDatabase(path, kind, fresh, now);
     return { ...opened, damaged: damaged || opened.damaged };
   } catch (error) {
     if (error instanceof TaplaneError) throw error;
     if (fresh || !isCorruption(error)) throw diskFailure(error);
     putAside(path, now, renameSync);
-    return { ...readDatabase(path, true, now), damaged: true };
+    if (kind.secret) keepSecret(path);
+    return { ...readDatabase(path, kind, true, now), damaged: true };
   }
+}
+
+/** Makes the file for its owner alone, or takes it away from others: a copy that was put back. What is made beside it later gets its mode. */
+function keepSecret(path: string): void {
+  if (!existsSync(path)) closeSync(openSync(path, 'wx', OWNER_ONLY));
+  for (const suffix of ['', '-wal', '-shm']) if (existsSync(`${path}${suffix}`)) chmodSync(`${path}${suffix}`, OWNER_ONLY);
 }
 
 function putAside(path: string, now: () => number, put: (from: string, to: string) => void): void {
@@ -103,12 +112,12 @@ function refuseNewer(path: string): void {
   }
 }
 
-function readDatabase(path: string, fresh: boolean, now: () => number): Opened {
+function readDatabase<R extends StoredRecord>(path: string, kind: RecordKind<R>, fresh: boolean, now: () => number): Opened<R> {
   const database = new DatabaseSync(path);
   try {
-    prepareSchema(database, fresh);
-    const statements = prepareStatements(database);
-    const opened = { database, statements, nodeUid: identity(database), ...readRecords(database, now()) };
+    prepareSchema(database, kind, fresh);
+    const statements = prepareStatements(database, kind);
+    const opened = { database, statements, nodeUid: identity(database), ...readRecords(database, kind, now()) };
     database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
     return opened;
   } catch (error) {
@@ -117,8 +126,13 @@ function readDatabase(path: string, fresh: boolean, now: () => number): Opened {
   }
 }
 
-function prepareSchema(database: DatabaseSync, fresh: boolean): void {
+function prepareSchema(
+  database: DatabaseSync,
+  { table, secret }: Pick<RecordKind<StoredRecord>, 'table' | 'secret'>,
+  fresh: boolean,
+): void {
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 0');
+  if (secret) database.exec('PRAGMA secure_delete = ON');
   if (!fresh) {
     const verdict = database.prepare('PRAGMA integrity_check(1)').get()?.['integrity_check'];
     if (verdict !== 'ok') throw corrupt(`integrity check: ${String(verdict)}`);
@@ -130,7 +144,7 @@ function prepareSchema(database: DatabaseSync, fresh: boolean): void {
   database.exec(`
       BEGIN;
       CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-      CREATE TABLE IF NOT EXISTS interface (name TEXT PRIMARY KEY, phase TEXT NOT NULL, body BLOB NOT NULL, sum BLOB NOT NULL) STRICT;
+      CREATE TABLE IF NOT EXISTS ${table} (name TEXT PRIMARY KEY, phase TEXT NOT NULL, body BLOB NOT NULL, sum BLOB NOT NULL) STRICT;
       CREATE TABLE IF NOT EXISTS replay (request_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, answer BLOB NOT NULL, at INTEGER NOT NULL) STRICT;
       CREATE INDEX IF NOT EXISTS replay_at ON replay (at);
       CREATE TABLE IF NOT EXISTS quarantine (name TEXT NOT NULL, phase TEXT NOT NULL, body BLOB NOT NULL, sum BLOB NOT NULL, at INTEGER NOT NULL) STRICT;
@@ -143,12 +157,12 @@ function corrupt(what: string): Error {
   return Object.assign(new Error(what), { errcode: SQLITE_CORRUPT });
 }
 
-function prepareStatements(database: DatabaseSync): Statements {
+function prepareStatements(database: DatabaseSync, { table }: { table: string }): Statements {
   return {
     put: database.prepare(
-      'INSERT INTO interface (name, phase, body, sum) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET phase = excluded.phase, body = excluded.body, sum = excluded.sum',
+      `INSERT INTO ${table} (name, phase, body, sum) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET phase = excluded.phase, body = excluded.body, sum = excluded.sum`,
     ),
-    remove: database.prepare('DELETE FROM interface WHERE name = ?'),
+    remove: database.prepare(`DELETE FROM ${table} WHERE name = ?`),
     touch: database.prepare("INSERT OR REPLACE INTO meta (key, value) VALUES ('touched', ?)"),
     remember: database.prepare('INSERT OR REPLACE INTO replay (request_id, fingerprint, answer, at) VALUES (?, ?, ?, ?)'),
     recall: database.prepare('SELECT fingerprint, answer FROM replay WHERE request_id = ? AND at > ?'),
@@ -186,18 +200,23 @@ function identity(database: DatabaseSync): string {
   return uid;
 }
 
-function readRecords(database: DatabaseSync, now: number): { records: Record[]; bad: string[]; damaged: boolean } {
-  const records: Record[] = [];
+function readRecords<R extends StoredRecord>(
+  database: DatabaseSync,
+  kind: RecordKind<R>,
+  now: number,
+): { records: R[]; bad: string[]; damaged: boolean } {
+  const { table } = kind;
+  const records: R[] = [];
   let damaged = false;
-  for (const row of database.prepare('SELECT name, phase, body, sum FROM interface ORDER BY name').all()) {
+  for (const row of database.prepare(`SELECT name, phase, body, sum FROM ${table} ORDER BY name`).all()) {
     const name = String(row['name']);
     try {
-      records.push(decodeRecord(name, String(row['phase']), row['body'] as Uint8Array, row['sum'] as Uint8Array));
+      records.push(kind.decode(name, String(row['phase']), row['body'] as Uint8Array, row['sum'] as Uint8Array));
     } catch (error) {
       if (!(error instanceof BadRecord)) throw error;
       damaged = true;
-      database.prepare('INSERT INTO quarantine SELECT name, phase, body, sum, ? FROM interface WHERE name = ?').run(now, name);
-      database.prepare('DELETE FROM interface WHERE name = ?').run(name);
+      database.prepare(`INSERT INTO quarantine SELECT name, phase, body, sum, ? FROM ${table} WHERE name = ?`).run(now, name);
+      database.prepare(`DELETE FROM ${table} WHERE name = ?`).run(name);
     }
   }
   const bad = database.prepare('SELECT DISTINCT name FROM quarantine ORDER BY name').all();

@@ -2,14 +2,18 @@ import { describe, expect, it } from 'vitest';
 import type { TaplaneError } from '../../src/errors.ts';
 import { Interface } from '../../src/gen/taplane/v1/interface.ts';
 import type { WatchInterfacesResponse } from '../../src/gen/taplane/v1/interface_service.ts';
-import { Broadcast, type WatchEvent } from '../../src/interface/broadcast.ts';
+import { interfaceBroadcast, type WatchEvent } from '../../src/interface/broadcast.ts';
+import type { Broadcast } from '../../src/resource/broadcast.ts';
 
 const BACKLOG = 8192;
 const all = () => true;
 const added = (name: string): WatchEvent => ({ $case: 'added', value: Interface.fromPartial({ name }) });
 const text = ({ event }: WatchInterfacesResponse): string => (event?.$case === 'added' ? event.value.name : (event?.$case ?? 'nothing'));
 
-function watch(broadcast: Broadcast, { token = '', snapshot = [] as WatchEvent[], wanted = all as (event: WatchEvent) => boolean } = {}) {
+function watch(
+  broadcast: Broadcast<WatchEvent>,
+  { token = '', snapshot = [] as WatchEvent[], wanted = all as (event: WatchEvent) => boolean } = {},
+) {
   const abort = new AbortController();
   const events = broadcast.watch(token, () => snapshot, wanted, abort.signal);
   return {
@@ -36,7 +40,7 @@ async function reason(promise: Promise<unknown>): Promise<string> {
 
 describe('a watcher', () => {
   it('gets a snapshot, synced, and every change after it in order', async () => {
-    const broadcast = new Broadcast('e', 4);
+    const broadcast = interfaceBroadcast('e', 4);
     broadcast.publish(added('before'));
     const one = watch(broadcast, { snapshot: [added('a'), added('b')] });
     const [first, second, synced] = await one.take(3);
@@ -56,7 +60,7 @@ describe('a watcher', () => {
   });
 
   it('misses nothing that happens while it reads the snapshot', async () => {
-    const broadcast = new Broadcast('e', 4);
+    const broadcast = interfaceBroadcast('e', 4);
     const one = watch(broadcast, { snapshot: [added('a')] });
     await one.take(1);
     broadcast.publish(added('c'));
@@ -65,7 +69,7 @@ describe('a watcher', () => {
   });
 
   it('goes on after its token, without a snapshot', async () => {
-    const broadcast = new Broadcast('e', 4);
+    const broadcast = interfaceBroadcast('e', 4);
     for (const name of ['a', 'b', 'c']) broadcast.publish(added(name));
     const one = watch(broadcast, { token: 'e.1', snapshot: [added('never')] });
     expect((await one.take(2)).map(text)).toEqual(['b', 'c']);
@@ -77,7 +81,7 @@ describe('a watcher', () => {
   });
 
   it('is told only what it wants', async () => {
-    const broadcast = new Broadcast('e', 4);
+    const broadcast = interfaceBroadcast('e', 4);
     const one = watch(broadcast, { wanted: (event) => event.$case !== 'added' || event.value.name === 'b' });
     await one.take(1);
     for (const name of ['a', 'b']) broadcast.publish(added(name));
@@ -96,14 +100,14 @@ describe('a watcher', () => {
     ['e.9999999999999999999', 'INVALID_FIELDS'],
     ['.', 'INVALID_FIELDS'],
   ])('with the token %s is refused: %s', async (token, expected) => {
-    const broadcast = new Broadcast('e', 4);
+    const broadcast = interfaceBroadcast('e', 4);
     for (const name of ['a', 'b', 'c']) broadcast.publish(added(name));
     expect(await reason(watch(broadcast, { token }).take(1))).toBe(expected);
     expect(broadcast.watchers).toBe(0);
   });
 
   it('with a token that fell out of the history is told so; the oldest that is kept still works', async () => {
-    const broadcast = new Broadcast('e', 4);
+    const broadcast = interfaceBroadcast('e', 4);
     for (let count = 1; count <= 40_000; count++) broadcast.publish(added(String(count)));
     expect(await reason(watch(broadcast, { token: 'e.1' }).take(1))).toBe('RESUME_TOKEN_TOO_OLD');
     const recent = watch(broadcast, { token: `e.${40_000 - BACKLOG}` });
@@ -114,7 +118,7 @@ describe('a watcher', () => {
 
 describe('a watcher that does not read', () => {
   it('is ended, alone, with what waited before the gap and nothing after it; it may resume without a loss', async () => {
-    const broadcast = new Broadcast('e', 4);
+    const broadcast = interfaceBroadcast('e', 4);
     const slow = watch(broadcast);
     const quick = watch(broadcast);
     await slow.take(1);
@@ -152,7 +156,7 @@ describe('a watcher that does not read', () => {
 
 describe('watchers', () => {
   it('are as many as allowed, and free their place when they abort, return or fail', async () => {
-    const broadcast = new Broadcast('e', 3);
+    const broadcast = interfaceBroadcast('e', 3);
     const three = [watch(broadcast), watch(broadcast), watch(broadcast)];
     for (const one of three) await one.take(1);
     expect(await reason(watch(broadcast).take(1))).toBe('TOO_MANY_WATCHERS');
@@ -178,7 +182,7 @@ describe('watchers', () => {
   });
 
   it('that have aborted before they begin get nothing', async () => {
-    const broadcast = new Broadcast('e', 1);
+    const broadcast = interfaceBroadcast('e', 1);
     const events = broadcast.watch('e.0', () => [], all, AbortSignal.abort());
     expect((await events.next()).done).toBe(true);
     expect(broadcast.watchers).toBe(0);
@@ -193,7 +197,7 @@ describe('large events', () => {
   };
 
   it('are kept within bounds of bytes: by history, which then begins later, and by a watcher that does not read', async () => {
-    const broadcast = new Broadcast('e', 4);
+    const broadcast = interfaceBroadcast('e', 4);
     const idle = watch(broadcast);
     await idle.take(1);
     const count = 2000;

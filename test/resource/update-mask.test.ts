@@ -6,15 +6,16 @@ import {
   PacketMirror,
   ResponderSpec_Kind,
 } from '../../src/gen/taplane/v1/interface.ts';
-import { applyMask } from '../../src/interface/update-mask.ts';
-import { address, responder, tap, tun } from './specs.ts';
+import { SPEC_FIELDS } from '../../src/interface/spec-fields.ts';
+import { applyMask } from '../../src/resource/update-mask.ts';
+import { address, responder, tap, tun } from '../interface/specs.ts';
 
 const before = {
   spec: tap({ up: true, mtu: 1400, owner: '1000', addresses: [address('10.0.0.1/24')], sysctls: { 'ipv4/rp_filter': '1' } }),
   labels: { a: '1' },
 };
 const update = (patch: Partial<InterfaceSpec> | undefined, mask: string[] | undefined, labels: Record<string, string> = {}) =>
-  applyMask(before, { spec: patch && InterfaceSpec.fromPartial(patch), labels }, mask);
+  applyMask(SPEC_FIELDS, before, { spec: patch && InterfaceSpec.fromPartial(patch), labels }, mask);
 
 describe('an update', () => {
   it.each<[string, Partial<InterfaceSpec> | undefined, string[] | undefined, Partial<InterfaceSpec>]>([
@@ -61,7 +62,7 @@ describe('an update', () => {
     const mirror = PacketMirror.create({ filter: 'udp' });
     const full = { spec: tun({ responders: [sink], packetMirror: mirror }), labels: {} };
     const updated = (patch: Partial<InterfaceSpec>, mask?: string[]) => {
-      const { spec, violations } = applyMask(full, { spec: InterfaceSpec.fromPartial(patch), labels: {} }, mask);
+      const { spec, violations } = applyMask(SPEC_FIELDS, full, { spec: InterfaceSpec.fromPartial(patch), labels: {} }, mask);
       expect(violations).toEqual([]);
       return [spec.responders.map(({ id }) => id), spec.packetMirror];
     };

@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TaplaneError } from '../../src/errors.ts';
 import { prepare } from '../../src/interface/canonical.ts';
-import { encodeRecord, type Record } from '../../src/interface/record.ts';
-import { Store } from '../../src/interface/store.ts';
+import { encodeRecord, INTERFACE_RECORDS, type Record } from '../../src/interface/record.ts';
+import { Store } from '../../src/resource/store.ts';
 import { random, seed } from '../harness/random.ts';
-import { tap } from './specs.ts';
+import { tap } from '../interface/specs.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'tpl-corrupt-'));
 const pristine = join(root, 'pristine');
@@ -26,7 +26,7 @@ function fresh(n: number): Record {
 beforeAll(async () => {
   console.log(`TAPLANE_SEED=${seed}`);
   cpSync(mkdtempSync(join(root, 'x')), pristine, { recursive: true });
-  const store = new Store(pristine, Date.now);
+  const store = new Store(pristine, INTERFACE_RECORDS, Date.now);
   for (let n = 0; n < 30; n++) {
     const record = fresh(n);
     written.set(record.name, sum(record));
@@ -44,7 +44,7 @@ function open(damage: (path: string) => void, files: string[] = ['state.db']): s
     const path = join(folder, 'state.db');
     damage(path);
     const damaged = readFileSync(path);
-    const store = new Store(folder, Date.now);
+    const store = new Store(folder, INTERFACE_RECORDS, Date.now);
     try {
       for (const record of store.records) expect(sum(record), record.name).toBe(written.get(record.name));
       const { corruptFiles, badRecords } = store.findings;
@@ -138,7 +138,7 @@ describe('a damaged state file', () => {
     timeout: 60_000,
   }, async () => {
     const folder = mkdtempSync(join(root, 'live'));
-    const store = new Store(folder, Date.now);
+    const store = new Store(folder, INTERFACE_RECORDS, Date.now);
     for (const [name, from] of [
       ['tap0', 0],
       ['tap1', 1],
@@ -164,7 +164,7 @@ describe('a damaged state file', () => {
       flipped[at] = (flipped[at] ?? 0) ^ 0x10;
       writeFileSync(join(copy, 'state.db'), files['state.db'] ?? '');
       writeFileSync(join(copy, 'state.db-wal'), flipped);
-      const again = new Store(copy, Date.now);
+      const again = new Store(copy, INTERFACE_RECORDS, Date.now);
       const whole = again.records.length === 3 && again.records.every(({ phase }) => phase === 'ready');
       outcomes.push(again.findings.damaged ? 'told' : whole ? 'whole' : `silently lost at ${at}`);
       again.close();
