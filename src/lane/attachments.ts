@@ -31,10 +31,13 @@ export class Attachments {
   readonly #meters: Meters;
   readonly #held = new Map<string, Held>();
   readonly #links = new Map<string, Link>();
+  /** By uid of the interface. */
+  readonly #byInterface = new Map<string, Link>();
 
   constructor(devices: Devices, meters: Meters) {
     this.#devices = devices;
     this.#meters = meters;
+    meters.peerName = (uid, bytes, at, size) => this.#byInterface.get(uid)?.tunnel?.peerName(bytes, at, size) ?? '';
   }
 
   get size(): number {
@@ -115,17 +118,20 @@ export class Attachments {
     const port = this.#devices.port(device);
     const link = new Link(port, device, setup);
     this.#links.set(setup.uid, link);
+    this.#byInterface.set(device.uid, link);
     return {
       attachment,
       state: () => link.state(),
       again: (declared) => {
-        this.#links.delete(link.uid);
+        // Another device may have got the link that was here.
+        if (this.#links.get(link.uid) === link) this.#links.delete(link.uid);
         if (declared.link !== undefined) link.again(declared.link);
         this.#links.set(link.uid, link);
         this.#look(declared, port);
       },
       release: () => {
         if (this.#links.get(link.uid) === link) this.#links.delete(link.uid);
+        if (this.#byInterface.get(device.uid) === link) this.#byInterface.delete(device.uid);
         link.release();
         this.#devices.drop(port);
       },

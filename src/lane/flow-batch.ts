@@ -34,8 +34,12 @@ import {
 
 /** Bytes of records after which a batch is handed on. */
 export const BATCH_BYTES = 48 * 1024;
-/** Longest record: addresses, both names of the flow, all counters. */
+/** Longest record: addresses, both names of the flow, the name of the link, all counters. */
 const RECORD_MOST = 512;
+const LINK_MOST = 69;
+const PEER_MOST = 63;
+/** Names of peers that are kept in bytes. */
+const PEERS_MOST = 1024;
 const TOTALS_MOST = 128;
 const LEAST_BYTES = 2048;
 const NOTHING = Buffer.alloc(0);
@@ -68,8 +72,17 @@ export interface Totals {
   activeFlows: number;
 }
 
+export type PeerOf = (bytes: Uint8Array, at: number, size: 4 | 16) => string;
+
 export class FlowBatchWriter {
   readonly #flowId: Buffer;
+  /** The field `link` of every record, in bytes. */
+  #link: Buffer = NOTHING;
+  /** The field `peer` of this record, in bytes. */
+  #peer: Buffer = NOTHING;
+  readonly #peers = new Map<string, Buffer>();
+  /** Names the peer behind the link that has the inner address of `size` bytes at `bytes[at]`; '' when it is not known. */
+  peerOf: PeerOf | undefined;
   /** Grows with the batch, and goes with it: most interfaces have little to tell. */
   #out = NOTHING;
   readonly #addresses = new Uint8Array(32);
@@ -84,6 +97,13 @@ export class FlowBatchWriter {
   /** `epoch` are 16 characters. */
   constructor(epoch: string) {
     this.#flowId = Buffer.from(`${epoch}-`, 'latin1');
+  }
+
+  /** The link that carries the flows from now on, `links/{link}` of at most 69 bytes; '' for none. */
+  set link(name: string) {
+    const text = Buffer.from(name.slice(0, LINK_MOST), 'latin1');
+    if (text.length === 0) this.#link = NOTHING;
+    else this.#link = textField(24, text);
   }
 
   /** Records in the batch so far. */
@@ -195,6 +215,11 @@ export class FlowBatchWriter {
     this.#traffic(21, this.#forward);
     if (this.#reverse.totalPackets > 0) this.#traffic(22, this.#reverse);
     if (sampling > 1) this.#number(23, sampling);
+    this.#out.set(this.#link, this.#at);
+    this.#at += this.#link.length;
+    this.#out.set(this.#peer, this.#at);
+    this.#at += this.#peer.length;
+    this.#peer = NOTHING;
     const length = this.#at - begin - 2;
     this.#out[begin] = (length & 0x7f) | 0x80;
     this.#out[begin + 1] = length >>> 7;
@@ -230,6 +255,8 @@ export class FlowBatchWriter {
     const source = fromB ? 4 : 0;
     this.#address(10, words, at + source, size, 0);
     this.#address(11, words, at + 4 - source, size, size);
+    // Behind the link is whom the node sends to, or who sends to the node.
+    if (this.#link.length > 0) this.#findPeer((state & OUTGOING) === 0 ? 0 : size, size);
     const protocol = protocolOf(kindWord);
     if (protocol !== 0) this.#number(12, protocol);
     const ports = words[at + PORTS_WORD] as number;
@@ -258,6 +285,19 @@ export class FlowBatchWriter {
   }
 
   /** Writes an address, and keeps it in `#addresses` from `keepAt` on. */
+  /** By the address that is kept at `at`. */
+  #findPeer(at: number, size: 4 | 16): void {
+    const name = this.peerOf?.(this.#addresses, at, size) ?? '';
+    if (name === '') return;
+    let field = this.#peers.get(name);
+    if (field === undefined) {
+      if (this.#peers.size >= PEERS_MOST) this.#peers.clear();
+      field = textField(25, Buffer.from(name).subarray(0, PEER_MOST));
+      this.#peers.set(name, field);
+    }
+    this.#peer = field;
+  }
+
   #address(field: number, words: Int32Array, at: number, size: 4 | 16, keepAt: number): void {
     const out = this.#out;
     out[this.#at++] = tag(field, BYTES);
@@ -337,4 +377,9 @@ function writeTotals(out: Uint8Array, from: number, totals: Totals): number {
   }
   out[begin] = at - begin - 1;
   return at;
+}
+
+/** Fields from 16 on have tags of two bytes; `text` is shorter than 128. */
+function textField(field: number, text: Buffer): Buffer {
+  return Buffer.concat([Buffer.from([(tag(field, BYTES) & 0x7f) | 0x80, tag(field, BYTES) >> 7, text.length]), text]);
 }

@@ -51,7 +51,7 @@ export class FrameWriter {
     // An empty virtio header: nothing is left to do.
     if (this.#device.vnetHeader) out.fill(0, headers - VNET_BYTES, headers);
     bytes.copy(out, headers, start, start + length);
-    return this.#send(headers + length);
+    return this.#send(out, 0, headers + length);
   }
 
   /** Sends a frame that has its virtio header before it; to a device without them only one that leaves nothing to do. */
@@ -63,10 +63,8 @@ export class FrameWriter {
     if (length <= VNET_BYTES) return length === 0 ? Rejected.EMPTY : Rejected.TOO_SHORT;
     const problem = this.#problem(bytes, start + VNET_BYTES, length - VNET_BYTES);
     if (problem !== 0) return problem;
-    const before = this.#device.packetInfo ? PI_BYTES : 0;
-    if (before > 0) this.#packetInfo(bytes, start + VNET_BYTES);
-    bytes.copy(this.#buffer, before, start, start + length);
-    const outcome = this.#send(before + length);
+    if (this.#device.packetInfo) this.#packetInfo(bytes, start + VNET_BYTES);
+    const outcome = this.#device.packetInfo ? this.#sendBehindInfo(bytes, start, length) : this.#send(bytes, start, length);
     return outcome === Rejected.REFUSED ? Rejected.BAD_HEADER : outcome;
   }
 
@@ -87,12 +85,17 @@ export class FrameWriter {
     out.writeUInt16BE(protocol, 2);
   }
 
-  #send(length: number): Rejected {
+  #sendBehindInfo(bytes: Buffer, start: number, length: number): Rejected {
+    bytes.copy(this.#buffer, PI_BYTES, start, start + length);
+    return this.#send(this.#buffer, 0, PI_BYTES + length);
+  }
+
+  #send(bytes: Buffer, start: number, length: number): Rejected {
     const fd = this.#fd();
     if (fd < 0) return Rejected.NO_DEVICE;
-    let result = libc.write(fd, this.#buffer, length);
+    let result = libc.writeFrom(fd, bytes, start, length);
     // The send buffer of the queue is full of what the kernel still works on.
-    for (let tries = 0; result === -EAGAIN && tries < 3; tries++) result = libc.write(fd, this.#buffer, length);
+    for (let tries = 0; result === -EAGAIN && tries < 3; tries++) result = libc.writeFrom(fd, bytes, start, length);
     return result >= 0 ? Rejected.UNSPECIFIED : (REASONS[-result] ?? Rejected.REFUSED);
   }
 }

@@ -7,9 +7,11 @@ import {
   Attachment_Kind as Kind,
   type StreamState,
 } from '../gen/taplane/lane/v1/lane_service.ts';
+import type { ProbeLinkRequest, ProbeLinkResponse } from '../gen/taplane/v1/link_service.ts';
 import { Attachments } from './attachments.ts';
 import { Devices } from './devices.ts';
 import { FlowConnections } from './flow-connection.ts';
+import { probe } from './link/probe.ts';
 import { Meters } from './meters.ts';
 import { type LaneLog, type PacketServer, startPacketServer } from './packet-server.ts';
 import { Streams } from './streams.ts';
@@ -20,6 +22,8 @@ export interface Lane {
   streams(): StreamState[];
   /** It holds something: a declared attachment that could be made, or a stream. 'metering' when that is all that it does. */
   isUsed(): boolean | 'metering';
+  /** Probes a peer of a link. Throws TaplaneError. */
+  probe(linkUid: string, request: ProbeLinkRequest, signal: AbortSignal): AsyncIterable<ProbeLinkResponse>;
   close(): Promise<void>;
 }
 
@@ -37,6 +41,7 @@ export async function openLane(packetSocket: string, log: LaneLog): Promise<Lane
     },
     attachments: () => attachments.states(),
     streams: () => streams.states(),
+    probe: (linkUid, request, signal) => probe(linkUid, attachments.link(linkUid), request, signal),
     isUsed() {
       const held = attachments.states().filter(({ attached }) => attached);
       if (streams.size > 0 || held.some(({ kind }) => kind !== Kind.METER)) return true;

@@ -11,7 +11,7 @@ import { FlowKeyReader } from '../packet/flow-key.ts';
 import type { PacketRing, RingFrame, RingShape } from '../sys/packet-ring.ts';
 import { frameClock, setNow } from './clock.ts';
 import { DeviceRing } from './device-ring.ts';
-import { FlowBatchWriter, FORCED_END } from './flow-batch.ts';
+import { FlowBatchWriter, FORCED_END, type PeerOf } from './flow-batch.ts';
 import { FlowLedger } from './flow-ledger.ts';
 import type { FlowOutbox } from './flow-outbox.ts';
 import type { FlowPool } from './flow-pool.ts';
@@ -30,6 +30,8 @@ export interface MeterNeeds {
   outbox: FlowOutbox;
   /** Memory for the ring of a meter that opens now, bytes. */
   ringBytes(): number;
+  /** Names the peer behind the link of the interface, see `FlowBatchWriter.peerOf`. */
+  peerOf?: PeerOf;
   /** Factors of the hash, see flow-table.ts; random where not given. */
   secret?: Int32Array;
 }
@@ -59,6 +61,8 @@ export class Meter {
     this.#head = this.#headOf(setup);
     this.#reader = new FlowKeyReader(device.tap);
     this.#writer = new FlowBatchWriter(this.#epoch);
+    this.#writer.link = setup.link;
+    this.#writer.peerOf = needs.peerOf;
     this.#ledger = new FlowLedger(setup, needs, this.#writer, () => this.#flush());
     this.#ring = new DeviceRing(device, () => this.#shape(), {
       take: (frame, ring) => this.#take(frame, ring),
@@ -99,6 +103,7 @@ export class Meter {
       this.#sampling = sampling;
       this.#skip = 0;
     }
+    this.#writer.link = setup.link;
     this.#setup = setup;
     this.#ledger.set(setup);
   }

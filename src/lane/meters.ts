@@ -3,6 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Device, FlowLimits, MeterSetup } from '../gen/taplane/lane/v1/lane_service.ts';
 import { followWallClock } from './clock.ts';
+import type { PeerOf } from './flow-batch.ts';
 import { TICKS } from './flow-ledger.ts';
 import { FlowOutbox } from './flow-outbox.ts';
 import { FlowPool } from './flow-pool.ts';
@@ -19,6 +20,8 @@ const VERIFIED_AT_ONCE = 32;
 const LAST_RECORDS_MS = 1000;
 
 export class Meters {
+  /** Names the peer that has an inner address behind the link of the interface with this uid; '' when it is not known. */
+  peerName: (uid: string, ...address: Parameters<PeerOf>) => string = () => '';
   readonly outbox = new FlowOutbox(USUAL_WAITING_BYTES);
   readonly #pool = new FlowPool(USUAL_ENTRIES);
   readonly #meters = new Set<Meter>();
@@ -39,7 +42,8 @@ export class Meters {
 
   /** Begins to meter a device, now or as soon as it can be tapped. */
   open(device: Device, setup: MeterSetup): Meter {
-    const meter = new Meter(device, setup, { pool: this.#pool, outbox: this.outbox, ringBytes: () => this.#ringFor() });
+    const peerOf: PeerOf = (bytes, at, size) => this.peerName(device.uid, bytes, at, size);
+    const meter = new Meter(device, setup, { pool: this.#pool, outbox: this.outbox, ringBytes: () => this.#ringFor(), peerOf });
     this.#meters.add(meter);
     this.#ticker ??= setInterval(() => {
       for (const one of this.#meters) {

@@ -6,7 +6,19 @@ import { Flow_Event, FlowBatch } from '../../src/gen/taplane/v1/flow.ts';
 import { BATCH_BYTES, END, FlowBatchWriter, FORCED_END, IDLE_TIMEOUT, type Totals } from '../../src/lane/flow-batch.ts';
 import { FlowLedger } from '../../src/lane/flow-ledger.ts';
 import { FLOW_WORDS, FlowPool } from '../../src/lane/flow-pool.ts';
-import { COUNTERS, ETHERNET, FIRST_NANOS, FLAGS, FRAGMENTS, IN_USE, LAST_NANOS, NUMBER, STATE, TYPES } from '../../src/lane/flow-table.ts';
+import {
+  COUNTERS,
+  ETHERNET,
+  FIRST_NANOS,
+  FLAGS,
+  FRAGMENTS,
+  IN_USE,
+  LAST_NANOS,
+  NUMBER,
+  OUTGOING,
+  STATE,
+  TYPES,
+} from '../../src/lane/flow-table.ts';
 import { CommunityId } from '../../src/packet/community-id.ts';
 import { FlowKeyReader, KIND_V6, KIND_WORD } from '../../src/packet/flow-key.ts';
 
@@ -42,6 +54,9 @@ it('has room for the largest records until it is full', () => {
   let longest = 0;
   for (const protocol of [6, 58, 17]) {
     const writer = new FlowBatchWriter(EPOCH);
+    const link = `links/${'l'.repeat(63)}`;
+    writer.link = link;
+    writer.peerOf = () => 'p'.repeat(80);
     const { words, counters } = largest(protocol);
     let count = 0;
     while (!writer.isFull) {
@@ -56,6 +71,7 @@ it('has room for the largest records until it is full', () => {
     for (const [index, flow] of batch.flows.entries()) {
       expect(Number(flow.sequence)).toBe(index + 1);
       expect(flow.flowId).toBe(`${EPOCH}-${MOST}`);
+      expect([flow.link, flow.peer]).toEqual([link, 'p'.repeat(63)]);
       expect([flow.forward?.packets, flow.reverse?.totalBytes]).toEqual([BigInt(MOST), BigInt(MOST)]);
       expect([flow.ttl, flow.dscp, flow.ethernet?.vlan, flow.fragments, flow.sampling]).toEqual([255, 255, 0xfff, true, 2 ** 32 - 1]);
       expect(flow.icmp).toEqual(protocol === 58 ? { type: 255, code: 255 } : undefined);
@@ -144,4 +160,40 @@ it('tells of parts without their first one that their ports are not known, in th
     return [protocol, sourcePort, destinationPort, icmp, communityId];
   });
   expect(told).toEqual([17, 1, 47].map((protocol) => [protocol, 0, 0, undefined, without(protocol)]));
+});
+
+it('names the link from the moment on that there is one, and no longer', () => {
+  const writer = new FlowBatchWriter(EPOCH);
+  const { words, counters } = largest(6);
+  for (const link of ['', 'links/a', 'links/b', '']) {
+    writer.link = link;
+    writer.add(words, counters, 0, END, IDLE_TIMEOUT, 1);
+  }
+  const { flows } = FlowBatch.decode(writer.take(new Uint8Array(0), TOTALS, 1, 1).bytes);
+  expect(flows.map(({ link }) => link)).toEqual(['', 'links/a', 'links/b', '']);
+});
+
+it("names the peer behind the link, by the address that is not the node's own", () => {
+  const writer = new FlowBatchWriter(EPOCH);
+  const asked: string[] = [];
+  writer.peerOf = (bytes, at, size) => {
+    asked.push(Buffer.from(bytes.subarray(at, at + size)).toString('hex'));
+    return asked.length === 2 ? '' : `peer ${asked.length}`;
+  };
+  const { words, counters } = largest(6);
+  for (let byte = 0; byte < 4; byte++) [words[byte], words[byte + 4]] = [0x0a0a0a0a, 0x0b0b0b0b];
+  for (const [link, outgoing] of [
+    ['', true],
+    ['links/a', true],
+    ['links/a', true],
+    ['links/a', false],
+  ] as const) {
+    writer.link = link;
+    words[STATE] = outgoing ? (words[STATE] as number) | OUTGOING : (words[STATE] as number) & ~OUTGOING;
+    writer.add(words, counters, 0, END, IDLE_TIMEOUT, 1);
+  }
+  const { flows } = FlowBatch.decode(writer.take(new Uint8Array(0), TOTALS, 1, 1).bytes);
+  expect(flows.map(({ peer }) => peer)).toEqual(['', 'peer 1', '', 'peer 3']);
+  const far = flows.slice(1).map(({ sourceAddress, destinationAddress }, index) => (index < 2 ? destinationAddress : sourceAddress));
+  expect(asked).toEqual(far.map((address) => Buffer.from(address).toString('hex')));
 });

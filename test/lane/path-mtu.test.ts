@@ -87,6 +87,26 @@ describe('the size of a path', () => {
     expect(mtu.known).toBe(1420);
   });
 
+  it('leaves a peer that never answers alone, but for a try now and then', () => {
+    const { mtu, state, sent, run } = path();
+    state.answers = false;
+    run(300_000);
+    const before = sent.length;
+    run(600_000);
+    expect(sent.length - before).toBeLessThanOrEqual(121);
+    expect(new Set(sent.slice(before))).toEqual(new Set([576]));
+    // What answered once is looked for as before.
+    state.answers = true;
+    run(70_000);
+    expect(mtu.known).toBe(1420);
+    state.answers = false;
+    run(60_000);
+    state.answers = true;
+    state.takes = 1300;
+    run(9000);
+    expect(mtu.inUse).toBeLessThanOrEqual(1300);
+  });
+
   it('survives loss: a fifth lost for ten minutes leaves the full size most of the time, and nothing stays small', () => {
     const { mtu, state, run } = path({ chance: random('path').next, loss: 0.36 });
     let full = 0;

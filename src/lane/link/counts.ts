@@ -13,8 +13,9 @@ export class TrafficCount {
     this.receivedBytes += bytes;
   }
 
-  sent(bytes: number): void {
-    this.sentPackets++;
+  /** Negative takes back what was counted. */
+  sent(bytes: number, packets = 1): void {
+    this.sentPackets += packets;
     this.sentBytes += bytes;
   }
 

@@ -1,10 +1,11 @@
-// One link in a lane: the port of its device, the tunnel of its protocol, and what becomes of both.
+// One link in a lane: the port of its device, the tunnel of its protocol, and what becomes of both. Neither waits for the other: a device that
+// comes later, or comes back, finds the tunnel as it is, and a tunnel that cannot be had now is tried again.
 //
-//   waiting --port attached, tunnel open--> running --device gone--> running (the port comes back by itself)
-//      ^------- again(): what cannot be changed in place -------'
-//      '-- a socket that cannot be had is tried again every RETRY_MS
+//   waiting --tunnel open--> open --device there--> joined --device gone--> open (the port comes back by itself)
+//      ^-- what cannot be changed in place: closed, and opened at once --'
+//
+// After `release` it holds nothing.
 
-import { setInterval as every } from 'node:timers';
 import type { AttachmentState, Device, LinkSetup } from '../../gen/taplane/lane/v1/lane_service.ts';
 import { LinkStatus, LinkSpec_Protocol as Protocol, LinkStatus_State as State } from '../../gen/taplane/v1/link.ts';
 import { SysError } from '../../sys/sys-error.ts';
@@ -14,7 +15,8 @@ import { openVxlan } from '../vxlan/vxlan.ts';
 import { openWireguard } from '../wireguard/wireguard.ts';
 import type { LinkDevice, OpenTunnel, Tunnel } from './tunnel.ts';
 
-const RETRY_MS = 1000;
+const RETRY_MS = 250;
+const EOPNOTSUPP = 95;
 
 const PROTOCOLS: Record<number, OpenTunnel> = {
   [Protocol.FRAMES]: openFrames,
@@ -26,9 +28,10 @@ export class Link implements PortConsumer {
   readonly superFrames = true;
   readonly #port: Port;
   readonly #device: LinkDevice;
-  readonly #retry: NodeJS.Timeout;
   #setup: LinkSetup;
   #tunnel: Tunnel | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  /** Why there is no tunnel. */
   #reason = '';
 
   constructor(port: Port, device: Device, setup: LinkSetup) {
@@ -37,10 +40,6 @@ export class Link implements PortConsumer {
     this.#device = { ethernet: device.tap, offload: device.vnetHeader, write: port.writeSuper };
     this.#open();
     port.addConsumer(this, true);
-    this.#retry = every(() => {
-      if (this.#tunnel === undefined) this.#open();
-    }, RETRY_MS);
-    this.#retry.unref();
   }
 
   get uid(): string {
@@ -55,22 +54,26 @@ export class Link implements PortConsumer {
     this.#tunnel?.flush();
   }
 
+  /** It is declared again, maybe changed, maybe another link. */
   again(setup: LinkSetup): void {
     const isSame = setup.uid === this.#setup.uid;
     this.#setup = setup;
     if (isSame && this.#tunnel?.again(setup) === true) return;
-    this.#tunnel?.close();
-    this.#tunnel = undefined;
+    this.#close();
     this.#open();
   }
 
   state(): Pick<AttachmentState, 'attached' | 'reason' | 'link' | 'linkUid'> {
     const { uid, generation } = this.#setup;
-    const isHeld = this.#port.attached;
+    const { attached: isHeld, reason: deviceReason } = this.#port;
     const said = this.#tunnel?.state() ?? { state: State.WAITING, reason: this.#reason };
-    const waits = isHeld ? said : { ...said, state: State.WAITING, reason: this.#port.reason };
-    const link = LinkStatus.fromPartial({ ...waits, observedGeneration: generation });
-    return { attached: isHeld && this.#tunnel !== undefined, reason: isHeld ? this.#reason : this.#port.reason, link, linkUid: uid };
+    const status = isHeld ? said : { ...said, state: State.WAITING, reason: deviceReason };
+    return {
+      attached: isHeld && this.#tunnel !== undefined,
+      reason: isHeld ? this.#reason : deviceReason,
+      link: LinkStatus.fromPartial({ ...status, observedGeneration: generation }),
+      linkUid: uid,
+    };
   }
 
   get tunnel(): Tunnel | undefined {
@@ -78,21 +81,41 @@ export class Link implements PortConsumer {
   }
 
   release(): void {
-    clearInterval(this.#retry);
     this.#port.removeConsumer(this);
+    this.#close();
+  }
+
+  #close(): void {
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
     this.#tunnel?.close();
     this.#tunnel = undefined;
+    this.#reason = '';
   }
 
   #open(): void {
     const open = PROTOCOLS[this.#setup.spec?.protocol ?? 0];
     try {
-      if (open === undefined) throw new SysError('open link', 95, 'the lane does not know this protocol');
+      if (open === undefined) throw new SysError('open link', EOPNOTSUPP, 'the lane does not know this protocol');
       this.#tunnel = open(this.#setup, { device: this.#device, now: () => performance.now(), changed: () => {} });
       this.#reason = '';
     } catch (error) {
-      if (!(error instanceof SysError)) throw error;
-      this.#reason = error.message;
+      // Also what no tunnel should throw: the other links of the lane go on.
+      this.#reason = error instanceof Error ? `${error.message}${cureOf(error)}` : 'cannot be opened';
+      this.#retry = setTimeout(() => this.#open(), RETRY_MS);
+      this.#retry.unref();
     }
   }
+}
+
+/** What to do about an errno of a socket that is the setup's fault. */
+const CURES: Record<string, string> = {
+  EADDRINUSE: 'another link or program has this port; choose another one to listen on',
+  EADDRNOTAVAIL: 'this node does not have that address; listen on one of its own, or on all',
+  ENODEV: 'there is no such device to bind to',
+};
+
+function cureOf(error: Error): string {
+  const cure = error instanceof SysError ? CURES[error.code] : undefined;
+  return cure === undefined ? '' : `: ${cure}`;
 }

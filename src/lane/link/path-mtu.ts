@@ -5,12 +5,15 @@
 //   searching: sizes between what passes and what does not, several at once, ROUND_MS a round, until they are GAP bytes apart--> trusting
 //   trusting below the most: now and then a probe of the most; answered--> trusting the most
 //
+//   silent: not even the smallest was answered; while something is sent, one of it each SILENT_MS --answered--> searching
+//
 // A size that passed once is believed until it fails; a peer that does not answer even the smallest probe is left alone: it may be down, or no
 // host that answers. So loss alone, and silence alone, change nothing for long.
 
 const CONFIRM_MS = 1000;
 const ANSWER_MS = 1000;
 const MISSES_MOST = 3;
+const SILENT_MS = 5000;
 const ROUND_MS = 600;
 const ROUNDS_MOST = 5;
 /** Sizes of one round, and how often each is sent: one lost probe must not cost a path its size. */
@@ -23,8 +26,8 @@ const RAISE_MOST_MS = 60_000;
 export interface PathMtuNeeds {
   /** Bytes of the largest inner packet that the link sends at all. */
   most: number;
-  /** Bytes below which it is not searched. */
-  least: number;
+  /** Bytes below which it is not searched; may change. */
+  readonly least: number;
   /** Sends a probe of so many bytes; false when it could not even be sent. */
   probe(bytes: number): boolean;
   /** What is in use now. */
@@ -41,6 +44,10 @@ export class PathMtu {
   #nextConfirm = 0;
   #raiseAfterMs = RAISE_FIRST_MS;
   #nextRaise = Number.POSITIVE_INFINITY;
+  /** The last search was not answered at all, and nothing since. */
+  #isSilent = false;
+  /** And now something was. */
+  #isWoken = false;
   #search: { from: number; passed: number; failed: number; until: number; rounds: number } | undefined;
 
   constructor(needs: PathMtuNeeds) {
@@ -69,6 +76,8 @@ export class PathMtu {
     this.#misses = 0;
     this.#confirmed = 0;
     this.#askedAt = undefined;
+    this.#isSilent = false;
+    this.#isWoken = false;
     this.#use(most);
   }
 
@@ -82,6 +91,16 @@ export class PathMtu {
   tick(now: number, isSending: boolean): void {
     if (this.#search !== undefined) {
       if (now >= this.#search.until) this.#endRound(now);
+      return;
+    }
+    if (this.#isWoken) {
+      this.#begin(now, this.#inUse + 1);
+      return;
+    }
+    if (this.#isSilent) {
+      if (!isSending || now < this.#nextConfirm) return;
+      this.#nextConfirm = now + SILENT_MS;
+      this.#needs.probe(this.#needs.least);
       return;
     }
     if (this.#askedAt !== undefined && now - this.#askedAt >= ANSWER_MS) {
@@ -109,6 +128,8 @@ export class PathMtu {
   answered(bytes: number): void {
     if (bytes > this.#needs.most) return;
     this.#confirmed = Math.max(this.#confirmed, bytes);
+    this.#isWoken ||= this.#isSilent;
+    this.#isSilent = false;
     const search = this.#search;
     if (search !== undefined) search.passed = Math.max(search.passed, bytes);
     else if (bytes > this.#inUse) {
@@ -128,6 +149,8 @@ export class PathMtu {
 
   #begin(now: number, failed: number): void {
     this.#askedAt = undefined;
+    this.#isSilent = false;
+    this.#isWoken = false;
     this.#confirmed = 0;
     const from = this.#needs.least;
     this.#search = { from, passed: 0, failed, until: now + ROUND_MS, rounds: 0 };
@@ -167,6 +190,7 @@ export class PathMtu {
   }
 
   #end(now: number): void {
+    this.#isSilent = this.#search?.passed === 0;
     this.#search = undefined;
     this.#nextConfirm = now + CONFIRM_MS;
     this.#raiseAfterMs = RAISE_FIRST_MS;

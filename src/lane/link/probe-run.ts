@@ -13,7 +13,7 @@ const STEP_MS = 50;
 
 type Answer = Parameters<OnAnswer>[0];
 
-/** Runs it. Throws TaplaneError FAILED_PRECONDITION (`NO_PROBE_ADDRESS`) and what `signal` is aborted with. */
+/** Runs it. Throws TaplaneError FAILED_PRECONDITION (`NO_PROBE_ADDRESS`; `LINK_NOT_READY` when the peer goes) and what `signal` is aborted with. */
 export async function* runProbe(
   probe: PeerProbe,
   peer: string,
@@ -29,20 +29,26 @@ export async function* runProbe(
   const result = ProbeResult.fromPartial({ name: request.name, peer });
   const trips: number[] = [];
   let before: number | undefined;
-  for (let sequence = 1; sequence <= (request.count || COUNT); sequence++) {
-    signal.throwIfAborted();
-    const answer = await pinged(probe, signal);
-    result.sent++;
-    if (!answer.lost) {
-      result.received++;
-      trips.push(answer.roundTripMs);
-      // The other end counts since the link began, background and all.
-      before ??= Math.max(0, answer.received - 1);
-      result.peerReceived = Math.max(0, answer.received - before);
+  probe.isCounting = true;
+  try {
+    for (let sequence = 1; sequence <= (request.count || COUNT); sequence++) {
+      signal.throwIfAborted();
+      const answer = await pinged(probe, signal);
+      checkOpen(probe, request, peer);
+      result.sent++;
+      if (!answer.lost) {
+        result.received++;
+        trips.push(answer.roundTripMs);
+        // The other end counts since the link began, background and all.
+        before ??= Math.max(0, answer.received - 1);
+        result.peerReceived = Math.max(0, answer.received - before);
+      }
+      const { lost, bytes } = answer;
+      yield { progress: { $case: 'reply', value: { sequence, lost, bytes, roundTrip: lost ? undefined : duration(answer.roundTripMs) } } };
+      if (sequence < (request.count || COUNT)) await pause(request.intervalMs || INTERVAL_MS, signal);
     }
-    const { lost, bytes } = answer;
-    yield { progress: { $case: 'reply', value: { sequence, lost, bytes, roundTrip: lost ? undefined : duration(answer.roundTripMs) } } };
-    if (sequence < (request.count || COUNT)) await pause(request.intervalMs || INTERVAL_MS, signal);
+  } finally {
+    probe.isCounting = false;
   }
   result.twoEnded = probe.isKnown;
   trips.sort((a, b) => a - b);
@@ -53,18 +59,31 @@ export async function* runProbe(
   }
   if (request.pathMtu && trips.length > 0) {
     probe.searchMtu();
-    for (let waited = 0; probe.mtu.searching && waited < SEARCH_MS; waited += STEP_MS) await pause(STEP_MS, signal);
+    for (let waited = 0; probe.mtu.searching && waited < SEARCH_MS; waited += STEP_MS) {
+      await pause(STEP_MS, signal);
+      checkOpen(probe, request, peer);
+    }
     result.pathMtu = probe.mtu.known;
   }
   if (request.throughputSeconds > 0 && probe.isKnown) {
     const out = await probe.train(request.throughputSeconds, signal);
+    checkOpen(probe, request, peer);
     result.throughputOut = out.bitsPerSecond;
     result.lossOut = out.loss;
     const back = await probe.trainBack(request.throughputSeconds, signal);
+    checkOpen(probe, request, peer);
     result.throughputIn = back.bitsPerSecond;
     result.lossIn = back.loss;
   }
   yield { progress: { $case: 'result', value: result } };
+}
+
+function checkOpen({ isClosed }: PeerProbe, { name }: ProbeLinkRequest, peer: string): void {
+  if (!isClosed) return;
+  const description = `${peer} is gone, or its link was made anew meanwhile`;
+  throw new TaplaneError('FAILED_PRECONDITION', 'LINK_NOT_READY', `probe ${name}: ${description}`, {
+    preconditions: [{ type: 'LINK', subject: name, description }],
+  });
 }
 
 function pinged(probe: PeerProbe, signal: AbortSignal): Promise<Answer> {

@@ -5,6 +5,7 @@
 //
 // What another data plane asks is answered at most ANSWERS_MOST times a second, but for trains, whose sender needs our answers to go on.
 
+import { randomInt } from 'node:crypto';
 import type { LinkPeerStatus } from '../../gen/taplane/v1/link.ts';
 import { emptyProbe, PROBE_LEAST_BYTES, type Probe, ProbeKind, type ProbePath, readProbe, writeProbe } from '../../packet/probe-packet.ts';
 import { PathMtu } from './path-mtu.ts';
@@ -14,7 +15,10 @@ const TICK_MS = 200;
 const SENDING_MS = 1500;
 const ANSWER_MS = 1000;
 const OUTSTANDING_MOST = 64;
-const ANSWERS_MOST = 200;
+/** As many as `ProbeLink` can ask for. */
+const ANSWERS_MOST = 1000;
+/** Trains that peers have asked for, at once, of all peers of a link. */
+const SERVED_MOST = 4;
 const HISTORY = 64;
 /** Below this no path is searched: what IPv6 asks of every link (RFC 8200), and what IPv4 is usually good for. */
 const LEAST = { 4: 576, 6: 1280 } as const;
@@ -43,6 +47,8 @@ interface Outstanding {
 }
 
 export class PeerProbe {
+  /** Somebody counts what the other end receives: nothing is asked in the background meanwhile. */
+  isCounting = false;
   readonly mtu: PathMtu;
   readonly #peer: ProbedPeer;
   readonly #ethernet: boolean;
@@ -59,8 +65,11 @@ export class PeerProbe {
   #answers = 0;
   /** Whether another data plane has answered. */
   isKnown = false;
+  /** It is probed no more: the peer, or its link, is gone. */
+  isClosed = false;
   readonly #trainIn: TrainReceiver;
   #train: Train | undefined;
+  #trainToken = -1;
 
   constructor(peer: ProbedPeer, most: number, ethernet: boolean, now: () => number, shared: Shared) {
     this.#peer = peer;
@@ -68,11 +77,13 @@ export class PeerProbe {
     this.#now = now;
     this.#shared = shared;
     this.#trainIn = new TrainReceiver((received, sequence, sentAt) => this.#say(ProbeKind.TRAIN_ACK, sequence, sentAt, received));
-    const least = Math.min(most, peer.path()?.to.length === 16 ? LEAST[6] : LEAST[4]);
     this.mtu = new PathMtu({
       most,
-      least: Math.max(PROBE_LEAST_BYTES, least),
-      probe: (bytes) => this.ping(bytes, undefined, !this.mtu.searching),
+      get least() {
+        return Math.max(PROBE_LEAST_BYTES, Math.min(this.most, peer.path()?.to.length === 16 ? LEAST[6] : LEAST[4]));
+      },
+      // What is more than the size in use is expected to be lost.
+      probe: (bytes) => this.ping(bytes, undefined, !this.mtu.searching && bytes <= this.mtu.inUse),
       changed: (bytes) => peer.setPathMtu(bytes),
     });
   }
@@ -85,13 +96,17 @@ export class PeerProbe {
     return true;
   }
 
-  /** Sends a ping of `bytes`; false when it could not go. `done` hears of its end. */
+  /** Sends a ping of `bytes`; false when it could not go. `done` hears of its end; of what is closed at once. */
   ping(bytes: number, done: OnAnswer | undefined, counts = true): boolean {
+    if (this.isClosed) {
+      done?.({ sequence: 0, lost: true, roundTripMs: 0, bytes, received: 0 });
+      return false;
+    }
     const now = this.#now();
     if (this.#outstanding.size >= OUTSTANDING_MOST) this.#expire(now, true);
     const sequence = ++this.#sequence;
     this.#outstanding.set(sequence, { at: now, bytes, counts, done });
-    return this.#say(ProbeKind.PING, sequence, Math.round(now * 1000), this.#received, bytes);
+    return this.#say(ProbeKind.PING, sequence, microseconds(now), this.#received, bytes);
   }
 
   /** Searches for the size of the path now; `mtu.searching` tells until when. */
@@ -104,22 +119,27 @@ export class PeerProbe {
   }
 
   /** Sends as much as the path takes for `seconds`; resolves with what the peer counted. */
-  train(seconds: number, signal: AbortSignal, most = this.mtu.inUse): Promise<{ bitsPerSecond: number; loss: number }> {
+  train(seconds: number, signal: AbortSignal): Promise<{ bitsPerSecond: number; loss: number }> {
+    return this.#run(seconds, signal, this.mtu.inUse, false);
+  }
+
+  #run(seconds: number, signal: AbortSignal, most: number, isAsked: boolean): Promise<{ bitsPerSecond: number; loss: number }> {
     this.#train?.end();
     const bytes = Math.max(PROBE_LEAST_BYTES, Math.min(most, this.mtu.inUse));
-    const train = new Train(
-      { now: this.#now, send: (sequence) => this.#say(ProbeKind.TRAIN, sequence, this.#now() * 1000, 0, bytes) },
-      bytes,
-    );
+    // Only who gets the train can give it back.
+    const token = randomInt(2 ** 48 - 1);
+    const send = (sequence: number): boolean => this.#say(ProbeKind.TRAIN, sequence, token, 0, bytes);
+    const train = new Train({ now: this.#now, send }, bytes, isAsked);
     this.#train = train;
+    this.#trainToken = token;
     return train.run(seconds * 1000, signal);
   }
 
   /** Asks the peer for a train of `seconds`, in packets that pass as far as we know, and resolves with what came. */
   async trainBack(seconds: number, signal: AbortSignal): Promise<{ bitsPerSecond: number; loss: number }> {
-    this.#trainIn.begin();
-    this.#say(ProbeKind.TRAIN_ASK, seconds, 0, this.mtu.inUse);
-    return this.#trainIn.result(seconds * 1000, this.#now, signal);
+    return this.#trainIn.result(seconds * 1000, this.#now, signal, () => {
+      this.#say(ProbeKind.TRAIN_ASK, seconds, 0, this.mtu.inUse);
+    });
   }
 
   /** What goes into the status of the peer. */
@@ -140,11 +160,13 @@ export class PeerProbe {
     if (sent !== this.#lastSent) this.#sendingUntil = now + SENDING_MS;
     this.#lastSent = sent;
     this.#expire(now, false);
-    this.mtu.tick(now, now < this.#sendingUntil && this.canProbe);
+    this.mtu.tick(now, !this.isCounting && now < this.#sendingUntil && this.canProbe);
   }
 
   close(): void {
+    this.isClosed = true;
     this.#train?.end();
+    this.#trainIn.end();
     for (const { done, bytes } of this.#outstanding.values()) done?.({ sequence: 0, lost: true, roundTripMs: 0, bytes, received: 0 });
     this.#outstanding.clear();
   }
@@ -153,23 +175,35 @@ export class PeerProbe {
     const { kind, sequence, sentAt, received, isEcho } = probe;
     if (kind === ProbeKind.PONG || (kind === ProbeKind.PING && isEcho)) {
       if (!isEcho) this.isKnown = true;
-      this.#answered(sequence, isEcho ? 0 : received);
+      this.#answered(sequence, sentAt, isEcho ? 0 : received);
     } else if (isEcho) {
       // A host's echo of a train is none of its receiver's words.
     } else if (kind === ProbeKind.PING) {
       this.#received++;
       if (this.#mayAnswer()) this.#say(ProbeKind.PONG, sequence, sentAt, this.#received);
     } else if (kind === ProbeKind.TRAIN) this.#trainIn.take(sequence, sentAt, probe.bytes, this.#now());
-    else if (kind === ProbeKind.TRAIN_ACK) this.#train?.acknowledged(sequence, received);
-    else if (kind === ProbeKind.TRAIN_ASK && this.#train?.isRunning !== true && sequence >= 1 && sequence <= 60)
-      void this.train(sequence, this.#shared.signal, received).catch(() => {
-        // The link is closed.
-      });
+    else if (kind === ProbeKind.TRAIN_ACK) {
+      if (sentAt === this.#trainToken) this.#train?.acknowledged(sequence, received);
+    } else if (kind === ProbeKind.TRAIN_ASK && this.#train?.isRunning !== true && sequence >= 1 && sequence <= 60)
+      this.#serve(sequence, received);
   }
 
-  #answered(sequence: number, received: number): void {
+  /** Sends a train of `seconds` that the peer has asked for, unless others are served already: it asks again. */
+  #serve(seconds: number, most: number): void {
+    const shared = this.#shared;
+    if (shared.served >= SERVED_MOST) return;
+    shared.served++;
+    this.#run(seconds, shared.signal, most, true)
+      .catch(() => {
+        // The link is closed.
+      })
+      .finally(() => shared.served--);
+  }
+
+  #answered(sequence: number, sentAt: number, received: number): void {
     const asked = this.#outstanding.get(sequence);
-    if (asked === undefined) return;
+    // Numbers are easy to guess, and those of a probe before this one were the same.
+    if (asked === undefined || sentAt !== microseconds(asked.at)) return;
     this.#outstanding.delete(sequence);
     const roundTripMs = Math.max(0, this.#now() - asked.at);
     this.#roundTripMs = roundTripMs;
@@ -208,7 +242,7 @@ export class PeerProbe {
     const { written, out } = this.#shared;
     written.kind = kind;
     written.sequence = sequence;
-    written.sentAt = Math.round(sentAt);
+    written.sentAt = sentAt;
     written.received = received;
     written.bytes = bytes;
     const length = writeProbe(written, path, out);
@@ -216,11 +250,17 @@ export class PeerProbe {
   }
 }
 
+function microseconds(ms: number): number {
+  return Math.round(ms * 1000);
+}
+
 /** What all peers of a link share. */
 interface Shared {
   read: Probe;
   written: Probe;
   out: Buffer;
+  /** Trains that peers have asked for and that run. */
+  served: number;
   /** Aborts when the link is closed. */
   signal: AbortSignal;
 }
@@ -231,7 +271,8 @@ export class Probes {
   readonly #closed = new AbortController();
   readonly #shared: Shared;
   readonly #peers = new Set<PeerProbe>();
-  readonly #timer: NodeJS.Timeout;
+  /** While there are peers: nobody closes what could not be made. */
+  #timer: NodeJS.Timeout | undefined;
   #most: number;
 
   /** `most`: bytes of the largest inner packet of the link. */
@@ -239,22 +280,22 @@ export class Probes {
     this.#ethernet = ethernet;
     this.#now = now;
     this.#most = most;
-    this.#shared = { read: emptyProbe(), written: emptyProbe(), out: Buffer.alloc(65_535), signal: this.#closed.signal };
-    this.#timer = setInterval(() => {
-      for (const peer of this.#peers) peer.tick();
-    }, TICK_MS);
-    this.#timer.unref();
+    this.#shared = { read: emptyProbe(), written: emptyProbe(), out: Buffer.alloc(65_535), served: 0, signal: this.#closed.signal };
   }
 
   add(peer: ProbedPeer): PeerProbe {
     const probe = new PeerProbe(peer, this.#most, this.#ethernet, this.#now, this.#shared);
     this.#peers.add(probe);
+    this.#timer ??= setInterval(() => {
+      for (const one of this.#peers) one.tick();
+    }, TICK_MS).unref();
     return probe;
   }
 
   remove(probe: PeerProbe): void {
     this.#peers.delete(probe);
     probe.close();
+    if (this.#peers.size === 0) this.#rest();
   }
 
   /** The link sends packets of another size from now on. */
@@ -265,9 +306,14 @@ export class Probes {
   }
 
   close(): void {
-    clearInterval(this.#timer);
+    this.#rest();
     this.#closed.abort();
     for (const peer of this.#peers) peer.close();
     this.#peers.clear();
+  }
+
+  #rest(): void {
+    clearInterval(this.#timer);
+    this.#timer = undefined;
   }
 }

@@ -2,15 +2,20 @@
 // grows while nothing is lost (after RFC 5681), the receiver counts and says so. Nothing is sent to a peer that does not say anything.
 
 const WINDOW_FIRST = 32;
+/** Of a train that somebody asked for, who has yet to show that it hears us. */
+const WINDOW_ASKED = 2;
 const WINDOW_MOST = 4096;
 const WINDOW_LEAST = 8;
 const BURST_MOST = 256;
-/** Without a word for so long the sender sends a little again; for three times as long it ends. */
+/** Without a word for so long the sender sends one now and then; for three times as long it ends. */
 const SILENCE_MS = 500;
+const ALONE_MS = 100;
 const STEP_MS = 1;
 /** Probes after which the receiver says what it has. */
 const ACK_EVERY = 8;
 const DRAIN_MS = 300;
+/** So many times a train is asked for, half a second apart, as long as nothing of it comes. */
+const QUESTIONS_MOST = 3;
 
 export interface TrainNeeds {
   /** Monotonic milliseconds. */
@@ -22,7 +27,7 @@ export interface TrainNeeds {
 export class Train {
   readonly #needs: TrainNeeds;
   readonly #bytes: number;
-  #window = WINDOW_FIRST;
+  #window: number;
   #slowStart = true;
   #sent = 0;
   #acknowledged = 0;
@@ -31,11 +36,14 @@ export class Train {
   #heardAt = 0;
   #firstAt = 0;
   #cutAt = 0;
+  #filledAt = Number.NEGATIVE_INFINITY;
   isRunning = false;
 
-  constructor(needs: TrainNeeds, bytes: number) {
+  /** `isAsked`: by the other end, not by somebody here. */
+  constructor(needs: TrainNeeds, bytes: number, isAsked: boolean) {
     this.#needs = needs;
     this.#bytes = bytes;
+    this.#window = isAsked ? WINDOW_ASKED : WINDOW_FIRST;
   }
 
   /** Runs for so long; bits a second as the receiver counted, and the share that it did not get. Rejects when aborted. */
@@ -66,12 +74,14 @@ export class Train {
 
   /** The receiver says: the probe `sequence` is the newest that has come, and `received` have come in all. */
   acknowledged(sequence: number, received: number): void {
-    if (sequence > this.#sent || received > this.#sent) return;
+    if (sequence > this.#sent) return;
     const now = this.#needs.now();
     this.#heardAt = now;
+    if (this.#acknowledged === 0) this.#window = Math.max(this.#window, WINDOW_FIRST);
     const news = Math.max(0, sequence - this.#acknowledged);
     this.#acknowledged = Math.max(this.#acknowledged, sequence);
-    this.#received = Math.max(this.#received, received);
+    // A path that doubles what it carries counts too much.
+    this.#received = Math.min(this.#sent, Math.max(this.#received, received));
     const lost = this.#acknowledged - this.#received;
     if (lost > this.#lost && now - this.#cutAt > 20) {
       this.#slowStart = false;
@@ -85,6 +95,8 @@ export class Train {
   #fill(now: number): void {
     // Everything that was under way may have been lost, and the words of the receiver too.
     const isSilent = now - this.#heardAt > SILENCE_MS;
+    if (isSilent && now - this.#filledAt < ALONE_MS) return;
+    this.#filledAt = now;
     const room = isSilent ? 1 : this.#window - (this.#sent - this.#acknowledged);
     for (let count = Math.min(BURST_MOST, room); count >= 1; count--) if (!this.#needs.send(++this.#sent)) break;
   }
@@ -98,6 +110,9 @@ export class TrainReceiver {
   #bytes = 0;
   #firstAt = 0;
   #lastAt = 0;
+  /** Nobody waits for this train any more: without a word of ours it ends soon. */
+  #isRefused = false;
+  #hasEnded = false;
 
   constructor(say: (received: number, sequence: number, sentAt: number) => void) {
     this.#say = say;
@@ -107,11 +122,21 @@ export class TrainReceiver {
     this.#received = 0;
     this.#newest = 0;
     this.#bytes = 0;
+    this.#isRefused = false;
+  }
+
+  /** Nothing comes any more: whoever waits is told what came. */
+  end(): void {
+    this.#hasEnded = true;
   }
 
   take(sequence: number, sentAt: number, bytes: number, now: number): void {
     // A new train.
-    if (sequence === 1 || now - this.#lastAt > 5000) this.begin();
+    if (sequence === 1 || now - this.#lastAt > (this.#isRefused ? 2 * SILENCE_MS : 5000)) this.begin();
+    if (this.#isRefused) {
+      this.#lastAt = now;
+      return;
+    }
     if (this.#received === 0) this.#firstAt = now;
     this.#received++;
     this.#newest = Math.max(this.#newest, sequence);
@@ -120,11 +145,25 @@ export class TrainReceiver {
     if (this.#received % ACK_EVERY === 0 || this.#received <= ACK_EVERY) this.#say(this.#received, this.#newest, sentAt);
   }
 
-  /** Waits for a train of `durationMs` to end; what came of it. */
-  async result(durationMs: number, now: () => number, signal: AbortSignal): Promise<{ bitsPerSecond: number; loss: number }> {
+  /** Asks for a train of `durationMs` and waits for its end; what came of it. Rejects when aborted: the train is refused then. */
+  async result(
+    durationMs: number,
+    now: () => number,
+    signal: AbortSignal,
+    ask: () => void,
+  ): Promise<{ bitsPerSecond: number; loss: number }> {
+    this.begin();
     const until = now() + durationMs + 2 * DRAIN_MS;
-    while (now() < until) {
+    let asked = 0;
+    let nextAsk = now();
+    while (now() < until && !this.#hasEnded) {
+      this.#isRefused = signal.aborted;
       signal.throwIfAborted();
+      if (this.#received === 0 && asked < QUESTIONS_MOST && now() >= nextAsk) {
+        asked++;
+        nextAsk = now() + SILENCE_MS;
+        ask();
+      }
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     const elapsedMs = this.#lastAt - this.#firstAt;

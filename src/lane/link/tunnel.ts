@@ -46,6 +46,8 @@ export interface Tunnel extends Consumer {
   state(): TunnelState;
   /** Probes a peer. Rejects with TaplaneError-like lane failures, see `failure.ts`. Absent where the protocol has no way to. */
   probe?(request: ProbeLinkRequest, signal: AbortSignal): AsyncIterable<ProbeLinkResponse>;
+  /** The peer that has the inner address of `size` bytes at `bytes[at]`, as flows name it; '' when it is not known. */
+  peerName(bytes: Uint8Array, at: number, size: 4 | 16): string;
   /** Closes sockets and timers. Twice is once. */
   close(): void;
 }
