@@ -3,12 +3,14 @@
 // Devices are not "open": they stay, whatever becomes of the agent. Only ephemeral ones end with an orderly stop.
 
 import { type InterfaceManager, openInterfaces } from '../interface/manager.ts';
+import { type LinkManager, openLinks } from '../link/manager.ts';
 import { connectNats } from '../nats/connection.ts';
 import { packetPublisher } from '../nats/packet-publisher.ts';
 import { HEALTH_SERVICES, startServer } from '../rpc/server.ts';
 import { ClosingStack } from './closing-stack.ts';
 import type { Config } from './config.ts';
 import { natsFiles } from './config-nats.ts';
+import { Declarations } from './declarations.ts';
 import { nodeEvents } from './events.ts';
 import { laneFlowLimits, nodeExporter, nodeFlows, nodeMetering } from './flows.ts';
 import { Lanes } from './lanes.ts';
@@ -68,6 +70,8 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
       count,
       log,
       changed: () => interfaces.laneChanged(),
+      linksChanged: () => links.laneSaid(),
+      complete: (attachments, lane) => links.withEpochs(attachments, lane),
       restarted: (lane, why) => events.laneRestarted(lane, why),
       flowLimits: laneFlowLimits(config),
     });
@@ -82,7 +86,23 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     parts.add('mirrors', async () => mirrors.stop());
 
     const { stateDir: directory, limits: most, policy } = config;
+    const declarations = new Declarations((attachments) => lanes.want(attachments));
+    const links: LinkManager = openLinks({
+      stateDir: directory,
+      limits: most,
+      log,
+      joined: (id) => interfaces.joinable(id),
+      want: (attachments) => declarations.fromLinks(attachments),
+      attachment: (uid, kind) => lanes.attachment(uid, kind),
+      ask: lanes.probe,
+      told: (event) => events.linkTold(event),
+      probed: (result, link) => events.linkProbed(result, link),
+    });
+    // Stopped after the interfaces: the last declaration knows which of them are gone.
+    parts.add('links', () => links.stop());
+
     const changed = (): void => {
+      links.interfacesChanged();
       packets.interfacesChanged();
       mirrors.set(interfaces.mirrored());
     };
@@ -91,10 +111,16 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
       limits: most,
       policy,
       log,
-      dataPlane: lanes,
+      dataPlane: {
+        want: (attachments) => declarations.fromInterfaces(attachments),
+        attachment: (uid, kind) => lanes.attachment(uid, kind),
+        holding: (uid) => lanes.holding(uid),
+      },
       mirrors,
       metering: nodeMetering(config),
       told: (event) => events.told(event),
+      linkOf: (id) => links.linkOf(id),
+      otherFindings: () => links.findings,
       changed,
     });
     const packets = agentPackets({
@@ -104,10 +130,12 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     });
     parts.add('interfaces', () => interfaces.stop());
     await interfaces.start();
+    links.start();
 
     const node = nodeFacts({
       config,
       interfaces,
+      links,
       nats,
       lanes: () => lanes.describe(),
       export: () => exporter?.stats(),
@@ -121,6 +149,7 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
       insecureLoopback,
       interfaces,
       responders,
+      links,
       packets,
       flows: recorded.flows,
       node,
@@ -131,6 +160,7 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     parts.add('watches', async () => {
       events.agentStopping();
       interfaces.endWatches();
+      links.endWatches();
       recorded.flows.end();
     });
     for (const service of HEALTH_SERVICES) server.setServing(service, true);

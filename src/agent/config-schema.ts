@@ -22,6 +22,7 @@ const layer = z.strictObject({
   limits: z
     .strictObject({
       interfaces: count(1, 65_536).optional(),
+      links: count(1, 65_536).optional(),
       watchers: count(1, 65_536).optional(),
       messageBytes: count(65_536, 67_108_864).optional(),
       streamsPerConnection: count(1, 10_000).optional(),
@@ -66,6 +67,7 @@ const cures: Record<string, string> = {
   'policy.allowDefaultRoutes': 'write true or false',
   limits: 'write a mapping of limits, such as `interfaces: 4096`',
   'limits.interfaces': 'write a whole number from 1 to 65536',
+  'limits.links': 'write a whole number from 1 to 65536',
   'limits.watchers': 'write a whole number from 1 to 65536',
   'limits.messageBytes': 'write a number of bytes from 65536 to 67108864',
   'limits.streamsPerConnection': 'write a whole number from 1 to 10000',

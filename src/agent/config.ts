@@ -44,10 +44,10 @@ export interface Config extends NatsFilesConfig {
   /** Data-plane processes. */
   lanes: number;
   policy: { allowDefaultRoutes: boolean };
-  limits: { interfaces: number; watchers: number; messageBytes: number; streamsPerConnection: number };
+  limits: { interfaces: number; links: number; watchers: number; messageBytes: number; streamsPerConnection: number };
 }
 
-const LIMITS: Config['limits'] = { interfaces: 4096, watchers: 256, messageBytes: 4 * 1024 * 1024, streamsPerConnection: 100 };
+const LIMITS: Config['limits'] = { interfaces: 4096, links: 1024, watchers: 256, messageBytes: 4 * 1024 * 1024, streamsPerConnection: 100 };
 
 /** Reads all layers. Throws ConfigError with every problem of every layer. */
 export function loadConfig(options: AgentOptions = {}, env: NodeJS.ProcessEnv = process.env): Config {

@@ -1,4 +1,4 @@
-// What happens on a node, as messages `taplane.v1.Event` for the exporter. Interfaces are heard of as watchers hear of them. Of readiness
+// What happens on a node, as messages `taplane.v1.Event` for the exporter. Interfaces and links are heard of as watchers hear of them. Of readiness
 // only changes are told, never the same twice in a row; what was there when the agent started is taken as ready until it shows otherwise.
 // Nothing here throws, and without an exporter nothing happens.
 
@@ -6,7 +6,10 @@ import { randomBytes } from 'node:crypto';
 import type { Exporter } from '../flow/contract.ts';
 import { Event, Event_Kind as Kind } from '../gen/taplane/v1/event.ts';
 import { Condition_Status, type Interface } from '../gen/taplane/v1/interface.ts';
+import { type Link, LinkStatus_State as LinkState } from '../gen/taplane/v1/link.ts';
+import type { ProbeResult } from '../gen/taplane/v1/link_service.ts';
 import type { WatchEvent } from '../interface/broadcast.ts';
+import type { LinkEvent } from '../link/manager.ts';
 import { EventOutbox, type OutboxStats } from './event-outbox.ts';
 import type { Log } from './log.ts';
 import { timestampOf } from './node.ts';
@@ -31,6 +34,10 @@ export interface EventNeeds {
 export interface NodeEvents {
   /** Hears what watchers of interfaces hear, in the same turn. */
   told(event: WatchEvent): void;
+  /** Hears what watchers of links hear, in the same turn. */
+  linkTold(event: LinkEvent): void;
+  /** A peer of a link was probed. */
+  linkProbed(probe: ProbeResult, link: Pick<Link, 'uid' | 'labels'>): void;
   agentStarted(message?: string): void;
   agentStopping(message?: string): void;
   /** A data-plane process died, for the reason `why`, and another has taken its place. */
@@ -40,7 +47,7 @@ export interface NodeEvents {
   close(): void;
 }
 
-/** What was last told of an interface. */
+/** What was last told of an interface or a link. */
 interface Known {
   etag: string;
   ready: boolean;
@@ -88,14 +95,40 @@ export function nodeEvents({ exporter, cluster, node, log, epoch = newEpoch(), n
     if (!isReady && (wasReady || isNew)) emit({ ...of, kind: Kind.INTERFACE_DEGRADED, message, steps: isRepair ? steps : [] });
   }
 
+  function linkTold(event: LinkEvent): void {
+    if (event.$case === 'synced') return;
+    const { name: resource, uid, etag, labels, status } = event.value;
+    const of = { resource, uid, labels };
+    const old = known.get(uid);
+    if (event.$case === 'deleted') {
+      known.delete(uid);
+      emit({ ...of, kind: Kind.LINK_DELETED });
+      return;
+    }
+    const isNew = event.$case === 'added';
+    if (isNew) emit({ ...of, kind: Kind.LINK_CREATED });
+    else if (old !== undefined && old.etag !== etag) emit({ ...of, kind: Kind.LINK_UPDATED });
+    const wasUp = isNew ? false : (old?.ready ?? true);
+    // A data plane that has not answered has not said that anything is down.
+    const isUp = status?.state === LinkState.UNSPECIFIED ? wasUp : status?.state === LinkState.UP;
+    known.set(uid, { etag, ready: isUp });
+    if (isUp && !wasUp) emit({ ...of, kind: Kind.LINK_UP });
+    if (!isUp && wasUp) emit({ ...of, kind: Kind.LINK_DOWN, message: status?.reason ?? '' });
+  }
+
+  /** Calls it; what it throws ends here. */
+  const heard = (event: { $case: string }, tell: () => void): void => {
+    try {
+      tell();
+    } catch (error) {
+      log.error({ err: String(error), event: event.$case }, 'event not told');
+    }
+  };
+
   return {
-    told(event) {
-      try {
-        told(event);
-      } catch (error) {
-        log.error({ err: String(error), event: event.$case }, 'event not told');
-      }
-    },
+    told: (event) => heard(event, () => told(event)),
+    linkTold: (event) => heard(event, () => linkTold(event)),
+    linkProbed: (probe, { uid, labels }) => emit({ kind: Kind.LINK_PROBED, resource: probe.name, uid, labels, probe }),
     agentStarted: (message = '') => emit({ kind: Kind.AGENT_STARTED, message }),
     agentStopping: (message = '') => emit({ kind: Kind.AGENT_STOPPING, message }),
     laneRestarted: (lane, why) => emit({ kind: Kind.LANE_RESTARTED, message: `${lane}: ${why}` }),
@@ -109,6 +142,8 @@ export function nodeEvents({ exporter, cluster, node, log, epoch = newEpoch(), n
 
 const silent: NodeEvents = {
   told() {},
+  linkTold() {},
+  linkProbed() {},
   agentStarted() {},
   agentStopping() {},
   laneRestarted() {},

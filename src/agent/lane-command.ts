@@ -2,8 +2,11 @@
 // SIGTERM, when the agent says that nothing is left to do, and by itself when no agent speaks to it and it holds nothing or cannot be found.
 
 import { existsSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
+import { TaplaneError } from '../errors.ts';
 import type { LaneState } from '../gen/taplane/lane/v1/lane_service.ts';
 import { type Lane, openLane } from '../lane/lane.ts';
+import { linkMissing } from '../lane/link/probe.ts';
 import { packetSocketOf } from '../lane/place.ts';
 import { startLaneServer } from '../rpc/lane-server.ts';
 import { type Log, openLog } from './log.ts';
@@ -11,6 +14,8 @@ import { agentVersion, timestampOf } from './node.ts';
 
 const ALONE_MS = 10_000;
 const LAST_ANSWER_MS = 100;
+/** When what was to be done at once is done. */
+const SETTLED_MS = 2000;
 /** Without an agent meters go on for so long: an upgrade is over by then, and their records wait in memory. */
 const METERING_ALONE_MS = 10 * 60_000;
 /** How long records may still wait to be fetched when nothing else is left to do. */
@@ -68,7 +73,9 @@ export async function runLane({ socket }: LaneOptions): Promise<number> {
         heard();
         return state();
       },
-      setAttachments({ attachments, keepRunning, flowLimits }) {
+      setAttachments({ attachments, keepRunning, flowLimits, pid }) {
+        if (pid !== 0 && pid !== process.pid)
+          throw new TaplaneError('FAILED_PRECONDITION', 'OTHER_LANE', `declare attachments: pid ${pid} is meant, this is ${process.pid}`);
         // What was taken now would never be let go of again.
         if (over) return state();
         heard();
@@ -79,6 +86,10 @@ export async function runLane({ socket }: LaneOptions): Promise<number> {
         if (leaving && !toldBefore) setTimeout(() => endIfUnused(), LAST_ANSWER_MS);
         return state();
       },
+      async *probePeer({ linkUid, probe }, signal) {
+        if (lane === undefined || probe === undefined) throw linkMissing(linkUid);
+        yield* lane.probe(linkUid, probe, signal);
+      },
     },
     log,
   );
@@ -87,6 +98,8 @@ export async function runLane({ socket }: LaneOptions): Promise<number> {
   heard();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => end(signal));
   log.info({ pid: process.pid, socket }, 'lane ready');
+  // Node writes the code that it has compiled when a process ends well. The lane after one that was killed has to be there at once all the same.
+  setTimeout(flushCompileCache, SETTLED_MS).unref();
   const reason = await ended;
   over = true;
   clearTimeout(alone);

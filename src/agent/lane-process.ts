@@ -18,9 +18,11 @@ import {
   Attachment_Kind as Kind,
   type LaneState,
 } from '../gen/taplane/lane/v1/lane_service.ts';
+import type { ProbeLinkRequest, ProbeLinkResponse } from '../gen/taplane/v1/link_service.ts';
 import type { Lane } from '../gen/taplane/v1/node_service.ts';
 import { packetSocketOf } from '../lane/place.ts';
 import { connectLane, type LaneClient } from '../rpc/lane-client.ts';
+import { holdings, linkWords, processOf } from './lane-words.ts';
 import type { Log } from './log.ts';
 
 const HEARTBEAT_MS = 500;
@@ -28,6 +30,8 @@ const ASK_AGAIN_MS = 25;
 /** Of so many heartbeats one declares everything again, as a net. */
 const DECLARE_AGAIN = 10;
 const ANSWER_MS = 2000;
+/** A lane makes a session for each peer that is new: it may take so much longer to take a declaration. */
+const PEER_MS = 1;
 /** A lane that does not answer so often in a row hangs, and is killed. */
 const SILENCES_MOST = 2;
 const FAREWELLS = 20;
@@ -47,6 +51,10 @@ export interface LaneProcessOptions {
   restarted?: ((lane: string, why: string) => void) | undefined;
   /** Room for flows. */
   flowLimits?: FlowLimits | undefined;
+  /** Called whenever the lane says something new of links. */
+  linksChanged?: (() => void) | undefined;
+  /** Completes a declaration for the process that is to hear it, which has this name. */
+  complete?: ((attachments: readonly Attachment[], lane: string) => Promise<Attachment[]>) | undefined;
 }
 
 export class LaneProcess {
@@ -64,8 +72,8 @@ export class LaneProcess {
   #state: LaneState | undefined;
   /** Its attachments, by uid and kind. */
   #attachments = new Map<string, AttachmentState>();
-  /** What was declared to the lane with this pid, which need not be declared again. */
-  #declared: { pid: number; wanted: Attachment[]; asked: number } | undefined;
+  /** What was declared to this process, to which it need not be declared again. */
+  #declared: { process: string; wanted: Attachment[]; asked: number } | undefined;
   #waiting: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
   #asking = false;
@@ -80,14 +88,18 @@ export class LaneProcess {
   #silences = 0;
   #farewells = 0;
   readonly #restarted: (lane: string, why: string) => void;
+  readonly #linksChanged: () => void;
+  readonly #complete: LaneProcessOptions['complete'];
   /** The process that last answered, until it was told that it is not needed. */
   #lastPid: number | undefined;
   /** Why that process ended, as far as we know. */
   #death = '';
 
-  constructor({ runtimeDir, name, log, changed, restarted = () => {}, flowLimits }: LaneProcessOptions) {
+  constructor({ runtimeDir, name, log, changed, restarted = () => {}, ...more }: LaneProcessOptions) {
     this.name = name;
-    this.#flowLimits = flowLimits;
+    this.#flowLimits = more.flowLimits;
+    this.#linksChanged = more.linksChanged ?? (() => {});
+    this.#complete = more.complete;
     this.#socket = join(runtimeDir, `${name}.sock`);
     this.packetSocket = packetSocketOf(this.#socket);
     this.#logFile = join(runtimeDir, `${name}.log`);
@@ -147,6 +159,17 @@ export class LaneProcess {
     await promise.finally(() => clearTimeout(timer));
   }
 
+  /** Probes a peer of a link. Ends after the result; rejects with TaplaneError. */
+  async *probe(linkUid: string, probe: ProbeLinkRequest, signal: AbortSignal): AsyncGenerator<ProbeLinkResponse> {
+    // A connection of its own: that of the declarations is given up whenever one of them fails.
+    const client = connectLane(this.#socket, ANSWER_MS);
+    try {
+      yield* client.probePeer(linkUid, probe, signal);
+    } finally {
+      client.close();
+    }
+  }
+
   /** For GetNode; undefined for a lane that is neither there nor needed. */
   describe(): Lane | undefined {
     const state = this.#state;
@@ -167,8 +190,8 @@ export class LaneProcess {
     this.#stopped = true;
     clearTimeout(this.#timer);
     if (this.#state === undefined) this.#child?.kill('SIGTERM');
-    else if (this.#wanted.length === 0 || this.#declared?.wanted !== this.#wanted)
-      await this.#client?.setAttachments(this.#wanted, this.#wanted.length > 0, this.#flowLimits).catch(() => undefined);
+    else if (this.#client !== undefined && (this.#wanted.length === 0 || this.#declared?.wanted !== this.#wanted))
+      await this.#declare(this.#client, this.#wanted, this.#wanted.length > 0).catch(() => undefined);
     if (this.#child !== undefined && (this.#state === undefined || (this.#wanted.length === 0 && this.#users === 0)))
       await Promise.race([this.#ended, sleep(FAREWELL_MS)]);
     this.#client?.close();
@@ -226,12 +249,22 @@ export class LaneProcess {
     if (needed && before?.wanted === wanted && before.asked < DECLARE_AGAIN) {
       before.asked++;
       const state = await client.getLane();
-      if (state.pid === before.pid) return state;
+      if (processOf(state) === before.process) return state;
     }
     this.#declared = undefined;
-    const state = await client.setAttachments(wanted, needed, this.#flowLimits);
-    if (needed) this.#declared = { pid: state.pid, wanted, asked: 0 };
+    const state = await this.#declare(client, wanted, needed);
+    if (needed) this.#declared = { process: processOf(state), wanted, asked: 0 };
     return state;
+  }
+
+  /** What depends on the process that hears it is completed for that one, and no other takes it. */
+  async #declare(client: LaneClient, wanted: Attachment[], needed: boolean): Promise<LaneState> {
+    const flowLimits = this.#flowLimits;
+    if (this.#complete === undefined || !wanted.some(({ kind }) => kind === Kind.LINK))
+      return client.setAttachments(wanted, needed, flowLimits);
+    const lane = this.#state ?? (await client.getLane());
+    const patienceMs = wanted.reduce((sum, { link }) => sum + (link?.spec?.peers.length ?? 0) * PEER_MS, 0);
+    return client.setAttachments(await this.#complete(wanted, processOf(lane)), needed, flowLimits, lane.pid, patienceMs);
   }
 
   /** A lane that is there and does not answer cannot be helped otherwise: its place is taken by a new one. */
@@ -255,6 +288,7 @@ export class LaneProcess {
 
   #note(state: LaneState | undefined): void {
     const before = holdings(this.#state);
+    const linksBefore = linkWords(this.#state);
     if (state === undefined && this.#silences > 0) return;
     this.#state = state;
     this.#attachments = new Map(state?.attachments.map((attachment) => [`${attachment.uid} ${attachment.kind}`, attachment]));
@@ -263,6 +297,7 @@ export class LaneProcess {
       this.#tellRestart(state.pid);
     }
     if (holdings(state) !== before) this.#changed();
+    if (linkWords(state) !== linksBefore) this.#linksChanged();
   }
 
   #tellRestart(pid: number): void {
@@ -345,10 +380,3 @@ function logOf(pid: number): string {
 
 /** grpc status */
 const DEADLINE_EXCEEDED = 4;
-
-/** What of a lane's state the interfaces are told of: all but counts. */
-function holdings(state: LaneState | undefined): string {
-  if (state === undefined) return '';
-  const { pid, attachments, streams } = state;
-  return JSON.stringify([pid, attachments.map(({ uid, kind, attached, reason }) => [uid, kind, attached, reason]), streams]);
-}

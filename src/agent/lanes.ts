@@ -9,6 +9,7 @@ import { Attachment_Kind as Kind } from '../gen/taplane/lane/v1/lane_service.ts'
 import type { Lane } from '../gen/taplane/v1/node_service.ts';
 import type { DataPlane } from '../interface/data-plane.ts';
 import { type LanePipe, openPipe, type PipeEvents } from '../lane/client.ts';
+import type { AskLane } from '../link/probe.ts';
 import { LaneProcess } from './lane-process.ts';
 import type { Log } from './log.ts';
 
@@ -27,6 +28,10 @@ export interface LanesOptions {
   restarted?: (lane: string, why: string) => void;
   /** Room for flows in each lane. */
   flowLimits?: FlowLimits;
+  /** Called whenever a lane says something new of links. */
+  linksChanged?: () => void;
+  /** Completes what is declared to the lane process of this name, right before. */
+  complete?: (attachments: readonly Attachment[], lane: string) => Promise<Attachment[]>;
 }
 
 export class Lanes implements DataPlane {
@@ -47,6 +52,9 @@ export class Lanes implements DataPlane {
     for (const [lane, own] of byLane) lane.want(own);
     for (const lane of this.#surplus) lane.want([]);
   }
+
+  /** Probes a peer of a link on the lane of an interface. Rejects with TaplaneError. */
+  probe: AskLane = (uid, { linkUid, probe }, signal) => this.#laneOf(uid).probe(linkUid, probe, signal);
 
   attachment(uid: string, kind: Attachment_Kind): AttachmentState | undefined {
     return this.#laneOf(uid).attachment(uid, kind);

@@ -13,6 +13,7 @@ import type { Config } from './config.ts';
 export interface NodeNeeds {
   config: Config;
   interfaces: { nodeUid: string; count(): number; conditions(): Condition[]; netlinkCounters(): NetlinkCounters };
+  links: { count(): number };
   nats: { status(): NatsStatus };
   lanes(): Lane[];
   /** What goes to NATS; absent without NATS. */
@@ -50,6 +51,7 @@ export function nodeFacts(needs: NodeNeeds): { getNode(): Promise<Node> } {
         interfaceCount: interfaces.count(),
         netlink: interfaces.netlinkCounters(),
         export: needs.export?.(),
+        linkCount: needs.links.count(),
       };
     },
   };

@@ -1,6 +1,6 @@
 // The client of an agent: typed calls as promises, streams as async iterables, errors decoded.
 //
-// `interfaces` and `responders` are the same contracts that the interface room fulfils inside the agent, seen through the wire. A stream
+// `interfaces`, `responders` and `links` are the same contracts that their rooms fulfil inside the agent, seen through the wire. A stream
 // ends the call when its consumer stops, its signal aborts or the client closes. After `close` no socket or timer is left.
 
 import { type CallOptions, Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
@@ -8,10 +8,12 @@ import { TaplaneError } from '../errors.ts';
 import type { Flows } from '../flow/contract.ts';
 import { type FlowStats, FlowServiceService as flowMethods } from '../gen/taplane/v1/flow_service.ts';
 import { InterfaceServiceService as interfaceMethods } from '../gen/taplane/v1/interface_service.ts';
+import { LinkServiceService as linkMethods } from '../gen/taplane/v1/link_service.ts';
 import { type Node, NodeServiceService as nodeMethods } from '../gen/taplane/v1/node_service.ts';
 import { PacketServiceService as packetMethods } from '../gen/taplane/v1/packet_service.ts';
 import { ResponderServiceService as responderMethods } from '../gen/taplane/v1/responder_service.ts';
 import type { Interfaces, Responders } from '../interface/contract.ts';
+import type { Links } from '../link/contract.ts';
 import { DEFAULT_LIMITS } from './limits.ts';
 import { formatAddress, parseListenAddress } from './listen-address.ts';
 import { openStream, type PacketClient } from './packet-client.ts';
@@ -46,6 +48,7 @@ export class ClientError extends Error implements DecodedStatus {
 export interface TaplaneClient extends AsyncDisposable {
   readonly interfaces: Interfaces;
   readonly responders: Responders;
+  readonly links: Links;
   readonly packets: PacketClient;
   readonly flows: Pick<Flows, 'observe'> & { stats(): Promise<FlowStats> };
   readonly node: { getNode(): Promise<Node> };
@@ -137,6 +140,15 @@ export function connect(server: string, options: { timeoutMs: number }): Taplane
       get: unary(responderMethods.getResponder),
       list: unary(responderMethods.listResponders),
       delete: unary(responderMethods.deleteResponder),
+    },
+    links: {
+      create: unary(linkMethods.createLink),
+      get: unary(linkMethods.getLink),
+      list: unary(linkMethods.listLinks),
+      update: unary(linkMethods.updateLink),
+      delete: unary(linkMethods.deleteLink),
+      watch: stream(linkMethods.watchLinks),
+      probe: stream(linkMethods.probeLink),
     },
     packets: {
       capture: stream(packetMethods.capturePackets),

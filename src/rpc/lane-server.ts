@@ -1,8 +1,14 @@
 // The server of a lane on its unix socket: mode 0660 like the agent's, for the agent alone.
 
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import { type LaneState, LaneServiceService as methods, type SetAttachmentsRequest } from '../gen/taplane/lane/v1/lane_service.ts';
-import { rawMethod, unary } from './handlers.ts';
+import {
+  type LaneState,
+  LaneServiceService as methods,
+  type ProbePeerRequest,
+  type SetAttachmentsRequest,
+} from '../gen/taplane/lane/v1/lane_service.ts';
+import type { ProbeLinkResponse } from '../gen/taplane/v1/link_service.ts';
+import { rawMethod, serverStream, unary } from './handlers.ts';
 import { DEFAULT_LIMITS, LANE_MESSAGE_BYTES, metadataLimit, serverOptions } from './limits.ts';
 import { type ErrorLog, errorExit } from './status.ts';
 import { reserveSocket } from './unix-socket.ts';
@@ -10,7 +16,9 @@ import { reserveSocket } from './unix-socket.ts';
 /** What the service needs of the lane. */
 export interface LaneFacts {
   getLane(): LaneState;
+  /** Throws TaplaneError OTHER_LANE when another process is meant. */
   setAttachments(request: SetAttachmentsRequest): LaneState;
+  probePeer(request: ProbePeerRequest, signal: AbortSignal): AsyncIterable<ProbeLinkResponse>;
 }
 
 /** Serves on `path`. Throws TaplaneError SOCKET_IN_USE when another lane does. */
@@ -19,10 +27,15 @@ export async function startLaneServer(path: string, lane: LaneFacts, log: ErrorL
   const server = new Server({ ...serverOptions(limits), interceptors: [metadataLimit(limits.maxMetadataBytes)] });
   const needs = { exit: errorExit(log), maxMessageBytes: LANE_MESSAGE_BYTES, maxPendingBytes: DEFAULT_LIMITS.maxPendingBytes };
   server.addService(
-    { getLane: rawMethod(methods.getLane), setAttachments: rawMethod(methods.setAttachments) },
+    {
+      getLane: rawMethod(methods.getLane),
+      setAttachments: rawMethod(methods.setAttachments),
+      probePeer: rawMethod(methods.probePeer),
+    },
     {
       getLane: unary(methods.getLane, needs, async () => lane.getLane()),
       setAttachments: unary(methods.setAttachments, needs, async (request) => lane.setAttachments(request)),
+      probePeer: serverStream(methods.probePeer, needs, (request, { signal }) => lane.probePeer(request, signal)),
     },
   );
   const socket = await reserveSocket(path);

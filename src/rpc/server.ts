@@ -7,10 +7,12 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { TaplaneError } from '../errors.ts';
 import type { Flows } from '../flow/contract.ts';
 import type { Interfaces, Responders } from '../interface/contract.ts';
+import type { Links } from '../link/contract.ts';
 import { FLOW_SERVICE, flowService } from './flow-service.ts';
 import { addHealth } from './health.ts';
 import { INTERFACE_SERVICE, interfaceService } from './interface-service.ts';
 import { DEFAULT_LIMITS, metadataLimit, type ServerLimits, serverOptions } from './limits.ts';
+import { LINK_SERVICE, linkService } from './link-service.ts';
 import { formatAddress, type ListenAddress, parseListenAddress } from './listen-address.ts';
 import { NODE_SERVICE, type NodeFacts, nodeService } from './node-service.ts';
 import { PACKET_SERVICE, type Packets, packetService } from './packet-service.ts';
@@ -25,6 +27,8 @@ export interface ServerNeeds {
   interfaces: Interfaces;
   responders: Responders;
   packets: Packets;
+  /** Without them there is no LinkService. */
+  links?: Links;
   /** Without them there is no FlowService. */
   flows?: Flows;
   node: NodeFacts;
@@ -44,7 +48,15 @@ export interface RunningServer {
 }
 
 /** Full names of the services whose health is known, the whole server first. */
-export const HEALTH_SERVICES = ['', INTERFACE_SERVICE, RESPONDER_SERVICE, PACKET_SERVICE, FLOW_SERVICE, NODE_SERVICE] as const;
+export const HEALTH_SERVICES = [
+  '',
+  INTERFACE_SERVICE,
+  RESPONDER_SERVICE,
+  LINK_SERVICE,
+  PACKET_SERVICE,
+  FLOW_SERVICE,
+  NODE_SERVICE,
+] as const;
 
 export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
   const limits = { ...DEFAULT_LIMITS, ...needs.limits };
@@ -55,6 +67,7 @@ export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
   for (const { definition, handlers } of [
     interfaceService(needs.interfaces, handlerNeeds),
     responderService(needs.responders, handlerNeeds),
+    ...(needs.links ? [linkService(needs.links, handlerNeeds)] : []),
     packetService(needs.packets, handlerNeeds),
     ...(needs.flows ? [flowService(needs.flows, handlerNeeds)] : []),
     nodeService(needs.node, handlerNeeds),
@@ -62,7 +75,8 @@ export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
     server.addService(definition, handlers);
   }
   const health = addHealth(server, exit);
-  const services = HEALTH_SERVICES.filter((service) => service !== FLOW_SERVICE || needs.flows !== undefined);
+  const absent = [...(needs.flows ? [] : [FLOW_SERVICE]), ...(needs.links ? [] : [LINK_SERVICE])];
+  const services = HEALTH_SERVICES.filter((service) => !absent.includes(service));
   const setServing = (service: string, serving: boolean): void => {
     if (services.some((name) => name === service)) health.setServing(service, serving);
   };

@@ -115,7 +115,7 @@ describe('with a start', () => {
       nats: { state: NatsStatus_State.OFF },
     });
     expect(node.kernelFeatures).toMatchObject({ tunDevice: true, tunFlags: expect.arrayContaining(['IFF_MULTI_QUEUE']) });
-    expect(node.limits).toEqual({ interfaces: 4096, watchers: 256, messageBytes: 4194304, streamsPerConnection: 100 });
+    expect(node.limits).toEqual({ interfaces: 4096, links: 1024, watchers: 256, messageBytes: 4194304, streamsPerConnection: 100 });
     expect(Number(node.startupDuration?.nanos) + Number(node.startupDuration?.seconds) * 1e9).toBeGreaterThan(1e6);
     // Again and again, as a dying parent with several threads does it.
     for (let again = 0; again < 5; again++) process.kill(running.pid, signal);

@@ -65,7 +65,7 @@ describe('layers', () => {
       logLevel: 'info',
       lanes: 1,
       policy: { allowDefaultRoutes: false },
-      limits: { interfaces: 4096, watchers: 256, messageBytes: 4194304, streamsPerConnection: 100 },
+      limits: { interfaces: 4096, links: 1024, watchers: 256, messageBytes: 4194304, streamsPerConnection: 100 },
     });
   });
 
@@ -242,7 +242,7 @@ describe('refusals', () => {
   /etc/taplane.yaml:3:3: limits.interfaces: must be 1 to 65536
     write a whole number from 1 to 65536
   /etc/taplane.yaml:4:3: limits.wachters: is not a known key
-    known here: interfaces, watchers, messageBytes, streamsPerConnection
+    known here: interfaces, links, watchers, messageBytes, streamsPerConnection
   /etc/taplane.yaml:5:1: logLevel: expected one of "debug"|"info"|"warn"|"error"
     write debug, info, warn or error
   /etc/taplane.yaml:6:1: extra: is not a known key

@@ -1,11 +1,14 @@
 // Events without a kernel: what is made of what watchers hear, and what becomes of events when the disk fails.
 
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type NodeEvents, nodeEvents } from '../../src/agent/events.ts';
 import type { Outgoing } from '../../src/flow/contract.ts';
 import { Event, Event_Kind as Kind } from '../../src/gen/taplane/v1/event.ts';
 import { Condition_Status, Interface } from '../../src/gen/taplane/v1/interface.ts';
+import { Link, LinkStatus_State as State } from '../../src/gen/taplane/v1/link.ts';
+import { ProbeResult } from '../../src/gen/taplane/v1/link_service.ts';
 import type { WatchEvent } from '../../src/interface/broadcast.ts';
+import type { LinkEvent } from '../../src/link/manager.ts';
 
 const warnings: { fields: object; message: string }[] = [];
 const warn = (fields: object, message: string) => void warnings.push({ fields, message });
@@ -104,6 +107,48 @@ test('what was there at the start says nothing while it is well, and is degraded
   expect(names()).toEqual([]);
   tell('modified', 'gone', { uid: 'u3' });
   expect(names()).toEqual(['interface-degraded']);
+});
+
+describe('links', () => {
+  const linkTold = ($case: 'added' | 'modified' | 'deleted', state: State, more: object = {}): string[] => {
+    const value = Link.fromPartial({
+      name: 'links/west',
+      uid: 'l1',
+      etag: 'a',
+      labels: { to: 'b' },
+      status: { state, reason: 'why' },
+      ...more,
+    });
+    taken = [];
+    events.linkTold({ $case, value } as LinkEvent);
+    turn();
+    return names();
+  };
+
+  test('come up, go down, change and go; a data plane that says nothing is no news', () => {
+    expect(linkTold('added', State.UNSPECIFIED)).toEqual(['link-created']);
+    expect(linkTold('modified', State.CONNECTING)).toEqual([]);
+    expect(linkTold('modified', State.UP)).toEqual(['link-up']);
+    expect(linkTold('modified', State.UP)).toEqual([]);
+    expect(linkTold('modified', State.UNSPECIFIED)).toEqual([]);
+    expect(linkTold('modified', State.WAITING)).toEqual(['link-down']);
+    expect(decoded()[0]).toMatchObject({ kind: Kind.LINK_DOWN, resource: 'links/west', uid: 'l1', labels: { to: 'b' }, message: 'why' });
+    expect(linkTold('modified', State.CONNECTING, { etag: 'b' })).toEqual(['link-updated']);
+    expect(linkTold('deleted', State.CONNECTING)).toEqual(['link-deleted']);
+  });
+
+  test('that were there at the start are taken as up until they show otherwise', () => {
+    expect(linkTold('modified', State.UNSPECIFIED)).toEqual([]);
+    expect(linkTold('modified', State.UP)).toEqual([]);
+    expect(linkTold('modified', State.CONNECTING)).toEqual(['link-down']);
+  });
+
+  test('and what a probe has measured is told', () => {
+    const probe = ProbeResult.fromPartial({ name: 'links/west', peer: '192.0.2.1:1', sent: 10, received: 9 });
+    events.linkProbed(probe, { uid: 'l1', labels: {} });
+    turn();
+    expect(decoded()[0]).toMatchObject({ kind: Kind.LINK_PROBED, resource: 'links/west', uid: 'l1', probe: { sent: 10, received: 9 } });
+  });
 });
 
 test('an update has another etag; a repair the same one, and steps', () => {

@@ -4,10 +4,12 @@ import { describe, expect, test } from 'vitest';
 import { TaplaneError } from '../../src/errors.ts';
 import { Interface } from '../../src/gen/taplane/v1/interface.ts';
 import { CreateInterfaceRequest, InterfaceServiceService, WatchInterfacesRequest } from '../../src/gen/taplane/v1/interface_service.ts';
+import { LinkServiceService } from '../../src/gen/taplane/v1/link_service.ts';
 import { CreateResponderRequest, ResponderServiceService } from '../../src/gen/taplane/v1/responder_service.ts';
 import { ClientError, connect } from '../../src/rpc/client.ts';
 import { decodeStatus } from '../../src/rpc/status.ts';
 import { bound } from '../harness/bound.ts';
+import { noLinks } from './no-links.ts';
 import { eventually, served } from './served.ts';
 
 const create = (interfaceId: string) =>
@@ -85,8 +87,9 @@ describe('calls', () => {
   });
 
   test('bytes that are no protobuf are INVALID_ARGUMENT, for every method, and nothing falls over', async () => {
-    await using agent = await served();
-    const methods = [...Object.values(InterfaceServiceService), ...Object.values(ResponderServiceService)].map((method) => method.path);
+    await using agent = await served({ links: noLinks });
+    const services = [InterfaceServiceService, ResponderServiceService, LinkServiceService];
+    const methods = services.flatMap((service) => Object.values(service).map(({ path }) => path));
     for (const path of methods) {
       const error = await raw(agent.address, path, Buffer.from([0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]));
       expect(error && decodeStatus(error), path).toMatchObject({ code: 'INVALID_ARGUMENT', reason: 'MALFORMED_REQUEST' });

@@ -78,6 +78,7 @@ describe.each(['v1', 'v1alpha'])('reflection %s', (version) => {
       'grpc.health.v1.Health',
       'taplane.v1.FlowService',
       'taplane.v1.InterfaceService',
+      'taplane.v1.LinkService',
       'taplane.v1.NodeService',
       'taplane.v1.PacketService',
       'taplane.v1.ResponderService',

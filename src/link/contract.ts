@@ -1,0 +1,32 @@
+// What the link room offers to the wire. Messages are those of the API; every failure is a TaplaneError.
+//
+// Order: one change at a time for each link, in the order of arrival; different links side by side.
+// Durability: a promise of a mutating call resolves once the intent is on disk and the data plane was told, or would not be told within a
+// second; when it rejects, nothing has changed. `signal` only ends streaming. No answer and no event holds a private or preshared key.
+
+import type { Link } from '../gen/taplane/v1/link.ts';
+import type {
+  CreateLinkRequest,
+  DeleteLinkRequest,
+  DeleteLinkResponse,
+  GetLinkRequest,
+  ListLinksRequest,
+  ListLinksResponse,
+  ProbeLinkRequest,
+  ProbeLinkResponse,
+  UpdateLinkRequest,
+  WatchLinksRequest,
+  WatchLinksResponse,
+} from '../gen/taplane/v1/link_service.ts';
+
+export interface Links {
+  create(request: CreateLinkRequest): Promise<Link>;
+  get(request: GetLinkRequest): Promise<Link>;
+  list(request: ListLinksRequest): Promise<ListLinksResponse>;
+  update(request: UpdateLinkRequest): Promise<Link>;
+  delete(request: DeleteLinkRequest): Promise<DeleteLinkResponse>;
+  /** Endless until `signal` aborts. Bounded: a reader that falls behind too far is ended with RESOURCE_EXHAUSTED and may resume. */
+  watch(request: WatchLinksRequest, signal: AbortSignal): AsyncIterable<WatchLinksResponse>;
+  /** Ends after the result. */
+  probe(request: ProbeLinkRequest, signal: AbortSignal): AsyncIterable<ProbeLinkResponse>;
+}
