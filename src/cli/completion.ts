@@ -1,5 +1,5 @@
 // `taplane completion SHELL` and the hidden `taplane __complete WORDS...` that its script calls at every TAB: the candidates come
-// from the command tree itself, and names of interfaces from the agent, if it answers at once.
+// from the command tree itself, and names of interfaces and links from the agent, if it answers at once.
 
 import { type Argument, type Command, Argument as CommandArgument, type Option } from 'commander';
 import { examples } from './interface.ts';
@@ -31,14 +31,24 @@ export function addCompletionCommand(program: Command): void {
 
 /** `words` is what stands after `taplane`, with the word under the cursor, maybe empty, as the last. */
 export async function complete(program: Command, words: string[]): Promise<void> {
-  const { candidates, wantsInterfaces, server } = candidatesFor(program, words);
-  if (wantsInterfaces) candidates.push(...(await interfaceNames(server)));
+  const { candidates, wanted, server } = candidatesFor(program, words);
+  if (wanted) candidates.push(...(await namesOf(wanted, server)));
   const current = words.at(-1) ?? '';
   const matching = candidates.filter(({ word }) => word.startsWith(current));
   print(matching.map(({ word, description }) => `${word}\t${description}\n`).join(''));
 }
 
-export function candidatesFor(program: Command, words: string[]): { candidates: Candidate[]; wantsInterfaces: boolean; server: string } {
+/** Resources whose names the agent knows. */
+type Resource = 'interface' | 'link';
+
+interface Candidates {
+  candidates: Candidate[];
+  /** What the names of are candidates too. */
+  wanted: Resource | undefined;
+  server: string;
+}
+
+export function candidatesFor(program: Command, words: string[]): Candidates {
   let command = program;
   let positionals = 0;
   let pending: Option | undefined;
@@ -56,12 +66,12 @@ export function candidatesFor(program: Command, words: string[]): { candidates: 
       else positionals += 1;
     }
   }
-  const nothing = { candidates: [], wantsInterfaces: false, server };
+  const nothing = { candidates: [], wanted: undefined, server };
   if (pending) {
     const isLines = command.name() === 'observe';
     const fits = (word: string) => isLines || pending?.long !== '--output' || !(LINE_FORMATS as readonly string[]).includes(word);
     const values = (pending.argChoices ?? []).filter(fits).map((word) => ({ word, description: '' }));
-    return { ...nothing, candidates: values, wantsInterfaces: pending.long === '--interface' };
+    return { ...nothing, candidates: values, wanted: pending.long === '--interface' ? 'interface' : undefined };
   }
   if (words.at(-1)?.startsWith('-')) {
     const options = optionsOf(command).map(({ long, description }) => ({ word: long ?? '', description }));
@@ -71,7 +81,8 @@ export function candidatesFor(program: Command, words: string[]): { candidates: 
   if (subcommands.length > 0) return { ...nothing, candidates: subcommands };
   const argument = argumentAt(command, positionals);
   const choices = (argument?.argChoices ?? []).map((word) => ({ word, description: '' }));
-  return { ...nothing, candidates: choices, wantsInterfaces: argument?.name() === 'interface' };
+  const name = argument?.name();
+  return { ...nothing, candidates: choices, wanted: name === 'interface' || name === 'link' ? name : undefined };
 }
 
 function optionsOf(command: Command): Option[] {
@@ -85,13 +96,18 @@ function argumentAt(command: Command, position: number): Argument | undefined {
 }
 
 /** A shell that waits for TAB wants silence, not reasons. */
-async function interfaceNames(server: string): Promise<Candidate[]> {
+async function namesOf(wanted: Resource, server: string): Promise<Candidate[]> {
+  const page = { pageSize: 1000, pageToken: '', labelSelector: {} };
+  const word = ({ name }: { name: string }) => name.slice(`${wanted}s/`.length);
   try {
-    const request = { pageSize: 1000, pageToken: '', labelSelector: {}, view: 0 as const };
-    const { interfaces } = await withClient({ server, output: 'name', timeout: ANSWER_WITHIN_MS }, (client) =>
-      client.interfaces.list(request),
-    );
-    return interfaces.map(({ name, spec }) => ({ word: name.slice('interfaces/'.length), description: spec?.addresses[0]?.cidr ?? '' }));
+    return await withClient({ server, output: 'name', timeout: ANSWER_WITHIN_MS }, async (client) => {
+      if (wanted === 'link') {
+        const { links } = await client.links.list({ ...page, interface: '' });
+        return links.map((one) => ({ word: word(one), description: one.spec?.interface ?? '' }));
+      }
+      const { interfaces } = await client.interfaces.list({ ...page, view: 0 });
+      return interfaces.map((one) => ({ word: word(one), description: one.spec?.addresses[0]?.cidr ?? '' }));
+    });
   } catch {
     return [];
   }

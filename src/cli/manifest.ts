@@ -1,5 +1,5 @@
-// An interface as a file: YAML or JSON in the JSON form of the API, as `taplane interface get NAME -o yaml` prints it. A key that
-// the API does not know is an error, not a silence: a misspelt `mtu` must not become a default.
+// An interface or a link as a file: YAML or JSON in the JSON form of the API, as `taplane interface get NAME -o yaml` prints it. A key
+// that the API does not know is an error, not a silence: a misspelt `mtu` must not become a default.
 
 import { readFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
@@ -14,6 +14,7 @@ import {
   ResponderSpec,
   Route,
 } from '../gen/taplane/v1/interface.ts';
+import { Link, LinkPeer, LinkSpec, TlsSpec, VxlanSpec, WireguardSpec } from '../gen/taplane/v1/link.ts';
 import { UsageError } from './exit-code.ts';
 
 interface Shape {
@@ -32,24 +33,21 @@ const SHAPE = shape(Interface.create(), {
     packetMirror: shape(PacketMirror.create()),
   }),
 });
+const LINK_SHAPE = shape(Link.create(), {
+  spec: shape(LinkSpec.create(), {
+    peers: shape(LinkPeer.create()),
+    wireguard: shape(WireguardSpec.create()),
+    vxlan: shape(VxlanSpec.create()),
+    tls: shape(TlsSpec.create()),
+  }),
+});
 /** Filled in by the agent: read over, so that what was printed can be fed back. */
 const OUTPUT_ONLY = ['status', 'plan', 'uid', 'createTime', 'updateTime', 'generation'];
 
 /** `path` may be `-` for stdin. Throws UsageError. */
 export async function readManifest(path: string): Promise<Interface> {
-  const source = path === '-' ? await text(process.stdin) : await readFile(path, 'utf8').catch((error: Error) => fail(path, error.message));
-  let document: unknown;
-  try {
-    document = parse(source);
-  } catch (error) {
-    return fail(path, (error as Error).message);
-  }
-  if (!isObject(document)) return fail(path, 'expected one object with spec and labels');
-  const kept = Object.fromEntries(Object.entries(document).filter(([key]) => !OUTPUT_ONLY.includes(camel(key))));
-  const unknown = unknownKeys(kept, SHAPE, '');
-  if (unknown.length > 0) return fail(path, `unknown fields: ${unknown.join(', ')}`);
-  try {
-    const message = Interface.fromJSON(kept);
+  return await read(path, SHAPE, (document) => {
+    const message = Interface.fromJSON(document);
     const { spec } = message;
     const strange = [
       spec?.mode,
@@ -61,7 +59,35 @@ export async function readManifest(path: string): Promise<Interface> {
     if (strange.includes(-1))
       return fail(path, 'an enumeration has an unknown value; they read MODE_TUN, CARRIER_KEEP, DRIFT_REPAIR, SCOPE_LINK, KIND_ARP');
     return message;
+  });
+}
+
+/** As `readManifest`, of a link. */
+export async function readLinkManifest(path: string): Promise<Link> {
+  return await read(path, LINK_SHAPE, (document) => {
+    const message = Link.fromJSON(document);
+    if (([message.spec?.protocol, message.spec?.transport] as (number | undefined)[]).includes(-1))
+      return fail(path, 'an enumeration has an unknown value; they read PROTOCOL_WIREGUARD, TRANSPORT_UDP');
+    return message;
+  });
+}
+
+async function read<Message>(path: string, known: Shape, decode: (document: Record<string, unknown>) => Message): Promise<Message> {
+  const source = path === '-' ? await text(process.stdin) : await readFile(path, 'utf8').catch((error: Error) => fail(path, error.message));
+  let document: unknown;
+  try {
+    document = parse(source);
   } catch (error) {
+    return fail(path, (error as Error).message);
+  }
+  if (!isObject(document)) return fail(path, 'expected one object with spec and labels');
+  const kept = Object.fromEntries(Object.entries(document).filter(([key]) => !OUTPUT_ONLY.includes(camel(key))));
+  const unknown = unknownKeys(kept, known, '');
+  if (unknown.length > 0) return fail(path, `unknown fields: ${unknown.join(', ')}`);
+  try {
+    return decode(kept);
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
     return fail(path, (error as Error).message);
   }
 }

@@ -33,6 +33,21 @@ const BY_REASON: Record<string, string | ((failure: Failure) => string | undefin
   INTERFACE_EXISTS: ({ message }) => (message.startsWith('adopt') ? UPDATE : `choose another name, or ${UPDATE}`),
   RESPONDER_EXISTS: 'choose another: --id; or delete it first: taplane responder delete',
   RESPONDER_NOT_FOUND: 'see what there is: taplane responder list',
+  LINK_EXISTS: 'choose another name, or change it: taplane link update',
+  LINK_NOT_FOUND: 'see what there is: taplane link list',
+  INTERFACE_HAS_LINK: ({ message, metadata }) => {
+    const link = metadata['link']?.replace(/^links\//, '') ?? 'LINK';
+    const instead = message.startsWith('delete') ? '' : `add peers to the one that is there: taplane link peer add ${link}; or `;
+    return `${instead}delete the link first: taplane link delete ${link}`;
+  },
+  WRONG_MODE: 'take an interface of the other mode, or make one: taplane interface create --mode tap|tun',
+  TOO_MANY_LINKS: 'delete links that are not needed, or raise limits.links of the agent',
+  ROUTE_THROUGH_ITSELF: 'keep its packets off the route: --mark with a rule for it, or --bind-device DEVICE; or allow narrower prefixes',
+  PEER_NOT_FOUND: 'name one of its peers: taplane link get; then --peer ENDPOINT, NAME or KEY',
+  NO_PROBE_ADDRESS: 'say which inner address of the peer answers pings: probe=IP of its --peer',
+  LINK_NOT_READY: 'see why: taplane link get',
+  PROBE_RUNNING: 'wait until the probe that is under way has ended',
+  PROBE_UNDER_WAY: 'wait until the probe that is under way has ended',
   DEVICE_MISSING: ({ metadata }) => `see why: taplane interface get ${metadata['interface'] ?? 'NAME'} -o yaml`,
   // The message says already what else to do, and of a TUN or TAP that it may be adopted.
   NAME_TAKEN: ({ metadata }) => (['tun', 'tap'].includes(metadata['kind'] ?? '') ? undefined : 'see what has it: ip -d link'),
@@ -52,6 +67,36 @@ function flowFlag({ fields }: Failure): string | undefined {
   const [, inFilter, mask] = /^(?:(?:allow|deny)\[\d+\]\.(\w+)|(field_mask))\b/.exec(fields[0]?.field ?? '') ?? [];
   const field = inFilter ?? mask;
   return field && `--${FLOW_FLAGS[field] ?? field.replaceAll('_', '-')}`;
+}
+
+/** What a bad field of a link is called on the command line; of a peer, the key within --peer. */
+const LINK_FLAGS: Record<string, string> = {
+  socket_mark: 'mark',
+  wireguard: 'protocol',
+  vxlan: 'protocol',
+  tls: 'protocol',
+  'wireguard.private_key': 'private-key',
+  'vxlan.vni': 'vni',
+  'vxlan.age_seconds': 'age',
+  'vxlan.max_addresses': 'max-addresses',
+  'vxlan.storm_limit': 'storm-limit',
+  'tls.certificate_file': 'tls-cert',
+  'tls.private_key_file': 'tls-key',
+  'tls.ca_file': 'tls-ca',
+  'tls.peer_name': 'tls-peer-name',
+};
+const PEER_KEYS: Record<string, string> = {
+  allowed_prefixes: 'allowed',
+  mac_addresses: 'mac',
+  display_name: 'name',
+  probe_address: 'probe',
+};
+
+function linkFlag({ fields }: Failure): string | undefined {
+  const [, field = '', inPeer] = /^link\.spec\.((?:wireguard|vxlan|tls)\.\w+|\w+)(?:\[\d+\]\.(\w+))?/.exec(fields[0]?.field ?? '') ?? [];
+  if (field === '') return undefined;
+  if (field === 'peers') return inPeer === undefined ? '--peer' : `${(PEER_KEYS[inPeer] ?? inPeer).replaceAll('_', '-')} of --peer`;
+  return `--${LINK_FLAGS[field] ?? field.replaceAll('_', '-')}`;
 }
 
 const BY_CODE: Record<string, string> = {
@@ -75,7 +120,7 @@ export function nextStep(failure: Failure): string | undefined {
       return 'start the agent: taplane agent; or say where it listens: --server or TAPLANE_SERVER';
     return `try again; see whether the agent runs: taplane node status${server ? ` (tried ${server})` : ''}`;
   }
-  const flag = flowFlag(failure);
+  const flag = flowFlag(failure) ?? (code === 'INVALID_ARGUMENT' ? linkFlag(failure) : undefined);
   if (flag !== undefined) return `correct ${flag}; --help shows what is accepted`;
   const step = BY_REASON[reason] ?? BY_CODE[code];
   return typeof step === 'function' ? step(failure) : step;

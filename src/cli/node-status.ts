@@ -44,6 +44,7 @@ function facts(node: Node, recorded: FlowStats | undefined, nowMs: number): stri
     ['TUN driver', kernel ? (kernel.tunDevice ? kernel.tunFlags.join(' ') || 'ok' : 'cannot be opened: see taplane doctor') : ''],
     ['Capabilities', node.capabilities.join(' ')],
     ['Interfaces', limits?.interfaces ? `${node.interfaceCount} of ${limits.interfaces}` : String(node.interfaceCount)],
+    ['Links', limits?.links ? `${node.linkCount} of ${limits.links}` : ''],
     ['Lanes', node.lanes.map((lane) => `${lane.name} (${lane.pid > 0 ? `pid ${lane.pid}` : 'not running'})`).join(' ')],
     ['Flows', flowsLine(node, recorded)],
     ['NATS', natsFacts],

@@ -9,6 +9,7 @@ import { EXIT, EXIT_CODE_HELP, exitCodeOf, explain, UsageError } from './exit-co
 import { addExtcapCommand } from './extcap.ts';
 import { addFlowCommands } from './flow.ts';
 import { addInterfaceCommands, examples } from './interface.ts';
+import { addLinkCommands } from './link.ts';
 import { addNodeCommands } from './node.ts';
 import { acceptClosedPipe, FORMATS, LINE_FORMATS } from './output.ts';
 import { addPacketCommands } from './packet.ts';
@@ -39,7 +40,7 @@ export async function run(argv: string[], agent: AgentRoom): Promise<number> {
 
 export function commandTree(agent: AgentRoom, exit: (code: number) => void): Command {
   const program = new Command('taplane')
-    .description('Create, address, watch and repair TUN/TAP interfaces.')
+    .description('Create, address, watch and repair TUN/TAP interfaces, and join them across hosts.')
     .addHelpText(
       'before',
       examples(
@@ -47,6 +48,7 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
         'taplane interface create tun0 --mode tun --up --address 10.0.0.1/24',
         'taplane interface list -o wide',
         'taplane interface plan tun0 --mtu 1400',
+        'taplane link create wg0 --interface tun0 --protocol wireguard --listen :51820',
         'taplane capture tun0 -w tun0.pcapng',
         'taplane flow observe -f',
         'taplane doctor',
@@ -85,6 +87,8 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
   addAddressCommands(program);
   addRouteCommands(program);
   addResponderCommands(program);
+  program.commandsGroup('Links:');
+  addLinkCommands(program, exit);
   program.commandsGroup('Packets:');
   addCaptureCommand(program);
   addPacketCommands(program, exit);
