@@ -21,6 +21,10 @@ export interface DemoAgentOptions {
   runtimeDir: string;
   nats: string;
   logFile: string;
+  /** Network namespace that it runs in; without one, in that of the demo. */
+  namespace?: string;
+  /** Name of the node; without one, that of this machine. */
+  node?: string;
 }
 
 const ROOT = dirname(import.meta.dirname);
@@ -28,7 +32,7 @@ const READY_MS = 30_000;
 const STOP_MS = 12_000;
 
 /** Resolves when it is ready; throws with the agent's own last words when it does not get that far. */
-export async function startDemoAgent({ stateDir, runtimeDir, nats, logFile }: DemoAgentOptions): Promise<DemoAgent> {
+export async function startDemoAgent({ stateDir, runtimeDir, nats, logFile, namespace, node }: DemoAgentOptions): Promise<DemoAgent> {
   const argv = [
     join(ROOT, 'bin', 'taplane'),
     'agent',
@@ -40,10 +44,12 @@ export async function startDemoAgent({ stateDir, runtimeDir, nats, logFile }: De
     runtimeDir,
     '--nats',
     nats,
+    ...(node === undefined ? [] : ['--node', node]),
   ];
   // The demo may be killed -9: the agent then gets SIGTERM and takes its ephemeral interface away.
   const guard = await supportsParentDeathSignal(process.env.PATH);
   if (guard) argv.unshift(guard, '--pdeathsig', 'TERM', '--');
+  if (namespace) argv.unshift('ip', 'netns', 'exec', namespace);
   // A session of its own keeps Ctrl-C with the demo.
   const child = spawn(argv[0] as string, argv.slice(1), { detached: true, stdio: ['ignore', 'ignore', 'pipe'] });
   const ended = new Promise<string>((resolve) => {

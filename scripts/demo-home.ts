@@ -6,7 +6,7 @@ import { lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync
 import { join } from 'node:path';
 import { lockFile } from '../src/sys/lock.ts';
 
-const PREFIX = 'taplane-demo-';
+export const DEMO_PREFIX = 'taplane-demo-';
 const PID_FILE = 'demo.pid';
 const LANE_LOG = /^(.*)\/lane-\d+\.log$/;
 const LANES_MS = 8_000;
@@ -20,7 +20,7 @@ export interface DemoHome {
 }
 
 export function makeHome(base: string): DemoHome {
-  const path = mkdtempSync(join(base, PREFIX));
+  const path = mkdtempSync(join(base, DEMO_PREFIX));
   const pidFile = join(path, PID_FILE);
   const lock = lockFile(pidFile);
   // After the lock: an empty file is one that is not locked yet.
@@ -72,7 +72,7 @@ function logOf(pid: number): string {
 /** Removes the directories of demos that are dead and whose agents are; returns them. What cannot be judged stays. */
 export function removeStaleHomes(base: string): string[] {
   return readdirSync(base)
-    .filter((name) => name.startsWith(PREFIX))
+    .filter((name) => name.startsWith(DEMO_PREFIX))
     .map((name) => join(base, name))
     .filter((path) => {
       try {
@@ -92,13 +92,25 @@ function removeIfStale(path: string): boolean {
   if (!lstatSync(pidFile).isFile() || !/^\d+\n$/.test(readFileSync(pidFile, 'utf8'))) return false;
   const demo = lockFile(pidFile);
   try {
-    const agent = hasEntry(join(path, 'state'), 'lock') ? lockFile(join(path, 'state', 'lock')) : undefined;
-    rmSync(path, { recursive: true, force: true });
-    agent?.release();
+    const agents: ReturnType<typeof lockFile>[] = [];
+    try {
+      // The agent, or with several hosts one in the folder of each.
+      for (const folder of [path, ...foldersOf(path)])
+        if (hasEntry(join(folder, 'state'), 'lock')) agents.push(lockFile(join(folder, 'state', 'lock')));
+      rmSync(path, { recursive: true, force: true });
+    } finally {
+      for (const agent of agents) agent.release();
+    }
     return true;
   } finally {
     demo.release();
   }
+}
+
+function foldersOf(path: string): string[] {
+  return readdirSync(path, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map(({ name }) => join(path, name));
 }
 
 function hasEntry(directory: string, name: string): boolean {

@@ -1,6 +1,6 @@
 // `npm start`: an agent of its own in a directory of its own, a TUN with an address, pings through it, the flow that they are, and what to
 // try next. Ctrl-C takes all of it away again: every interface that came into being here, the agent, its NATS server, the directory.
-// `--once` does so at once.
+// `--once` does so at once. `--hosts 3` is another demo, of links between hosts: see hosts.ts.
 // What a demo that was killed could not take away of its files, the next one does.
 
 import { existsSync, readFileSync } from 'node:fs';
@@ -20,7 +20,9 @@ import { endLanes, makeHome, removeStaleHomes } from './demo-home.ts';
 import { freeName, inFreeSubnet, subnetOf, usedNetworks } from './demo-subnet.ts';
 
 const ROOT = dirname(import.meta.dirname);
-const { values: flags } = parseArgs({ options: { once: { type: 'boolean', default: false } } });
+const { values: flags } = parseArgs({
+  options: { once: { type: 'boolean', default: false }, hosts: { type: 'string' }, 'on-demand': { type: 'boolean', default: false } },
+});
 
 // Before anything is made: until here a signal just ends the process.
 const interruption = new AbortController();
@@ -31,6 +33,11 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 
 // TAPLANE_* of the caller's shell means another agent; the variable for debugging does no harm.
 for (const name of Object.keys(process.env)) if (name.startsWith('TAPLANE_') && name !== 'TAPLANE_DEBUG') delete process.env[name];
+
+if (flags.hosts !== undefined) {
+  const { runHosts } = await import('./hosts.ts');
+  process.exit(await runHosts({ hosts: Number(flags.hosts), once: flags.once, onDemand: flags['on-demand'] }));
+}
 
 /** All of them short, since a unix socket has room for 107 bytes. */
 const base = process.env['XDG_RUNTIME_DIR'] || (process.getuid?.() === 0 ? '/run' : tmpdir());
