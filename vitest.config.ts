@@ -8,12 +8,15 @@ import { VitestReportWriter } from './scripts/vitest-report.ts';
 const isRoot = process.getuid?.() === 0 && process.env['TAPLANE_TEST_NO_ROOT'] === undefined;
 const reportPath = process.env['TAPLANE_TEST_REPORT'];
 
+const LINKS = ['test/e2e/link*.test.ts', 'test/e2e/controllers.test.ts'];
+
 /** The kinds that touch the machine run after one another, and a few files at a time: much of their time they wait. */
-function privileged(name: string, files: string[], groupOrder: number, maxWorkers: number) {
+function privileged(name: string, files: string[], groupOrder: number, maxWorkers: number, exclude: string[] = []) {
   return {
     test: {
       name,
       include: isRoot ? files : [],
+      exclude,
       setupFiles: ['test/harness/each-file.ts'],
       pool: 'forks' as const,
       maxWorkers,
@@ -37,12 +40,16 @@ export default defineConfig({
           exclude: ['test/kernel/**', 'test/e2e/**', 'test/**/*.kernel.test.ts'],
           // koffi is a native addon: it wants a process, not a thread.
           pool: 'forks',
+          // Many start processes and wait for them.
+          maxWorkers: 3,
           sequence: { groupOrder: 0 },
           testTimeout: 60_000,
         },
       },
       privileged('kernel', ['test/kernel/**/*.test.ts', 'test/**/*.kernel.test.ts'], 1, 3),
-      privileged('e2e', ['test/e2e/**/*.test.ts'], 2, 3),
+      privileged('e2e', ['test/e2e/**/*.test.ts'], 2, 3, LINKS),
+      // They wait most of the time, for paths that shrink, part and heal.
+      privileged('links', LINKS, 3, 4),
     ],
   },
 });

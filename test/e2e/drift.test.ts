@@ -10,7 +10,7 @@ import { percentile, summary } from '../harness/percentile.ts';
 import { restingSnapshot, snapshot, writeSysctl } from '../harness/truth.ts';
 import { creation, TAP, updating } from './specs.ts';
 
-const TRIES = bound(100, 25);
+const TRIES = bound(100, 50);
 const MOST_MS = bound(1000, 5000);
 /** So many that no single one is repaired more often in a row than a fight would be. */
 const INTERFACES = 50;

@@ -19,10 +19,11 @@ export interface Import {
 export const ROOMS: Record<string, string[]> = {
   main: ['cli', 'agent?', 'lane?'],
   cli: ['gen', 'rpc/client', 'rpc/status', 'packet/pcapng', 'packet/capture-reader', 'flow/filter', 'flow/nats-observer?'],
-  agent: ['rpc', 'interface', 'link', 'flow', 'nats', 'lane', 'packet', 'sys', 'gen', 'errors'],
+  agent: ['rpc', 'interface', 'link', 'resource', 'flow', 'nats', 'lane', 'packet', 'sys', 'gen', 'errors'],
   rpc: ['gen', 'interface', 'link', 'flow', 'lane/client', 'errors'],
-  interface: ['gen', 'sys', 'errors'],
-  link: ['gen', 'lane/client', 'errors'],
+  interface: ['gen', 'resource', 'sys', 'errors'],
+  link: ['gen', 'resource', 'errors'],
+  resource: ['gen', 'errors'],
   flow: ['gen', 'nats', 'packet', 'errors'],
   nats: ['gen', 'errors'],
   lane: ['gen', 'sys', 'packet', 'errors'],
@@ -43,14 +44,14 @@ export const PACKAGES: [name: RegExp, places: RegExp][] = [
   [/^yaml$/, /^src\/(agent|cli)\//],
   [/^pino$/, /^src\/agent\//],
   [/^@noble\//, /^src\/lane\/wireguard\//],
-  [/^ipaddr\.js$/, /^src\/(interface|cli|lane)\//],
+  [/^ipaddr\.js$/, /^src\/(resource|cli|lane)\//],
   [/^@nats-io\//, /^src\/nats\//],
-  [/^node:sqlite$/, /^src\/(interface\/store|flow\/spool)[\w-]*\.ts$/],
+  [/^node:sqlite$/, /^src\/(resource\/store|flow\/spool)[\w-]*\.ts$/],
 ];
 
 /** They take bytes or messages and return bytes or messages. */
 export const PURE =
-  /^src\/(packet\/.*|interface\/(plan|spec|text)|flow\/(batch-gaps|batch-head|filter|flow-mask|gap|glob|goflow|ipfix|ipfix-template|one-way)|nats\/(subject|url)|sys\/netlink\/(attribute|message|link|address|route|neighbour|netconf|describe))\.ts$/;
+  /^src\/(packet\/.*|interface\/(plan|spec|text)|link\/(spec|prepared|underlay)|resource\/(inet|page|update-mask|labels|report|conditions)|flow\/(batch-gaps|batch-head|filter|flow-mask|gap|glob|goflow|ipfix|ipfix-template|one-way)|nats\/(subject|url)|sys\/netlink\/(attribute|message|link|address|route|neighbour|netconf|describe))\.ts$/;
 
 /** They touch the system. */
 const IMPURE =

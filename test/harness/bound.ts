@@ -2,6 +2,8 @@
 // that does other things beside is given several times as much, which a real defect still exceeds. TAPLANE_STRICT=1 says that this
 // machine is quiet; `npm run bench -- soak` sets it.
 
+import { test } from 'vitest';
+
 const isStrict = process.env['TAPLANE_STRICT'] === '1';
 
 /** `strict` on a quiet machine, else `patient`, 4 to 10 times as much (or as little). */
@@ -11,3 +13,6 @@ export function bound(strict: number, patient: number): number {
 
 /** For `expect.poll`: long enough for any machine. One that comes true is quick all the same. */
 export const SOON = { timeout: 20_000, interval: 20 };
+
+/** `test`, where the machine is quiet; elsewhere there is no such test. */
+export const whenStrict = (isStrict ? test : Object.assign(() => {}, { each: () => () => {} })) as typeof test;
