@@ -1,12 +1,15 @@
 // `npm run bench`: figures of this machine, each as a ratio against something real measured in the same run. Needs root; works in
 // network namespaces of its own. `npm run bench -- NAME` runs one.
 
+import { aeadBench } from './aead.ts';
+import { cutCoalesceBench } from './cut-coalesce.ts';
 import { flowEncodeBench } from './flow-encode.ts';
 import { flowExportBench } from './flow-export.ts';
 import { flowMeterBench } from './flow-meter.ts';
 import { interfacesBench } from './interfaces.ts';
 import { lanePatchBench } from './lane-patch.ts';
 import { laneStreamBench } from './lane-stream.ts';
+import { linksBench } from './links.ts';
 import { netlinkBench } from './netlink.ts';
 import { slowSubscriberBench } from './slow-subscriber.ts';
 import { soakBench } from './soak.ts';
@@ -21,6 +24,9 @@ const benches: Record<string, () => Promise<string[]>> = {
   'flow-meter': flowMeterBench,
   'flow-export': flowExportBench,
   'flow-encode': flowEncodeBench,
+  aead: aeadBench,
+  links: linksBench,
+  'cut-coalesce': cutCoalesceBench,
 };
 /** Only when asked for by name. */
 const long: Record<string, () => Promise<string[]>> = { soak: soakBench, 'slow-subscriber': slowSubscriberBench };
