@@ -2124,7 +2124,8 @@ export const LinkServiceService = {
     responseDeserialize: (value: Buffer): ListLinksResponse => ListLinksResponse.decode(value),
   },
   /**
-   * Changes spec and labels. Peers that stay keep their sessions.
+   * Changes spec and labels. Peers that stay keep their sessions, but when mark, bound device or private key change, and for frames
+   * `listen` and `tls`: then the link begins anew.
    *
    * Errors: NOT_FOUND; ABORTED on an etag mismatch; INVALID_ARGUMENT, also when an immutable field would change; as of Create.
    */
@@ -2192,7 +2193,8 @@ export interface LinkServiceServer extends UntypedServiceImplementation {
   /** Lists links in the order of their names. */
   listLinks: handleUnaryCall<ListLinksRequest, ListLinksResponse>;
   /**
-   * Changes spec and labels. Peers that stay keep their sessions.
+   * Changes spec and labels. Peers that stay keep their sessions, but when mark, bound device or private key change, and for frames
+   * `listen` and `tls`: then the link begins anew.
    *
    * Errors: NOT_FOUND; ABORTED on an etag mismatch; INVALID_ARGUMENT, also when an immutable field would change; as of Create.
    */
@@ -2267,7 +2269,8 @@ export interface LinkServiceClient extends Client {
     callback: (error: ServiceError | null, response: ListLinksResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Changes spec and labels. Peers that stay keep their sessions.
+   * Changes spec and labels. Peers that stay keep their sessions, but when mark, bound device or private key change, and for frames
+   * `listen` and `tls`: then the link begins anew.
    *
    * Errors: NOT_FOUND; ABORTED on an etag mismatch; INVALID_ARGUMENT, also when an immutable field would change; as of Create.
    */
