@@ -1,6 +1,6 @@
 // The publisher against a real nats-server: what comes through, what waits, and what is refused while the server stands still or is gone.
 
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -99,6 +99,13 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
     expect(subscriber.lengths).toEqual([...Array.from({ length: 100 }, (_, number) => 1000 + number), most - 1024]);
   });
 
+  /** A signal takes its time: until then the server reads on. */
+  async function standStill(): Promise<void> {
+    nats?.child.kill('SIGSTOP');
+    const state = (): string | undefined => readFileSync(`/proc/${nats?.child.pid}/stat`, 'utf8').split(') ')[1]?.[0];
+    await eventually(() => state() === 'T', 'the server stands still', WAIT_MS);
+  }
+
   test('lets 4 MiB wait for a server that stands still, refuses the rest, and goes on', async () => {
     using subscriber = await subscribe();
     const bytes = 32_768;
@@ -109,7 +116,7 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
       if (refusal === undefined) accepted.push(number);
       else refusals.set(refusal, (refusals.get(refusal) ?? 0) + 1);
     };
-    nats?.child.kill('SIGSTOP');
+    await standStill();
     try {
       for (let number = 0; number < 2000; number++) {
         offer(number);
@@ -130,7 +137,7 @@ describe.skipIf(!natsBinary)('with a real nats-server (needs one in the PATH)', 
     expect(publish(9000, 8)).toBeUndefined();
     await eventually(() => subscriber.numbers.at(-1) === 9000, 'the last message', WAIT_MS);
     await new Promise((resolve) => setTimeout(resolve, 300));
-    nats?.child.kill('SIGSTOP');
+    await standStill();
     try {
       let count = 0;
       while (publish(count, bytes) === undefined) count++;
