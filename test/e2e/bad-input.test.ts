@@ -15,7 +15,7 @@ import { linking, relinking, somebody, VXLAN, wireguard } from '../link/links.ts
 import { creation, type PartialSpec, TAP, TUN } from './specs.ts';
 
 /** More for a soak. */
-const MUTATIONS = Number(process.env['TAPLANE_MUTATIONS'] ?? 15_000);
+const MUTATIONS = Number(process.env['TAPLANE_MUTATIONS'] ?? 9000);
 const IN_FLIGHT = 64;
 const PROBE_MS = 500;
 const DEADLINE_EXCEEDED = 4;

@@ -13,7 +13,7 @@ import { links } from '../harness/truth.ts';
 import { creation, deletion, TAP, TUN, updating } from './specs.ts';
 
 /** More for a soak. */
-const KILLS = Number(process.env['TAPLANE_KILLS'] ?? 15);
+const KILLS = Number(process.env['TAPLANE_KILLS'] ?? 12);
 const NAMES = 12;
 
 /** What a client may know of an interface: MTU and last octet of its address; undefined for absent. */

@@ -116,7 +116,7 @@ for round in range(50):
   });
 });
 
-const kills = Number(process.env['TAPLANE_LANE_KILLS'] ?? 10);
+const kills = Number(process.env['TAPLANE_LANE_KILLS'] ?? 8);
 
 it('comes back soon when it is killed, with all it held, while packets pass', { timeout: 60_000 + 3000 * kills }, async () => {
   const responders = [{ id: 'echo', kind: ResponderSpec_Kind.ICMP_ECHO }];

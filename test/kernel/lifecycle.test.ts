@@ -15,7 +15,7 @@ import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { link } from '../harness/truth.ts';
 
 /** More for a soak. */
-const CYCLES = Number(process.env['TAPLANE_CYCLES'] ?? bound(1000, 300));
+const CYCLES = Number(process.env['TAPLANE_CYCLES'] ?? bound(1000, 200));
 /** What an allocator keeps for later is in the resident memory too. */
 const RSS_MOST = bound(24, 96) * 1024 * 1024;
 const HEAP_MOST = 4 * 1024 * 1024;
