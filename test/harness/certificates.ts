@@ -15,7 +15,7 @@ export interface Identity {
 
 /** A folder of authorities and what they vouch for; disposing takes it away. */
 export class Certificates implements Disposable {
-  readonly folder = mkdtempSync(join(tmpdir(), `tpl-certificates-${process.pid}-`));
+  readonly folder = mkdtempSync(join(tmpdir(), `tpl-${process.pid}-certificates-`));
 
   /** Makes an authority; answers its certificate. */
   authority(name: string): string {
