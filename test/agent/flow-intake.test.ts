@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, expect, it } from 'vitest';
+import { afterAll, afterEach, expect, it } from 'vitest';
 import { type FlowIntake, type FlowIntakeNeeds, flowIntake } from '../../src/agent/flow-intake.ts';
 import type { LaneProcess } from '../../src/agent/lane-process.ts';
 import type { TaplaneError } from '../../src/errors.ts';
@@ -20,7 +20,8 @@ import { type PacketServer, startPacketServer } from '../../src/lane/packet-serv
 import { Streams } from '../../src/lane/streams.ts';
 import { SOON } from '../harness/bound.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'tpl-intake-'));
+const folder = mkdtempSync(join(tmpdir(), `tpl-${process.pid}-intake-`));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const path = join(folder, 'lane-0.packets.sock');
 const undo: (() => Promise<void> | void)[] = [];
 afterEach(async () => {
