@@ -1,6 +1,6 @@
 // `npm run bench -- soak`: on a quiet machine, the acceptance figures of docs/performance.md as they stand there, and the tests of
-// crashes, bad input, many devices and flow records at length: 1,000 kills, 1,000,000 mutated requests, 2,000 devices, NATS away for a
-// minute and killed 20 times, unless the environment says otherwise. One file at a time. Takes about three quarters of an hour.
+// crashes, bad input, many devices, flow records and links at length: 1,000 kills, 1,000,000 mutated requests, 2,000 devices, NATS away for a
+// minute and killed 20 times, unless the environment says otherwise. One file at a time. Takes more than an hour.
 
 import { spawnSync } from 'node:child_process';
 
@@ -20,9 +20,22 @@ const FILES = [
   'test/e2e/flow-faults.test.ts',
   'test/e2e/flow-disk-full.test.ts',
   'test/e2e/flow-export.test.ts',
+  'test/lane/frames-tcp.kernel.test.ts',
+  'test/lane/vxlan/kernel-peer.kernel.test.ts',
+  'test/lane/vxlan/remotes.kernel.test.ts',
+  'test/lane/wireguard/wireguard-go.kernel.test.ts',
+  'test/lane/wireguard/storm.test.ts',
+  'test/packet/prefix-trie.test.ts',
+  'test/e2e/link-faults.test.ts',
+  'test/e2e/link-mtu.test.ts',
+  'test/e2e/link-kills.test.ts',
+  'test/e2e/link-bridge.test.ts',
+  'test/e2e/link-peers.test.ts',
+  'test/e2e/controllers.test.ts',
+  'test/agent/hosts.kernel.test.ts',
 ];
 const TELLING =
-  /kills,|exactly once|NATS .* a call|disk full|codes:|ratio|restart|repairs in|n=\d+ p50|to watcher|lane back|a cycle|% of a core|refused|packets\/s|TAPLANE_SEED|Tests /;
+  /kills,|exactly once|NATS .* a call|disk full|codes:|ratio|restart|repairs in|n=\d+ p50|to watcher|lane back|lane killed|stall|loop:|moves:|joined|peers of|accepted|a cycle|% of a core|refused|packets\/s|TAPLANE_SEED|Tests /;
 
 const LENGTHS = {
   TAPLANE_KILLS: '1000',

@@ -14,5 +14,5 @@ export function bound(strict: number, patient: number): number {
 /** For `expect.poll`: long enough for any machine. One that comes true is quick all the same. */
 export const SOON = { timeout: 20_000, interval: 20 };
 
-/** `test`, where the machine is quiet; elsewhere there is no such test. */
+/** `test`, where the machine is quiet; elsewhere there is no such test. Files with one are among those of `npm run bench -- soak`. */
 export const whenStrict = (isStrict ? test : Object.assign(() => {}, { each: () => () => {} })) as typeof test;
