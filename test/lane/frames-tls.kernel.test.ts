@@ -10,13 +10,14 @@ import {
   type TlsSpec,
   LinkSpec_Transport as Transport,
 } from '../../src/gen/taplane/v1/link.ts';
+import { bound } from '../harness/bound.ts';
 import { Certificates, type Identity } from '../harness/certificates.ts';
 import { dropped, LinkLane, linkDevice } from '../harness/link-lane.ts';
 import { createCable, createNamespace } from '../harness/namespace.ts';
+import { transferBothWays } from '../harness/passage.ts';
 import { untilAnswers } from '../harness/ping.ts';
-import { transfer } from '../harness/transfer.ts';
 
-const BYTES = 2_000_000;
+const MEBIBYTES = bound(64, 2);
 const FRAMES = { protocol: Protocol.FRAMES, transport: Transport.TCP };
 
 it('joins who can show who they are, and nobody else', async () => {
@@ -110,8 +111,8 @@ time.sleep(60)`;
   await server.untilUp();
   await client.untilUp();
   await untilAnswers(near, '10.98.0.2');
-  await transfer(near, far, '10.98.0.2', BYTES);
-  await transfer(far, near, '10.98.0.1', BYTES);
+  await transferBothWays(near, far, '10.98.0.2', MEBIBYTES);
+  await transferBothWays(far, near, '10.98.0.1', MEBIBYTES);
   expect((await client.status()).traffic?.sentPackets).toBe((await server.status()).traffic?.receivedPackets);
 
   // New files of another authority: what is connected stays, the next connection is theirs.

@@ -2,14 +2,14 @@
 
 import { describe, expect, it } from 'vitest';
 import { LinkSpec_Protocol as Protocol, LinkDrops_Reason as Reason, LinkStatus_State as State } from '../../src/gen/taplane/v1/link.ts';
-import { SOON } from '../harness/bound.ts';
+import { bound, SOON } from '../harness/bound.ts';
 import { dropped, LinkLane, linkDevice } from '../harness/link-lane.ts';
 import { createCable, createNamespace, type Namespace } from '../harness/namespace.ts';
+import { transferBothWays } from '../harness/passage.ts';
 import { untilAnswers } from '../harness/ping.ts';
 import type { Child } from '../harness/process.ts';
-import { transfer } from '../harness/transfer.ts';
 
-const BYTES = 2_000_000;
+const MEBIBYTES = bound(64, 2);
 const NEAR = ['10.98.0.1/24', '2001:db8:98::1/64'];
 
 function hosts(): AsyncDisposable & { near: Namespace; far: Namespace } {
@@ -55,12 +55,12 @@ describe.each([
         await using peer = await socat(far, kind, outer);
         await untilAnswers(near, '10.98.0.2');
         await untilAnswers(near, '2001:db8:98::2');
-        await transfer(near, far, '10.98.0.2', BYTES);
-        await transfer(far, near, '2001:db8:98::1', BYTES);
+        await transferBothWays(near, far, '10.98.0.2', MEBIBYTES);
+        await transferBothWays(far, near, '2001:db8:98::1', MEBIBYTES);
         const status = await lane.untilUp();
         expect(status).toMatchObject({ reason: '', mtu, peers: [{ endpoint, displayName: 'far', up: true }] });
         expect(status.listen).toMatch(/:6000$/);
-        expect(Number(status.traffic?.sentBytes)).toBeGreaterThan(BYTES);
+        expect(Number(status.traffic?.sentBytes)).toBeGreaterThan(MEBIBYTES * 2 ** 20);
         expect(status.peers[0]?.traffic).toEqual(status.traffic);
         expect(peer.isRunning).toBe(true);
       }

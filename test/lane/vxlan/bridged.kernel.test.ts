@@ -3,8 +3,8 @@
 import { expect, it } from 'vitest';
 import { LinkDrops_Reason as Drop } from '../../../src/gen/taplane/v1/link.ts';
 import { createCable, createNamespace, type Namespace } from '../../harness/namespace.ts';
+import { transferBothWays } from '../../harness/passage.ts';
 import { pings, untilAnswers } from '../../harness/ping.ts';
-import { transfer } from './transfer.ts';
 import { VxlanEnd } from './vxlan-end.ts';
 
 /** As DHCP does it: a question from nobody to all, and an answer to all. */
@@ -66,8 +66,7 @@ it('bridges two LANs of hosts that know nothing of it', async () => {
     [one, two, '10.8.0.2'],
     [two, one, 'fd08::1'],
   ] as const) {
-    const [sent, received] = await transfer(from, to, address, 5001, 4);
-    expect(received).toBe(sent);
+    await transferBothWays(from, to, address, 4, { port: 5001 });
   }
   expect(await a.dropped('t0', Drop.TOO_BIG)).toBe(0);
   const { stdout, stderr } = await one.exec(['ping', '-n', '-c', '2', '-i', '0.2', '-s', '1472', '-M', 'do', '-W', '0.5', '10.8.0.2']);
@@ -79,6 +78,5 @@ it('bridges two LANs of hosts that know nothing of it', async () => {
   await b.set({ device: 't0', peers: [{ endpoint: '192.0.2.1:4789' }], mtu: 1500 });
   one.ip('route flush cache');
   expect(await pings(one, '10.8.0.2', 3, '-i', '0.01', '-s', '1472', '-M', 'do')).toMatchObject({ lost: 0, more: '' });
-  const [sent, received] = await transfer(one, two, '10.8.0.2', 5002, 4);
-  expect(received).toBe(sent);
+  await transferBothWays(one, two, '10.8.0.2', 4, { port: 5002 });
 });

@@ -9,13 +9,14 @@ import {
   LinkStatus_State as State,
 } from '../../../src/gen/taplane/v1/link.ts';
 import { keyPair } from '../../../src/lane/wireguard/noise.ts';
-import { SOON, whenStrict } from '../../harness/bound.ts';
+import { bound, SOON, whenStrict } from '../../harness/bound.ts';
 import { dropped, type Linked, LinkLane, linkDevice } from '../../harness/link-lane.ts';
 import { createCable, createNamespace, type Namespace } from '../../harness/namespace.ts';
+import { transferBothWays } from '../../harness/passage.ts';
 import { pings, untilAnswers } from '../../harness/ping.ts';
-import { flood, transferBothWays, WireguardGo } from './wireguard-go.ts';
+import { flood, WireguardGo } from './wireguard-go.ts';
 
-const MEBIBYTE = 1024 * 1024;
+const MEBIBYTES = bound(64, 2);
 const OURS = { inner: ['10.9.0.1/24', 'fd09::1/64'] };
 const THEIRS = { inner: ['10.9.0.2/24', 'fd09::2/64'], allowed: ['10.9.0.1/32', 'fd09::1/128'] };
 
@@ -55,8 +56,8 @@ it('initiates to wireguard-go over IPv4, with a preshared key; roams, and outliv
     await untilAnswers(near, '10.9.0.2');
     expect(await pings(far, 'fd09::1', 5, '-i', '0.01')).toMatchObject({ lost: 0, more: '' });
     expect(await pings(near, 'fd09::2', 5, '-i', '0.01', '-s', '1372', '-M', 'do')).toMatchObject({ lost: 0, more: '' });
-    await transferBothWays(near, far, '10.9.0.2', 4 * MEBIBYTE);
-    await transferBothWays(far, near, 'fd09::1', 4 * MEBIBYTE);
+    await transferBothWays(near, far, '10.9.0.2', MEBIBYTES);
+    await transferBothWays(far, near, 'fd09::1', MEBIBYTES);
     const status = await lane.untilUp();
     expect(status).toMatchObject({ reason: '', publicKey: ownPublic });
     expect(amiss(status)).toEqual([]);
@@ -91,7 +92,7 @@ it('initiates to wireguard-go over IPv4, with a preshared key; roams, and outliv
     await lane.hold({ ...link, setup: { ...link.setup, handshakeEpoch: epoch() + 1n } });
     await untilAnswers(near, '10.9.0.2');
     expect((await lane.untilUp()).peers[0]?.endpoint).toBe('192.0.2.2:51820');
-    await transferBothWays(near, far, 'fd09::2', MEBIBYTE);
+    await transferBothWays(near, far, 'fd09::2', MEBIBYTES);
   } finally {
     await lane[Symbol.asyncDispose]();
   }
@@ -118,8 +119,8 @@ it('answers wireguard-go over IPv6 without knowing where it is; keys are renewed
   await untilAnswers(far, '10.9.0.1');
   expect((await lane.status()).peers).toMatchObject([{ endpoint: '[2001:db8::2]:51820', up: true }]);
   expect(await pings(near, '10.9.0.2', 5, '-i', '0.01', '-s', '1392', '-M', 'do')).toMatchObject({ lost: 0, more: '' });
-  await transferBothWays(near, far, 'fd09::2', 2 * MEBIBYTE);
-  await transferBothWays(far, near, '10.9.0.1', 2 * MEBIBYTE);
+  await transferBothWays(near, far, 'fd09::2', MEBIBYTES);
+  await transferBothWays(far, near, '10.9.0.1', MEBIBYTES);
 
   // They begin anew while we hold the session: the next one takes its place.
   const before = (await lane.status()).peers[0]?.lastHandshakeTime?.seconds ?? 0n;
