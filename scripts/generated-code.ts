@@ -1,12 +1,14 @@
-// What buf makes of proto/: ts-proto code, and the descriptors that reflection serves. It is made in a scratch folder first, so that
+// What buf makes of proto/: ts-proto code, the descriptors that reflection serves, and the reference in docs/. It is made in a scratch folder first, so that
 // a failing generator leaves src/gen alone, and so that writing it and checking it for drift are the same work.
 
-import { cp, glob, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { cp, glob, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { apiReference } from './api-reference.ts';
 import { ROOT, runTool } from './run-tool.ts';
 
 const GENERATED = join(ROOT, 'src', 'gen');
+const REFERENCE = join('docs', 'api.md');
 export const DESCRIPTORS = 'descriptors.binpb';
 
 /** Calls `use` with a folder that holds what src/gen should hold. Throws with the generator's own words. */
@@ -22,15 +24,16 @@ async function withFreshCode<Result>(use: (folder: string) => Promise<Result>): 
   }
 }
 
-/** Replaces src/gen. */
+/** Replaces src/gen and docs/api.md. */
 export async function writeGeneratedCode(): Promise<void> {
   await withFreshCode(async (folder) => {
     await rm(GENERATED, { recursive: true, force: true });
     await cp(folder, GENERATED, { recursive: true });
+    await writeFile(join(ROOT, REFERENCE), await referenceOf(folder));
   });
 }
 
-/** One line for each file of src/gen that is not what the generator makes now; none when all is well. */
+/** One line for each of these files that is not what the generator makes now; none when all is well. */
 export async function findDrift(): Promise<string[]> {
   return withFreshCode(async (folder) => {
     const names = new Set([...(await filesOf(folder)), ...(await filesOf(GENERATED))]);
@@ -41,8 +44,15 @@ export async function findDrift(): Promise<string[]> {
       else if (!fresh) drift.push(`src/gen/${name}: no proto file makes it any more`);
       else if (!fresh.equals(kept)) drift.push(`src/gen/${name}: ${firstDifference(kept, fresh)}`);
     }
+    const reference = Buffer.from(await referenceOf(folder));
+    const kept = await contentOf(join(ROOT, REFERENCE));
+    if (!kept?.equals(reference)) drift.push(`${REFERENCE}: ${kept ? firstDifference(kept, reference) : 'not there'}`);
     return drift;
   });
+}
+
+async function referenceOf(folder: string): Promise<string> {
+  return apiReference(await readFile(join(folder, DESCRIPTORS)));
 }
 
 async function buf(...args: string[]): Promise<void> {

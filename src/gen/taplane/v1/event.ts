@@ -7,6 +7,7 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
+import { AuditRecord } from "./audit_service.ts";
 import { PlanStep } from "./interface.ts";
 import { ProbeResult } from "./link_service.ts";
 
@@ -37,7 +38,11 @@ export interface Event {
   /** What was done to the kernel. */
   steps: PlanStep[];
   /** What a probe has measured. */
-  probe: ProbeResult | undefined;
+  probe:
+    | ProbeResult
+    | undefined;
+  /** The record of a call. */
+  audit: AuditRecord | undefined;
 }
 
 /** What happened. The last token of the subject is the name without `KIND_`, lower case, with `-`: `interface-created`. */
@@ -74,6 +79,11 @@ export const Event_Kind = {
   LINK_DOWN: 14,
   /** LINK_PROBED - A peer of it was probed; `probe` has what was measured. */
   LINK_PROBED: 15,
+  /**
+   * CALL_AUDITED - A call changed something, or was refused; `audit` has its record. `epoch` names the audit log and `sequence` is that of the record: they
+   * go on over runs of the agent, and none is left out.
+   */
+  CALL_AUDITED: 16,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -96,6 +106,7 @@ export namespace Event_Kind {
   export type LINK_UP = typeof Event_Kind.LINK_UP;
   export type LINK_DOWN = typeof Event_Kind.LINK_DOWN;
   export type LINK_PROBED = typeof Event_Kind.LINK_PROBED;
+  export type CALL_AUDITED = typeof Event_Kind.CALL_AUDITED;
   export type UNRECOGNIZED = typeof Event_Kind.UNRECOGNIZED;
 }
 
@@ -149,6 +160,9 @@ export function event_KindFromJSON(object: any): Event_Kind {
     case 15:
     case "KIND_LINK_PROBED":
       return Event_Kind.LINK_PROBED;
+    case 16:
+    case "KIND_CALL_AUDITED":
+      return Event_Kind.CALL_AUDITED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -190,6 +204,8 @@ export function event_KindToJSON(object: Event_Kind): string {
       return "KIND_LINK_DOWN";
     case Event_Kind.LINK_PROBED:
       return "KIND_LINK_PROBED";
+    case Event_Kind.CALL_AUDITED:
+      return "KIND_CALL_AUDITED";
     case Event_Kind.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -215,6 +231,7 @@ function createBaseEvent(): Event {
     message: "",
     steps: [],
     probe: undefined,
+    audit: undefined,
   };
 }
 
@@ -258,6 +275,9 @@ export const Event: MessageFns<Event> = {
     }
     if (message.probe !== undefined) {
       ProbeResult.encode(message.probe, writer.uint32(98).fork()).join();
+    }
+    if (message.audit !== undefined) {
+      AuditRecord.encode(message.audit, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -374,6 +394,14 @@ export const Event: MessageFns<Event> = {
             message.probe = ProbeResult.decode(reader, reader.uint32());
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.audit = AuditRecord.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -413,6 +441,7 @@ export const Event: MessageFns<Event> = {
       message: isSet(object.message) ? globalThis.String(object.message) : "",
       steps: globalThis.Array.isArray(object?.steps) ? object.steps.map((e: any) => PlanStep.fromJSON(e)) : [],
       probe: isSet(object.probe) ? ProbeResult.fromJSON(object.probe) : undefined,
+      audit: isSet(object.audit) ? AuditRecord.fromJSON(object.audit) : undefined,
     };
   },
 
@@ -460,6 +489,9 @@ export const Event: MessageFns<Event> = {
     if (message.probe !== undefined) {
       obj.probe = ProbeResult.toJSON(message.probe);
     }
+    if (message.audit !== undefined) {
+      obj.audit = AuditRecord.toJSON(message.audit);
+    }
     return obj;
   },
 
@@ -489,6 +521,9 @@ export const Event: MessageFns<Event> = {
     message.steps = object.steps?.map((e) => PlanStep.fromPartial(e)) || [];
     message.probe = (object.probe !== undefined && object.probe !== null)
       ? ProbeResult.fromPartial(object.probe)
+      : undefined;
+    message.audit = (object.audit !== undefined && object.audit !== null)
+      ? AuditRecord.fromPartial(object.audit)
       : undefined;
     return message;
   },

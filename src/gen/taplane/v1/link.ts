@@ -279,7 +279,7 @@ export interface LinkStatus {
   observedGeneration: bigint;
   /**
    * `Ready` (sockets and queue are held), `Encrypted`, `Offloaded` (super-frames), `UnderlaySafe` (no route leads a peer's endpoint
-   * into the link).
+   * into the link), and of links with TLS `TlsUsable` (the files on the node are what they should be; they are looked at every few seconds).
    */
   conditions: Condition[];
   /** Where it stands. */
@@ -543,7 +543,10 @@ export interface LinkPeerStatus {
   publicKey: Buffer;
   /** `LinkPeer.display_name`. */
   displayName: string;
-  /** It answers: a session not older than 3 minutes, a connection, or something heard in the last 3 minutes. */
+  /**
+   * It answers: a session not older than 3 minutes, a connection over which something came or that has lasted a moment, or something heard in
+   * the last 3 minutes.
+   */
   up: boolean;
   /** When the last handshake was completed, or the connection made. */
   lastHandshakeTime:
@@ -567,6 +570,8 @@ export interface LinkPeerStatus {
     | undefined;
   /** Why it is not up, for people. */
   reason: string;
+  /** Handshakes completed since the link started in the present lane, of wireguard; 0 of other protocols. */
+  handshakes: bigint;
 }
 
 /** A MAC address behind a remote. */
@@ -2299,6 +2304,7 @@ function createBaseLinkPeerStatus(): LinkPeerStatus {
     pathMtu: 0,
     traffic: undefined,
     reason: "",
+    handshakes: 0n,
   };
 }
 
@@ -2336,6 +2342,12 @@ export const LinkPeerStatus: MessageFns<LinkPeerStatus> = {
     }
     if (message.reason !== "") {
       writer.uint32(90).string(message.reason);
+    }
+    if (message.handshakes !== 0n) {
+      if (BigInt.asUintN(64, message.handshakes) !== message.handshakes) {
+        throw new globalThis.Error("value provided for field message.handshakes of type uint64 too large");
+      }
+      writer.uint32(96).uint64(message.handshakes);
     }
     return writer;
   },
@@ -2441,6 +2453,14 @@ export const LinkPeerStatus: MessageFns<LinkPeerStatus> = {
             message.reason = reader.string();
             continue;
           }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.handshakes = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2490,6 +2510,7 @@ export const LinkPeerStatus: MessageFns<LinkPeerStatus> = {
         : 0,
       traffic: isSet(object.traffic) ? LinkTraffic.fromJSON(object.traffic) : undefined,
       reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      handshakes: isSet(object.handshakes) ? BigInt(object.handshakes) : 0n,
     };
   },
 
@@ -2528,6 +2549,9 @@ export const LinkPeerStatus: MessageFns<LinkPeerStatus> = {
     if (message.reason !== "") {
       obj.reason = message.reason;
     }
+    if (message.handshakes !== 0n) {
+      obj.handshakes = message.handshakes.toString();
+    }
     return obj;
   },
 
@@ -2555,6 +2579,9 @@ export const LinkPeerStatus: MessageFns<LinkPeerStatus> = {
       ? LinkTraffic.fromPartial(object.traffic)
       : undefined;
     message.reason = object.reason ?? "";
+    message.handshakes = (object.handshakes !== undefined && object.handshakes !== null)
+      ? BigInt(object.handshakes)
+      : 0n;
     return message;
   },
 };

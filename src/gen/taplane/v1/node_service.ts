@@ -11,7 +11,9 @@ import {
   type ChannelCredentials,
   Client,
   type ClientOptions,
+  type ClientReadableStream,
   type ClientUnaryCall,
+  type handleServerStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
   type Metadata,
@@ -22,6 +24,178 @@ import { Duration } from "../../google/protobuf/duration.ts";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
 import { ExportStats } from "./flow_service.ts";
 import { Condition } from "./interface.ts";
+
+/** How much is logged. */
+export const LogLevel = {
+  /** UNSPECIFIED - Not given; in a request: as configured. */
+  UNSPECIFIED: 0,
+  /** DEBUG - Everything. */
+  DEBUG: 1,
+  /** INFO - What an operator wants to know. */
+  INFO: 2,
+  /** WARN - What needs attention. */
+  WARN: 3,
+  /** ERROR - What failed. */
+  ERROR: 4,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type LogLevel = typeof LogLevel[keyof typeof LogLevel];
+
+export namespace LogLevel {
+  export type UNSPECIFIED = typeof LogLevel.UNSPECIFIED;
+  export type DEBUG = typeof LogLevel.DEBUG;
+  export type INFO = typeof LogLevel.INFO;
+  export type WARN = typeof LogLevel.WARN;
+  export type ERROR = typeof LogLevel.ERROR;
+  export type UNRECOGNIZED = typeof LogLevel.UNRECOGNIZED;
+}
+
+export function logLevelFromJSON(object: any): LogLevel {
+  switch (object) {
+    case 0:
+    case "LOG_LEVEL_UNSPECIFIED":
+      return LogLevel.UNSPECIFIED;
+    case 1:
+    case "LOG_LEVEL_DEBUG":
+      return LogLevel.DEBUG;
+    case 2:
+    case "LOG_LEVEL_INFO":
+      return LogLevel.INFO;
+    case 3:
+    case "LOG_LEVEL_WARN":
+      return LogLevel.WARN;
+    case 4:
+    case "LOG_LEVEL_ERROR":
+      return LogLevel.ERROR;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return LogLevel.UNRECOGNIZED;
+  }
+}
+
+export function logLevelToJSON(object: LogLevel): string {
+  switch (object) {
+    case LogLevel.UNSPECIFIED:
+      return "LOG_LEVEL_UNSPECIFIED";
+    case LogLevel.DEBUG:
+      return "LOG_LEVEL_DEBUG";
+    case LogLevel.INFO:
+      return "LOG_LEVEL_INFO";
+    case LogLevel.WARN:
+      return "LOG_LEVEL_WARN";
+    case LogLevel.ERROR:
+      return "LOG_LEVEL_ERROR";
+    case LogLevel.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** Request of `GetCaller`. */
+export interface GetCallerRequest {
+}
+
+/** Who makes a call, as the agent sees it. */
+export interface Caller {
+  /** `uid:0`, the first URI of the certificate, `dns:NAME` for one without, or `loopback`. */
+  name: string;
+  /** How the agent knows the caller. */
+  kind: Caller_Kind;
+  /** Names of its roles, in the order of the policy. Empty without a policy. */
+  roles: string[];
+  /** A policy is in force. Without one the unix socket and loopback may do everything, and a certificate alone nothing. */
+  policyInForce: boolean;
+}
+
+/** How the agent knows the caller. */
+export const Caller_Kind = {
+  /** UNSPECIFIED - Not known. */
+  UNSPECIFIED: 0,
+  /** UNIX - By the user of the process at the other end of the unix socket. */
+  UNIX: 1,
+  /** TLS - By a certificate. */
+  TLS: 2,
+  /** LOOPBACK - Not at all: any local user over plaintext TCP on loopback. */
+  LOOPBACK: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type Caller_Kind = typeof Caller_Kind[keyof typeof Caller_Kind];
+
+export namespace Caller_Kind {
+  export type UNSPECIFIED = typeof Caller_Kind.UNSPECIFIED;
+  export type UNIX = typeof Caller_Kind.UNIX;
+  export type TLS = typeof Caller_Kind.TLS;
+  export type LOOPBACK = typeof Caller_Kind.LOOPBACK;
+  export type UNRECOGNIZED = typeof Caller_Kind.UNRECOGNIZED;
+}
+
+export function caller_KindFromJSON(object: any): Caller_Kind {
+  switch (object) {
+    case 0:
+    case "KIND_UNSPECIFIED":
+      return Caller_Kind.UNSPECIFIED;
+    case 1:
+    case "KIND_UNIX":
+      return Caller_Kind.UNIX;
+    case 2:
+    case "KIND_TLS":
+      return Caller_Kind.TLS;
+    case 3:
+    case "KIND_LOOPBACK":
+      return Caller_Kind.LOOPBACK;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Caller_Kind.UNRECOGNIZED;
+  }
+}
+
+export function caller_KindToJSON(object: Caller_Kind): string {
+  switch (object) {
+    case Caller_Kind.UNSPECIFIED:
+      return "KIND_UNSPECIFIED";
+    case Caller_Kind.UNIX:
+      return "KIND_UNIX";
+    case Caller_Kind.TLS:
+      return "KIND_TLS";
+    case Caller_Kind.LOOPBACK:
+      return "KIND_LOOPBACK";
+    case Caller_Kind.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** Request of `SetLogLevel`. */
+export interface SetLogLevelRequest {
+  /** The least that is logged from now on. Not given: as configured. */
+  level: LogLevel;
+  /** After so long it is as configured again, by itself; 1 s to 24 h. Absent: until it is set anew or the agent ends. */
+  duration: Duration | undefined;
+}
+
+/** Answer of `SetLogLevel`. */
+export interface SetLogLevelResponse {
+  /** In force now. */
+  level: LogLevel;
+  /** As configured. */
+  configuredLevel: LogLevel;
+  /** When it is as configured again; absent: not by itself. */
+  expireTime: Timestamp | undefined;
+}
+
+/** Request of `CollectSupportBundle`. */
+export interface CollectSupportBundleRequest {
+}
+
+/** Piece of the answer of `CollectSupportBundle`. */
+export interface CollectSupportBundleResponse {
+  /** The next bytes of the file, at most 256 KiB. */
+  chunk: Buffer;
+}
 
 /** Request of `GetNode`. */
 export interface GetNodeRequest {
@@ -83,6 +257,30 @@ export interface Node {
     | undefined;
   /** How many links there are. */
   linkCount: number;
+  /** The policy in force; absent where the agent has none. */
+  policy: PolicyStatus | undefined;
+}
+
+/** The policy of the agent. */
+export interface PolicyStatus {
+  /** Its file. */
+  file: string;
+  /** The first 12 hexadecimal digits of the SHA-256 of what is in force. */
+  version: string;
+  /** When that was read. */
+  loadTime:
+    | Timestamp
+    | undefined;
+  /** What is wrong with the file as it is now, so that the one before stays in force; empty when it is in force. */
+  error: string;
+  /** When that was found; absent when nothing is. */
+  errorTime:
+    | Timestamp
+    | undefined;
+  /** How many roles there are. */
+  roles: number;
+  /** How many identities have some. */
+  identities: number;
 }
 
 /** What the kernel offers. */
@@ -101,13 +299,13 @@ export interface KernelFeatures {
 export interface Lane {
   /** Name of the lane. */
   name: string;
-  /** Its process id; 0 while it does not run. */
+  /** Its process id, in the pid namespace of the lane; 0 while it does not run. */
   pid: number;
   /** When it started; absent while it does not run. */
   startTime:
     | Timestamp
     | undefined;
-  /** How often this agent had to start it again. */
+  /** How often this agent had to start it again, or, with `laneMode: external`, found another process in its place. */
   restarts: bigint;
   /** Attachments that it holds: parked queues, responders. */
   attachments: number;
@@ -229,7 +427,499 @@ export interface NetlinkCounters {
   interruptedDumps: bigint;
   /** Repairs of drift. */
   repairs: bigint;
+  /** Changes and tables that the kernel refused. */
+  errors: bigint;
 }
+
+function createBaseGetCallerRequest(): GetCallerRequest {
+  return {};
+}
+
+export const GetCallerRequest: MessageFns<GetCallerRequest> = {
+  encode(_: GetCallerRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetCallerRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetCallerRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): GetCallerRequest {
+    return {};
+  },
+
+  toJSON(_: GetCallerRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetCallerRequest>, I>>(base?: I): GetCallerRequest {
+    return GetCallerRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetCallerRequest>, I>>(_: I): GetCallerRequest {
+    const message = createBaseGetCallerRequest();
+    return message;
+  },
+};
+
+function createBaseCaller(): Caller {
+  return { name: "", kind: 0, roles: [], policyInForce: false };
+}
+
+export const Caller: MessageFns<Caller> = {
+  encode(message: Caller, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.kind !== 0) {
+      writer.uint32(16).int32(message.kind);
+    }
+    for (const v of message.roles) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.policyInForce !== false) {
+      writer.uint32(32).bool(message.policyInForce);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Caller {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCaller();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.kind = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.roles.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.policyInForce = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Caller {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      kind: isSet(object.kind) ? caller_KindFromJSON(object.kind) : 0,
+      roles: globalThis.Array.isArray(object?.roles) ? object.roles.map((e: any) => globalThis.String(e)) : [],
+      policyInForce: isSet(object.policyInForce)
+        ? globalThis.Boolean(object.policyInForce)
+        : isSet(object.policy_in_force)
+        ? globalThis.Boolean(object.policy_in_force)
+        : false,
+    };
+  },
+
+  toJSON(message: Caller): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.kind !== 0) {
+      obj.kind = caller_KindToJSON(message.kind);
+    }
+    if (message.roles?.length) {
+      obj.roles = message.roles;
+    }
+    if (message.policyInForce !== false) {
+      obj.policyInForce = message.policyInForce;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Caller>, I>>(base?: I): Caller {
+    return Caller.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Caller>, I>>(object: I): Caller {
+    const message = createBaseCaller();
+    message.name = object.name ?? "";
+    message.kind = object.kind ?? 0;
+    message.roles = object.roles?.map((e) => e) || [];
+    message.policyInForce = object.policyInForce ?? false;
+    return message;
+  },
+};
+
+function createBaseSetLogLevelRequest(): SetLogLevelRequest {
+  return { level: 0, duration: undefined };
+}
+
+export const SetLogLevelRequest: MessageFns<SetLogLevelRequest> = {
+  encode(message: SetLogLevelRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.level !== 0) {
+      writer.uint32(8).int32(message.level);
+    }
+    if (message.duration !== undefined) {
+      Duration.encode(message.duration, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetLogLevelRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetLogLevelRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.level = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.duration = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetLogLevelRequest {
+    return {
+      level: isSet(object.level) ? logLevelFromJSON(object.level) : 0,
+      duration: isSet(object.duration) ? Duration.fromJSON(object.duration) : undefined,
+    };
+  },
+
+  toJSON(message: SetLogLevelRequest): unknown {
+    const obj: any = {};
+    if (message.level !== 0) {
+      obj.level = logLevelToJSON(message.level);
+    }
+    if (message.duration !== undefined) {
+      obj.duration = Duration.toJSON(message.duration);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SetLogLevelRequest>, I>>(base?: I): SetLogLevelRequest {
+    return SetLogLevelRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SetLogLevelRequest>, I>>(object: I): SetLogLevelRequest {
+    const message = createBaseSetLogLevelRequest();
+    message.level = object.level ?? 0;
+    message.duration = (object.duration !== undefined && object.duration !== null)
+      ? Duration.fromPartial(object.duration)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSetLogLevelResponse(): SetLogLevelResponse {
+  return { level: 0, configuredLevel: 0, expireTime: undefined };
+}
+
+export const SetLogLevelResponse: MessageFns<SetLogLevelResponse> = {
+  encode(message: SetLogLevelResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.level !== 0) {
+      writer.uint32(8).int32(message.level);
+    }
+    if (message.configuredLevel !== 0) {
+      writer.uint32(16).int32(message.configuredLevel);
+    }
+    if (message.expireTime !== undefined) {
+      Timestamp.encode(message.expireTime, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetLogLevelResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetLogLevelResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.level = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.configuredLevel = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.expireTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetLogLevelResponse {
+    return {
+      level: isSet(object.level) ? logLevelFromJSON(object.level) : 0,
+      configuredLevel: isSet(object.configuredLevel)
+        ? logLevelFromJSON(object.configuredLevel)
+        : isSet(object.configured_level)
+        ? logLevelFromJSON(object.configured_level)
+        : 0,
+      expireTime: isSet(object.expireTime)
+        ? fromJsonTimestamp(object.expireTime)
+        : isSet(object.expire_time)
+        ? fromJsonTimestamp(object.expire_time)
+        : undefined,
+    };
+  },
+
+  toJSON(message: SetLogLevelResponse): unknown {
+    const obj: any = {};
+    if (message.level !== 0) {
+      obj.level = logLevelToJSON(message.level);
+    }
+    if (message.configuredLevel !== 0) {
+      obj.configuredLevel = logLevelToJSON(message.configuredLevel);
+    }
+    if (message.expireTime !== undefined) {
+      obj.expireTime = fromTimestamp(message.expireTime).toISOString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SetLogLevelResponse>, I>>(base?: I): SetLogLevelResponse {
+    return SetLogLevelResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SetLogLevelResponse>, I>>(object: I): SetLogLevelResponse {
+    const message = createBaseSetLogLevelResponse();
+    message.level = object.level ?? 0;
+    message.configuredLevel = object.configuredLevel ?? 0;
+    message.expireTime = (object.expireTime !== undefined && object.expireTime !== null)
+      ? Timestamp.fromPartial(object.expireTime)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseCollectSupportBundleRequest(): CollectSupportBundleRequest {
+  return {};
+}
+
+export const CollectSupportBundleRequest: MessageFns<CollectSupportBundleRequest> = {
+  encode(_: CollectSupportBundleRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CollectSupportBundleRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCollectSupportBundleRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): CollectSupportBundleRequest {
+    return {};
+  },
+
+  toJSON(_: CollectSupportBundleRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<CollectSupportBundleRequest>, I>>(base?: I): CollectSupportBundleRequest {
+    return CollectSupportBundleRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CollectSupportBundleRequest>, I>>(_: I): CollectSupportBundleRequest {
+    const message = createBaseCollectSupportBundleRequest();
+    return message;
+  },
+};
+
+function createBaseCollectSupportBundleResponse(): CollectSupportBundleResponse {
+  return { chunk: Buffer.alloc(0) };
+}
+
+export const CollectSupportBundleResponse: MessageFns<CollectSupportBundleResponse> = {
+  encode(message: CollectSupportBundleResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.chunk.length !== 0) {
+      writer.uint32(10).bytes(message.chunk);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CollectSupportBundleResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCollectSupportBundleResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.chunk = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CollectSupportBundleResponse {
+    return { chunk: isSet(object.chunk) ? Buffer.from(bytesFromBase64(object.chunk)) : Buffer.alloc(0) };
+  },
+
+  toJSON(message: CollectSupportBundleResponse): unknown {
+    const obj: any = {};
+    if (message.chunk.length !== 0) {
+      obj.chunk = base64FromBytes(message.chunk);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<CollectSupportBundleResponse>, I>>(base?: I): CollectSupportBundleResponse {
+    return CollectSupportBundleResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<CollectSupportBundleResponse>, I>>(object: I): CollectSupportBundleResponse {
+    const message = createBaseCollectSupportBundleResponse();
+    message.chunk = object.chunk ?? Buffer.alloc(0);
+    return message;
+  },
+};
 
 function createBaseGetNodeRequest(): GetNodeRequest {
   return {};
@@ -305,6 +995,7 @@ function createBaseNode(): Node {
     netlink: undefined,
     export: undefined,
     linkCount: 0,
+    policy: undefined,
   };
 }
 
@@ -369,6 +1060,9 @@ export const Node: MessageFns<Node> = {
     }
     if (message.linkCount !== 0) {
       writer.uint32(160).uint32(message.linkCount);
+    }
+    if (message.policy !== undefined) {
+      PolicyStatus.encode(message.policy, writer.uint32(194).fork()).join();
     }
     return writer;
   },
@@ -546,6 +1240,14 @@ export const Node: MessageFns<Node> = {
             message.linkCount = reader.uint32();
             continue;
           }
+          case 24: {
+            if (tag !== 194) {
+              break;
+            }
+
+            message.policy = PolicyStatus.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -614,6 +1316,7 @@ export const Node: MessageFns<Node> = {
         : isSet(object.link_count)
         ? globalThis.Number(object.link_count)
         : 0,
+      policy: isSet(object.policy) ? PolicyStatus.fromJSON(object.policy) : undefined,
     };
   },
 
@@ -679,6 +1382,9 @@ export const Node: MessageFns<Node> = {
     if (message.linkCount !== 0) {
       obj.linkCount = Math.round(message.linkCount);
     }
+    if (message.policy !== undefined) {
+      obj.policy = PolicyStatus.toJSON(message.policy);
+    }
     return obj;
   },
 
@@ -721,6 +1427,186 @@ export const Node: MessageFns<Node> = {
       ? ExportStats.fromPartial(object.export)
       : undefined;
     message.linkCount = object.linkCount ?? 0;
+    message.policy = (object.policy !== undefined && object.policy !== null)
+      ? PolicyStatus.fromPartial(object.policy)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePolicyStatus(): PolicyStatus {
+  return { file: "", version: "", loadTime: undefined, error: "", errorTime: undefined, roles: 0, identities: 0 };
+}
+
+export const PolicyStatus: MessageFns<PolicyStatus> = {
+  encode(message: PolicyStatus, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.file !== "") {
+      writer.uint32(10).string(message.file);
+    }
+    if (message.version !== "") {
+      writer.uint32(18).string(message.version);
+    }
+    if (message.loadTime !== undefined) {
+      Timestamp.encode(message.loadTime, writer.uint32(26).fork()).join();
+    }
+    if (message.error !== "") {
+      writer.uint32(34).string(message.error);
+    }
+    if (message.errorTime !== undefined) {
+      Timestamp.encode(message.errorTime, writer.uint32(42).fork()).join();
+    }
+    if (message.roles !== 0) {
+      writer.uint32(48).uint32(message.roles);
+    }
+    if (message.identities !== 0) {
+      writer.uint32(56).uint32(message.identities);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PolicyStatus {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePolicyStatus();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.file = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.loadTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.error = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.errorTime = Timestamp.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.roles = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.identities = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PolicyStatus {
+    return {
+      file: isSet(object.file) ? globalThis.String(object.file) : "",
+      version: isSet(object.version) ? globalThis.String(object.version) : "",
+      loadTime: isSet(object.loadTime)
+        ? fromJsonTimestamp(object.loadTime)
+        : isSet(object.load_time)
+        ? fromJsonTimestamp(object.load_time)
+        : undefined,
+      error: isSet(object.error) ? globalThis.String(object.error) : "",
+      errorTime: isSet(object.errorTime)
+        ? fromJsonTimestamp(object.errorTime)
+        : isSet(object.error_time)
+        ? fromJsonTimestamp(object.error_time)
+        : undefined,
+      roles: isSet(object.roles) ? globalThis.Number(object.roles) : 0,
+      identities: isSet(object.identities) ? globalThis.Number(object.identities) : 0,
+    };
+  },
+
+  toJSON(message: PolicyStatus): unknown {
+    const obj: any = {};
+    if (message.file !== "") {
+      obj.file = message.file;
+    }
+    if (message.version !== "") {
+      obj.version = message.version;
+    }
+    if (message.loadTime !== undefined) {
+      obj.loadTime = fromTimestamp(message.loadTime).toISOString();
+    }
+    if (message.error !== "") {
+      obj.error = message.error;
+    }
+    if (message.errorTime !== undefined) {
+      obj.errorTime = fromTimestamp(message.errorTime).toISOString();
+    }
+    if (message.roles !== 0) {
+      obj.roles = Math.round(message.roles);
+    }
+    if (message.identities !== 0) {
+      obj.identities = Math.round(message.identities);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PolicyStatus>, I>>(base?: I): PolicyStatus {
+    return PolicyStatus.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PolicyStatus>, I>>(object: I): PolicyStatus {
+    const message = createBasePolicyStatus();
+    message.file = object.file ?? "";
+    message.version = object.version ?? "";
+    message.loadTime = (object.loadTime !== undefined && object.loadTime !== null)
+      ? Timestamp.fromPartial(object.loadTime)
+      : undefined;
+    message.error = object.error ?? "";
+    message.errorTime = (object.errorTime !== undefined && object.errorTime !== null)
+      ? Timestamp.fromPartial(object.errorTime)
+      : undefined;
+    message.roles = object.roles ?? 0;
+    message.identities = object.identities ?? 0;
     return message;
   },
 };
@@ -1348,7 +2234,7 @@ export const NatsStatus: MessageFns<NatsStatus> = {
 };
 
 function createBaseNetlinkCounters(): NetlinkCounters {
-  return { requests: 0n, notifications: 0n, overruns: 0n, interruptedDumps: 0n, repairs: 0n };
+  return { requests: 0n, notifications: 0n, overruns: 0n, interruptedDumps: 0n, repairs: 0n, errors: 0n };
 }
 
 export const NetlinkCounters: MessageFns<NetlinkCounters> = {
@@ -1382,6 +2268,12 @@ export const NetlinkCounters: MessageFns<NetlinkCounters> = {
         throw new globalThis.Error("value provided for field message.repairs of type uint64 too large");
       }
       writer.uint32(40).uint64(message.repairs);
+    }
+    if (message.errors !== 0n) {
+      if (BigInt.asUintN(64, message.errors) !== message.errors) {
+        throw new globalThis.Error("value provided for field message.errors of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.errors);
     }
     return writer;
   },
@@ -1439,6 +2331,14 @@ export const NetlinkCounters: MessageFns<NetlinkCounters> = {
             message.repairs = reader.uint64() as bigint;
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.errors = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1462,6 +2362,7 @@ export const NetlinkCounters: MessageFns<NetlinkCounters> = {
         ? BigInt(object.interrupted_dumps)
         : 0n,
       repairs: isSet(object.repairs) ? BigInt(object.repairs) : 0n,
+      errors: isSet(object.errors) ? BigInt(object.errors) : 0n,
     };
   },
 
@@ -1482,6 +2383,9 @@ export const NetlinkCounters: MessageFns<NetlinkCounters> = {
     if (message.repairs !== 0n) {
       obj.repairs = message.repairs.toString();
     }
+    if (message.errors !== 0n) {
+      obj.errors = message.errors.toString();
+    }
     return obj;
   },
 
@@ -1499,6 +2403,7 @@ export const NetlinkCounters: MessageFns<NetlinkCounters> = {
       ? BigInt(object.interruptedDumps)
       : 0n;
     message.repairs = (object.repairs !== undefined && object.repairs !== null) ? BigInt(object.repairs) : 0n;
+    message.errors = (object.errors !== undefined && object.errors !== null) ? BigInt(object.errors) : 0n;
     return message;
   },
 };
@@ -1516,11 +2421,61 @@ export const NodeServiceService = {
     responseSerialize: (value: Node): Buffer => Buffer.from(Node.encode(value).finish()),
     responseDeserialize: (value: Buffer): Node => Node.decode(value),
   },
+  /** Tells the caller who it is to the agent, and which roles it has. Open to everybody who can connect. */
+  getCaller: {
+    path: "/taplane.v1.NodeService/GetCaller" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetCallerRequest): Buffer => Buffer.from(GetCallerRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetCallerRequest => GetCallerRequest.decode(value),
+    responseSerialize: (value: Caller): Buffer => Buffer.from(Caller.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Caller => Caller.decode(value),
+  },
+  /**
+   * Sets what the agent logs, for a while or until it ends; data-plane processes have a log of their own. INVALID_ARGUMENT for a level that is
+   * not known or a duration that is out of range.
+   */
+  setLogLevel: {
+    path: "/taplane.v1.NodeService/SetLogLevel" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SetLogLevelRequest): Buffer => Buffer.from(SetLogLevelRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SetLogLevelRequest => SetLogLevelRequest.decode(value),
+    responseSerialize: (value: SetLogLevelResponse): Buffer => Buffer.from(SetLogLevelResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SetLogLevelResponse => SetLogLevelResponse.decode(value),
+  },
+  /**
+   * Collects what is needed to understand trouble from afar, as one tar.gz in pieces, without secrets. Takes some seconds. RESOURCE_EXHAUSTED
+   * (`SUPPORT_BUNDLE_BUSY`) while another is being made.
+   */
+  collectSupportBundle: {
+    path: "/taplane.v1.NodeService/CollectSupportBundle" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: CollectSupportBundleRequest): Buffer =>
+      Buffer.from(CollectSupportBundleRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CollectSupportBundleRequest => CollectSupportBundleRequest.decode(value),
+    responseSerialize: (value: CollectSupportBundleResponse): Buffer =>
+      Buffer.from(CollectSupportBundleResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): CollectSupportBundleResponse => CollectSupportBundleResponse.decode(value),
+  },
 } as const;
 
 export interface NodeServiceServer extends UntypedServiceImplementation {
   /** Reads the node. */
   getNode: handleUnaryCall<GetNodeRequest, Node>;
+  /** Tells the caller who it is to the agent, and which roles it has. Open to everybody who can connect. */
+  getCaller: handleUnaryCall<GetCallerRequest, Caller>;
+  /**
+   * Sets what the agent logs, for a while or until it ends; data-plane processes have a log of their own. INVALID_ARGUMENT for a level that is
+   * not known or a duration that is out of range.
+   */
+  setLogLevel: handleUnaryCall<SetLogLevelRequest, SetLogLevelResponse>;
+  /**
+   * Collects what is needed to understand trouble from afar, as one tar.gz in pieces, without secrets. Takes some seconds. RESOURCE_EXHAUSTED
+   * (`SUPPORT_BUNDLE_BUSY`) while another is being made.
+   */
+  collectSupportBundle: handleServerStreamingCall<CollectSupportBundleRequest, CollectSupportBundleResponse>;
 }
 
 export interface NodeServiceClient extends Client {
@@ -1537,6 +2492,54 @@ export interface NodeServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Node) => void,
   ): ClientUnaryCall;
+  /** Tells the caller who it is to the agent, and which roles it has. Open to everybody who can connect. */
+  getCaller(
+    request: GetCallerRequest,
+    callback: (error: ServiceError | null, response: Caller) => void,
+  ): ClientUnaryCall;
+  getCaller(
+    request: GetCallerRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Caller) => void,
+  ): ClientUnaryCall;
+  getCaller(
+    request: GetCallerRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Caller) => void,
+  ): ClientUnaryCall;
+  /**
+   * Sets what the agent logs, for a while or until it ends; data-plane processes have a log of their own. INVALID_ARGUMENT for a level that is
+   * not known or a duration that is out of range.
+   */
+  setLogLevel(
+    request: SetLogLevelRequest,
+    callback: (error: ServiceError | null, response: SetLogLevelResponse) => void,
+  ): ClientUnaryCall;
+  setLogLevel(
+    request: SetLogLevelRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SetLogLevelResponse) => void,
+  ): ClientUnaryCall;
+  setLogLevel(
+    request: SetLogLevelRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SetLogLevelResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Collects what is needed to understand trouble from afar, as one tar.gz in pieces, without secrets. Takes some seconds. RESOURCE_EXHAUSTED
+   * (`SUPPORT_BUNDLE_BUSY`) while another is being made.
+   */
+  collectSupportBundle(
+    request: CollectSupportBundleRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<CollectSupportBundleResponse>;
+  collectSupportBundle(
+    request: CollectSupportBundleRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<CollectSupportBundleResponse>;
 }
 
 export const NodeServiceClient = makeGenericClientConstructor(
@@ -1547,6 +2550,14 @@ export const NodeServiceClient = makeGenericClientConstructor(
   service: typeof NodeServiceService;
   serviceName: string;
 };
+
+function bytesFromBase64(b64: string): Uint8Array {
+  return Uint8Array.from(globalThis.Buffer.from(b64, "base64"));
+}
+
+function base64FromBytes(arr: Uint8Array): string {
+  return globalThis.Buffer.from(arr).toString("base64");
+}
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
 

@@ -49,10 +49,12 @@ export interface SetAttachmentsRequest {
     | FlowLimits
     | undefined;
   /**
-   * Process that is meant: another refuses with FAILED_PRECONDITION (`OTHER_LANE`), since epochs of handshakes are given for one process.
-   * 0: any.
+   * Process that is meant, as it calls itself in `LaneState.pid`: another refuses with FAILED_PRECONDITION (`OTHER_LANE`), since epochs of
+   * handshakes are given for one process. 0: any.
    */
   pid: number;
+  /** The same by `LaneState.instance`, which tells processes apart where process ids do not. Empty: any. */
+  instance: string;
 }
 
 /** What meters of a lane may use together. */
@@ -233,7 +235,7 @@ export interface MeterSetup_LabelsEntry {
 
 /** State of a lane. */
 export interface LaneState {
-  /** Process id. */
+  /** Process id, in the pid namespace of the lane. */
   pid: number;
   /** Version of the program. */
   version: string;
@@ -245,6 +247,30 @@ export interface LaneState {
   attachments: AttachmentState[];
   /** One entry for each stream and capture. */
   streams: StreamState[];
+  /** What became of the frames of all streams and captures since the lane started. */
+  streamTotals:
+    | StreamTotals
+    | undefined;
+  /** Drawn at random when the process starts, 32 hexadecimal digits: no other process ever has it. */
+  instance: string;
+  /** The pid namespace of the lane as the kernel names it, `pid:[INODE]`; empty when unknown. In another one `pid` means another process. */
+  pidNamespace: string;
+}
+
+/** Frames of all streams and captures of a lane, of those that are over too. */
+export interface StreamTotals {
+  /** Streams and captures that were opened. */
+  opened: bigint;
+  /** Frames that were delivered. */
+  deliveredFrames: bigint;
+  /** Frames dropped, since the client read too slowly and the queue was full. */
+  queueFullFrames: bigint;
+  /** Frames dropped by the kernel, since the lane read too slowly. */
+  kernelFrames: bigint;
+  /** Frames that were no frames. */
+  malformedFrames: bigint;
+  /** Frames lost with a connection that broke. */
+  inTransitFrames: bigint;
 }
 
 /** State of an attachment. */
@@ -503,7 +529,7 @@ export const ProbePeerRequest: MessageFns<ProbePeerRequest> = {
 };
 
 function createBaseSetAttachmentsRequest(): SetAttachmentsRequest {
-  return { attachments: [], keepRunning: false, flowLimits: undefined, pid: 0 };
+  return { attachments: [], keepRunning: false, flowLimits: undefined, pid: 0, instance: "" };
 }
 
 export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
@@ -519,6 +545,9 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
     }
     if (message.pid !== 0) {
       writer.uint32(32).uint32(message.pid);
+    }
+    if (message.instance !== "") {
+      writer.uint32(42).string(message.instance);
     }
     return writer;
   },
@@ -568,6 +597,14 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
             message.pid = reader.uint32();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.instance = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -596,6 +633,7 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
         ? FlowLimits.fromJSON(object.flow_limits)
         : undefined,
       pid: isSet(object.pid) ? globalThis.Number(object.pid) : 0,
+      instance: isSet(object.instance) ? globalThis.String(object.instance) : "",
     };
   },
 
@@ -613,6 +651,9 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
     if (message.pid !== 0) {
       obj.pid = Math.round(message.pid);
     }
+    if (message.instance !== "") {
+      obj.instance = message.instance;
+    }
     return obj;
   },
 
@@ -627,6 +668,7 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
       ? FlowLimits.fromPartial(object.flowLimits)
       : undefined;
     message.pid = object.pid ?? 0;
+    message.instance = object.instance ?? "";
     return message;
   },
 };
@@ -1608,7 +1650,16 @@ export const MeterSetup_LabelsEntry: MessageFns<MeterSetup_LabelsEntry> = {
 };
 
 function createBaseLaneState(): LaneState {
-  return { pid: 0, version: "", startTime: undefined, attachments: [], streams: [] };
+  return {
+    pid: 0,
+    version: "",
+    startTime: undefined,
+    attachments: [],
+    streams: [],
+    streamTotals: undefined,
+    instance: "",
+    pidNamespace: "",
+  };
 }
 
 export const LaneState: MessageFns<LaneState> = {
@@ -1627,6 +1678,15 @@ export const LaneState: MessageFns<LaneState> = {
     }
     for (const v of message.streams) {
       StreamState.encode(v!, writer.uint32(42).fork()).join();
+    }
+    if (message.streamTotals !== undefined) {
+      StreamTotals.encode(message.streamTotals, writer.uint32(50).fork()).join();
+    }
+    if (message.instance !== "") {
+      writer.uint32(58).string(message.instance);
+    }
+    if (message.pidNamespace !== "") {
+      writer.uint32(66).string(message.pidNamespace);
     }
     return writer;
   },
@@ -1684,6 +1744,30 @@ export const LaneState: MessageFns<LaneState> = {
             message.streams.push(StreamState.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.streamTotals = StreamTotals.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.instance = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.pidNamespace = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1709,6 +1793,17 @@ export const LaneState: MessageFns<LaneState> = {
         ? object.attachments.map((e: any) => AttachmentState.fromJSON(e))
         : [],
       streams: globalThis.Array.isArray(object?.streams) ? object.streams.map((e: any) => StreamState.fromJSON(e)) : [],
+      streamTotals: isSet(object.streamTotals)
+        ? StreamTotals.fromJSON(object.streamTotals)
+        : isSet(object.stream_totals)
+        ? StreamTotals.fromJSON(object.stream_totals)
+        : undefined,
+      instance: isSet(object.instance) ? globalThis.String(object.instance) : "",
+      pidNamespace: isSet(object.pidNamespace)
+        ? globalThis.String(object.pidNamespace)
+        : isSet(object.pid_namespace)
+        ? globalThis.String(object.pid_namespace)
+        : "",
     };
   },
 
@@ -1729,6 +1824,15 @@ export const LaneState: MessageFns<LaneState> = {
     if (message.streams?.length) {
       obj.streams = message.streams.map((e) => StreamState.toJSON(e));
     }
+    if (message.streamTotals !== undefined) {
+      obj.streamTotals = StreamTotals.toJSON(message.streamTotals);
+    }
+    if (message.instance !== "") {
+      obj.instance = message.instance;
+    }
+    if (message.pidNamespace !== "") {
+      obj.pidNamespace = message.pidNamespace;
+    }
     return obj;
   },
 
@@ -1744,6 +1848,215 @@ export const LaneState: MessageFns<LaneState> = {
       : undefined;
     message.attachments = object.attachments?.map((e) => AttachmentState.fromPartial(e)) || [];
     message.streams = object.streams?.map((e) => StreamState.fromPartial(e)) || [];
+    message.streamTotals = (object.streamTotals !== undefined && object.streamTotals !== null)
+      ? StreamTotals.fromPartial(object.streamTotals)
+      : undefined;
+    message.instance = object.instance ?? "";
+    message.pidNamespace = object.pidNamespace ?? "";
+    return message;
+  },
+};
+
+function createBaseStreamTotals(): StreamTotals {
+  return {
+    opened: 0n,
+    deliveredFrames: 0n,
+    queueFullFrames: 0n,
+    kernelFrames: 0n,
+    malformedFrames: 0n,
+    inTransitFrames: 0n,
+  };
+}
+
+export const StreamTotals: MessageFns<StreamTotals> = {
+  encode(message: StreamTotals, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.opened !== 0n) {
+      if (BigInt.asUintN(64, message.opened) !== message.opened) {
+        throw new globalThis.Error("value provided for field message.opened of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.opened);
+    }
+    if (message.deliveredFrames !== 0n) {
+      if (BigInt.asUintN(64, message.deliveredFrames) !== message.deliveredFrames) {
+        throw new globalThis.Error("value provided for field message.deliveredFrames of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.deliveredFrames);
+    }
+    if (message.queueFullFrames !== 0n) {
+      if (BigInt.asUintN(64, message.queueFullFrames) !== message.queueFullFrames) {
+        throw new globalThis.Error("value provided for field message.queueFullFrames of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.queueFullFrames);
+    }
+    if (message.kernelFrames !== 0n) {
+      if (BigInt.asUintN(64, message.kernelFrames) !== message.kernelFrames) {
+        throw new globalThis.Error("value provided for field message.kernelFrames of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.kernelFrames);
+    }
+    if (message.malformedFrames !== 0n) {
+      if (BigInt.asUintN(64, message.malformedFrames) !== message.malformedFrames) {
+        throw new globalThis.Error("value provided for field message.malformedFrames of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.malformedFrames);
+    }
+    if (message.inTransitFrames !== 0n) {
+      if (BigInt.asUintN(64, message.inTransitFrames) !== message.inTransitFrames) {
+        throw new globalThis.Error("value provided for field message.inTransitFrames of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.inTransitFrames);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StreamTotals {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStreamTotals();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.opened = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.deliveredFrames = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.queueFullFrames = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.kernelFrames = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.malformedFrames = reader.uint64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.inTransitFrames = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StreamTotals {
+    return {
+      opened: isSet(object.opened) ? BigInt(object.opened) : 0n,
+      deliveredFrames: isSet(object.deliveredFrames)
+        ? BigInt(object.deliveredFrames)
+        : isSet(object.delivered_frames)
+        ? BigInt(object.delivered_frames)
+        : 0n,
+      queueFullFrames: isSet(object.queueFullFrames)
+        ? BigInt(object.queueFullFrames)
+        : isSet(object.queue_full_frames)
+        ? BigInt(object.queue_full_frames)
+        : 0n,
+      kernelFrames: isSet(object.kernelFrames)
+        ? BigInt(object.kernelFrames)
+        : isSet(object.kernel_frames)
+        ? BigInt(object.kernel_frames)
+        : 0n,
+      malformedFrames: isSet(object.malformedFrames)
+        ? BigInt(object.malformedFrames)
+        : isSet(object.malformed_frames)
+        ? BigInt(object.malformed_frames)
+        : 0n,
+      inTransitFrames: isSet(object.inTransitFrames)
+        ? BigInt(object.inTransitFrames)
+        : isSet(object.in_transit_frames)
+        ? BigInt(object.in_transit_frames)
+        : 0n,
+    };
+  },
+
+  toJSON(message: StreamTotals): unknown {
+    const obj: any = {};
+    if (message.opened !== 0n) {
+      obj.opened = message.opened.toString();
+    }
+    if (message.deliveredFrames !== 0n) {
+      obj.deliveredFrames = message.deliveredFrames.toString();
+    }
+    if (message.queueFullFrames !== 0n) {
+      obj.queueFullFrames = message.queueFullFrames.toString();
+    }
+    if (message.kernelFrames !== 0n) {
+      obj.kernelFrames = message.kernelFrames.toString();
+    }
+    if (message.malformedFrames !== 0n) {
+      obj.malformedFrames = message.malformedFrames.toString();
+    }
+    if (message.inTransitFrames !== 0n) {
+      obj.inTransitFrames = message.inTransitFrames.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<StreamTotals>, I>>(base?: I): StreamTotals {
+    return StreamTotals.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<StreamTotals>, I>>(object: I): StreamTotals {
+    const message = createBaseStreamTotals();
+    message.opened = (object.opened !== undefined && object.opened !== null) ? BigInt(object.opened) : 0n;
+    message.deliveredFrames = (object.deliveredFrames !== undefined && object.deliveredFrames !== null)
+      ? BigInt(object.deliveredFrames)
+      : 0n;
+    message.queueFullFrames = (object.queueFullFrames !== undefined && object.queueFullFrames !== null)
+      ? BigInt(object.queueFullFrames)
+      : 0n;
+    message.kernelFrames = (object.kernelFrames !== undefined && object.kernelFrames !== null)
+      ? BigInt(object.kernelFrames)
+      : 0n;
+    message.malformedFrames = (object.malformedFrames !== undefined && object.malformedFrames !== null)
+      ? BigInt(object.malformedFrames)
+      : 0n;
+    message.inTransitFrames = (object.inTransitFrames !== undefined && object.inTransitFrames !== null)
+      ? BigInt(object.inTransitFrames)
+      : 0n;
     return message;
   },
 };
