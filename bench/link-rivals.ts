@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startWireguardGo, wireguardKeys } from '../test/harness/foreign-wireguard.ts';
+import { WireguardGo, wireguardKeys } from '../test/harness/foreign-wireguard.ts';
 import type { Namespace } from '../test/harness/namespace.ts';
 import { type Child, runSync } from '../test/harness/process.ts';
 
@@ -86,18 +86,20 @@ async function copyLoop({ a, b, addressB, folder }: Site, subnet: string): Promi
 async function wireguardGo({ a, b, addressA, addressB }: Site, subnet: string): Promise<Rival | undefined> {
   if (!has('wireguard-go', 'wg')) return undefined;
   const [near, far] = [await wireguardKeys(), await wireguardKeys()];
-  const left = await startWireguardGo(a, {
-    privateKey: near.privateKey,
-    port: 51820,
-    addresses: [`${subnet}1/24`],
-    peers: [{ publicKey: far.publicKey, endpoint: `${addressB}:51820`, allowed: [`${subnet}2/32`] }],
-  });
-  const right = await startWireguardGo(b, {
-    privateKey: far.privateKey,
-    port: 51820,
-    addresses: [`${subnet}2/24`],
-    peers: [{ publicKey: near.publicKey, endpoint: `${addressA}:51820`, allowed: [`${subnet}1/32`] }],
-  });
+  const [left, right] = [new WireguardGo(a), new WireguardGo(b)];
+  const bytes = (key: string) => Buffer.from(key, 'base64');
+  await left.start(
+    bytes(near.privateKey),
+    51820,
+    [`${subnet}1/24`],
+    [{ publicKey: bytes(far.publicKey), endpoint: `${addressB}:51820`, allowed: [`${subnet}2/32`] }],
+  );
+  await right.start(
+    bytes(far.privateKey),
+    51820,
+    [`${subnet}2/24`],
+    [{ publicKey: bytes(near.publicKey), endpoint: `${addressA}:51820`, allowed: [`${subnet}1/32`] }],
+  );
   return {
     name: 'wireguard-go',
     address: `${subnet}2`,

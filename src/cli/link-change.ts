@@ -3,7 +3,7 @@
 import { Link, LinkSpec_Protocol as Protocol } from '../gen/taplane/v1/link.ts';
 import { CreateLinkRequest, DeleteLinkRequest, DeleteLinkResponse, UpdateLinkRequest } from '../gen/taplane/v1/link_service.ts';
 import type { ClientError, TaplaneClient } from '../rpc/client.ts';
-import { UsageError } from './exit-code.ts';
+import { EXIT, UsageError } from './exit-code.ts';
 import { type ChangeOptions, control, isDryRun } from './interface-change.ts';
 import type { LinkOptions } from './link-flags.ts';
 import { completePeers, givenLink, needsBefore } from './link-given.ts';
@@ -118,10 +118,14 @@ export async function addPeer(
       throw new UsageError(
         `add peer to ${linkId(name)}: ${peer.endpoint} is the endpoint of ${peerName(holder)}, which has another key; ` +
           `remove that first: taplane link peer remove ${linkId(name)} ${peerName(holder)}`,
+        EXIT.alreadyExists,
       );
     if (at < 0) return [...peers, peer];
     if (options.replace) return peers.with(at, peer);
-    throw new UsageError(`add peer to ${linkId(name)}: ${peerName(peer)} is there already; give --replace to change it`);
+    throw new UsageError(
+      `add peer to ${linkId(name)}: ${peerName(peer)} is there already; give --replace to change it`,
+      EXIT.alreadyExists,
+    );
   });
 }
 
@@ -136,7 +140,10 @@ export async function removePeers(
     for (const text of called) {
       const known = peers.map(peerName).join(', ');
       if (!options.missingOk && !peers.some((peer) => isCalled(peer, text)))
-        throw new UsageError(`remove peer of ${linkId(name)}: ${text} is none of its peers; there ${known ? `are: ${known}` : 'are none'}`);
+        throw new UsageError(
+          `remove peer of ${linkId(name)}: ${text} is none of its peers; there ${known ? `are: ${known}` : 'are none'}`,
+          EXIT.notFound,
+        );
     }
     return peers.filter((peer) => !called.some((text) => isCalled(peer, text)));
   });

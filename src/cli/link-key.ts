@@ -5,7 +5,7 @@ import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, ra
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { UsageError } from './exit-code.ts';
+import { EXIT, UsageError } from './exit-code.ts';
 import { parseKey } from './link-peer.ts';
 import { message, print, printDocument } from './output.ts';
 import type { Settings } from './settings.ts';
@@ -114,7 +114,8 @@ async function writeSecret(path: string, content: string, force: boolean): Promi
   } catch (error) {
     if (force) await rm(target, { force: true });
     const { code, message: cause } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') throw new UsageError(`--out: ${path} is there already; choose another name, or --force to lose the key in it`);
+    if (code === 'EEXIST')
+      throw new UsageError(`--out: ${path} is there already; choose another name, or --force to lose the key in it`, EXIT.alreadyExists);
     throw new UsageError(`--out: write ${path}: ${cause}`);
   }
 }

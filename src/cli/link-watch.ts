@@ -24,9 +24,26 @@ export async function watch(name: string | undefined, options: WatchOptions, set
 async function writer({ output }: Settings): Promise<(event: WatchLinksResponse) => void> {
   if (output === 'json') return (event) => print(`${JSON.stringify(WatchLinksResponse.toJSON(event))}\n`);
   if (output === 'name') return ({ event }) => print(event === undefined || event.$case === 'synced' ? '' : `${event.value.name}\n`);
-  if (output !== 'yaml') return (event) => print(`${printable(eventLine(event))}\n`);
+  if (output !== 'yaml') return lineWriter();
   const { stringify } = await import('yaml');
   return (event) => print(`---\n${stringify(WatchLinksResponse.toJSON(event))}`);
+}
+
+/** A line a change. What has changed may be in none: the same line of a link is not printed twice. */
+function lineWriter(): (event: WatchLinksResponse) => void {
+  const printed = new Map<string, string>();
+  return (told) => {
+    const { event } = told;
+    const line = eventLine(told);
+    if (event !== undefined && event.$case !== 'synced') {
+      const { name } = event.value;
+      const looks = event.$case === 'deleted' ? '' : linkLine(event.value);
+      if (event.$case === 'modified' && printed.get(name) === looks) return;
+      if (event.$case === 'deleted') printed.delete(name);
+      else printed.set(name, looks);
+    }
+    print(`${printable(line)}\n`);
+  };
 }
 
 function eventLine({ event }: WatchLinksResponse): string {

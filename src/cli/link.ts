@@ -23,7 +23,7 @@ export function addLinkCommands(program: Command, exit: (code: number) => void):
     .summary('tunnels that join an interface to other hosts')
     .description('Create, read, change, watch and probe links: tunnels that join an interface to interfaces of other hosts.');
 
-  addChangeFlags(
+  addChanges(
     addLinkFlags(
       noun
         .command('create')
@@ -61,7 +61,7 @@ export function addLinkCommands(program: Command, exit: (code: number) => void):
     .addHelpText('before', examples('taplane link list', 'taplane link list -o wide -l tenant=blue'))
     .action(async (options: object, command: Command) => (await read()).list(options, settingsOf(command)));
 
-  addChangeFlags(
+  addChanges(
     addLinkFlags(
       noun
         .command('update')
@@ -87,7 +87,7 @@ export function addLinkCommands(program: Command, exit: (code: number) => void):
       (await change()).update(name, { ...options }, settingsOf(command)),
     );
 
-  addChangeFlags(noun.command('delete').alias('rm').summary('delete links; their interfaces stay').argument('<link...>', 'names'))
+  addChanges(noun.command('delete').alias('rm').summary('delete links; their interfaces stay').argument('<link...>', 'names'))
     .option('--missing-ok', 'no failure when there is none')
     .option('--etag <etag>', 'delete only this version')
     .addHelpText('before', examples('taplane link delete wg0', 'taplane link delete wg0 site --missing-ok'))
@@ -146,9 +146,13 @@ export function addLinkCommands(program: Command, exit: (code: number) => void):
     .action(async (path: string | undefined, _: object, command: Command) => (await keys()).pubkey(path, settingsOf(command)));
 }
 
+function addChanges(command: Command): Command {
+  return addChangeFlags(command, 'check everything and say what would be done, but change nothing');
+}
+
 function addPeerCommands(noun: Command): void {
   const peer = noun.command('peer').summary('add and remove single peers').description('Add and remove single peers of a link.');
-  addChangeFlags(
+  addChanges(
     peer
       .command('add')
       .summary('add a peer')
@@ -163,7 +167,7 @@ function addPeerCommands(noun: Command): void {
     .action(async (name: string, typed: TypedPeer, options: object, command: Command) =>
       (await change()).addPeer(name, typed, { ...options }, settingsOf(command)),
     );
-  addChangeFlags(
+  addChanges(
     peer
       .command('remove')
       .alias('rm')

@@ -6,6 +6,7 @@ import {
   type FlowLimits,
   Attachment_Kind as Kind,
   type StreamState,
+  type StreamTotals,
 } from '../gen/taplane/lane/v1/lane_service.ts';
 import type { ProbeLinkRequest, ProbeLinkResponse } from '../gen/taplane/v1/link_service.ts';
 import { Attachments } from './attachments.ts';
@@ -20,6 +21,8 @@ export interface Lane {
   setAttachments(wanted: readonly Attachment[], flowLimits?: FlowLimits): void;
   attachments(): AttachmentState[];
   streams(): StreamState[];
+  /** Of all streams since the start. */
+  streamTotals(): StreamTotals;
   /** It holds something: a declared attachment that could be made, or a stream. 'metering' when that is all that it does. */
   isUsed(): boolean | 'metering';
   /** Probes a peer of a link. Throws TaplaneError. */
@@ -41,6 +44,7 @@ export async function openLane(packetSocket: string, log: LaneLog): Promise<Lane
     },
     attachments: () => attachments.states(),
     streams: () => streams.states(),
+    streamTotals: () => streams.totals(),
     probe: (linkUid, request, signal) => probe(linkUid, attachments.link(linkUid), request, signal),
     isUsed() {
       const held = attachments.states().filter(({ attached }) => attached);

@@ -284,8 +284,8 @@ export class Port {
         else if (status < 0) this.#watch(queue, true);
         return;
       }
-      // A consumer may have let go of the port.
-      if (queue.closed) return;
+      // A consumer may have let go of the port, or have found that the device is gone.
+      if (queue.closed) break;
     }
     this.#flush();
   }

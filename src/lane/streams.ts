@@ -3,7 +3,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { invalidFields, TaplaneError } from '../errors.ts';
-import type { Device, StreamSetup, StreamState } from '../gen/taplane/lane/v1/lane_service.ts';
+import type { Device, StreamSetup, StreamState, StreamTotals } from '../gen/taplane/lane/v1/lane_service.ts';
 import { type BpfProgram, loadBpf } from '../packet/bpf.ts';
 import { compileFilter } from '../sys/pcap.ts';
 import { frameClock } from './clock.ts';
@@ -32,6 +32,7 @@ interface Waiting {
 export class Streams {
   readonly #devices: Devices;
   readonly #streams = new Map<PacketStream, Waiting>();
+  readonly #ended = { opened: 0, delivered: 0, queueFull: 0, kernel: 0, malformed: 0, inTransit: 0 };
 
   constructor(devices: Devices) {
     this.#devices = devices;
@@ -39,6 +40,21 @@ export class Streams {
 
   get size(): number {
     return this.#streams.size;
+  }
+
+  /** What became of the frames of all streams since the start, of those that are over too. */
+  totals(): StreamTotals {
+    const sum = { ...this.#ended };
+    for (const stream of this.#streams.keys()) add(sum, stream);
+    const { opened, delivered, queueFull, kernel, malformed, inTransit } = sum;
+    return {
+      opened: BigInt(opened),
+      deliveredFrames: BigInt(delivered),
+      queueFullFrames: BigInt(queueFull),
+      kernelFrames: BigInt(kernel),
+      malformedFrames: BigInt(malformed),
+      inTransitFrames: BigInt(inTransit),
+    };
   }
 
   states(): StreamState[] {
@@ -54,6 +70,7 @@ export class Streams {
     const { source, subscription } = this.#attach({ ...plan, filter }, plan, device);
     const token = plan.resumeTimeoutMs > 0 ? randomBytes(16).toString('base64url') : '';
     const stream = new PacketStream(token, plan, subscription, source);
+    this.#ended.opened++;
     this.#streams.set(stream, { device, timer: undefined, displace });
     stream.attach(outlet, false);
     return stream;
@@ -76,7 +93,7 @@ export class Streams {
 
   end(stream: PacketStream): void {
     clearTimeout(this.#streams.get(stream)?.timer);
-    this.#streams.delete(stream);
+    if (this.#streams.delete(stream)) add(this.#ended, stream);
     stream.close();
   }
 
@@ -195,6 +212,16 @@ export class Streams {
     const write = plan.superFrames ? port.writeSuper : port.write;
     return { subscription, source: { ...factsOf(device), release, write, settle: async () => {} } };
   }
+}
+
+type Sum = Record<'delivered' | 'queueFull' | 'kernel' | 'malformed' | 'inTransit', number>;
+
+function add(sum: Sum, { subscription: { account } }: PacketStream): void {
+  sum.delivered += account.sent - account.inTransit;
+  sum.queueFull += account.queueFull;
+  sum.kernel += account.kernel;
+  sum.malformed += account.malformed;
+  sum.inTransit += account.inTransit;
 }
 
 function factsOf({ tap, interface: name, uid }: Device): Pick<Source, 'tap' | 'interface' | 'uid'> {

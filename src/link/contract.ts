@@ -22,11 +22,12 @@ import type {
 export interface Links {
   create(request: CreateLinkRequest): Promise<Link>;
   get(request: GetLinkRequest): Promise<Link>;
-  list(request: ListLinksRequest): Promise<ListLinksResponse>;
+  /** `isVisible` is asked for each link by id; what it denies is not told of. */
+  list(request: ListLinksRequest, isVisible?: (id: string) => boolean): Promise<ListLinksResponse>;
   update(request: UpdateLinkRequest): Promise<Link>;
   delete(request: DeleteLinkRequest): Promise<DeleteLinkResponse>;
   /** Endless until `signal` aborts. Bounded: a reader that falls behind too far is ended with RESOURCE_EXHAUSTED and may resume. */
-  watch(request: WatchLinksRequest, signal: AbortSignal): AsyncIterable<WatchLinksResponse>;
+  watch(request: WatchLinksRequest, signal: AbortSignal, isVisible?: (id: string) => boolean): AsyncIterable<WatchLinksResponse>;
   /** Ends after the result. */
   probe(request: ProbeLinkRequest, signal: AbortSignal): AsyncIterable<ProbeLinkResponse>;
 }

@@ -6,8 +6,9 @@ import { Conditions } from '../resource/conditions.ts';
 import { publicKeyOf } from './keys.ts';
 import type { LinkRecord } from './record.ts';
 
-/** `Ready`: sockets and queue are held; `Encrypted`; `Offloaded`: super-frames; `UnderlaySafe`: no way leads a peer's endpoint into the link. */
-export type ConditionType = 'Ready' | 'Encrypted' | 'Offloaded' | 'UnderlaySafe';
+/** `Ready`: sockets and queue are held; `Encrypted`; `Offloaded`: super-frames; `UnderlaySafe`: no way leads a peer's endpoint into the link;
+ * `TlsUsable`, of links with TLS: the files on the node are what they should be. */
+export type ConditionType = 'Ready' | 'Encrypted' | 'Offloaded' | 'UnderlaySafe' | 'TlsUsable';
 
 export class Entry {
   record: LinkRecord;

@@ -6,7 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import { TaplaneError } from '../errors.ts';
 import type { Attachment, AttachmentState, Attachment_Kind as Kind } from '../gen/taplane/lane/v1/lane_service.ts';
-import { Link } from '../gen/taplane/v1/link.ts';
+import { Link, type LinkStatus, type LinkSpec_Protocol as Protocol } from '../gen/taplane/v1/link.ts';
 import {
   CreateLinkRequest,
   DeleteLinkRequest,
@@ -30,11 +30,20 @@ import { linkId, linkName } from './name.ts';
 import { type AskLane, probeLink } from './probe.ts';
 import { LINK_RECORDS, type LinkRecord } from './record.ts';
 import { LINKS, type LinkEvent, Registry } from './registry.ts';
+import { endpointsOf } from './underlay.ts';
 
 export type { Joined } from './joined.ts';
 export type { LinkEvent } from './registry.ts';
 
 const PRUNE_MS = 60_000;
+
+/** A link, without keys, and what its lane says. */
+export interface SaidOfLink {
+  /** The id, without `links/`. */
+  name: string;
+  protocol: Protocol;
+  status: LinkStatus | undefined;
+}
 
 export interface LinkOptions {
   stateDir: string;
@@ -69,7 +78,11 @@ export interface LinkManager extends Links {
   linkOf(interfaceId: string): string | undefined;
   /** See `Declaration.withEpochs`. */
   withEpochs(attachments: readonly Attachment[], lane: string): Promise<Attachment[]>;
+  /** Where the peers are whose packets neither mark nor device keeps off the routes of the node. */
+  underlay(): Iterable<{ address: Buffer }>;
   count(): number;
+  /** How each link is by the word of its lane, in the order of their names; `status` is undefined while the lane has said nothing. */
+  said(): SaidOfLink[];
   /** Ends every watch with UNAVAILABLE. */
   endWatches(): void;
   /** Finishes what is under way. Links run on. */
@@ -123,7 +136,7 @@ class Manager implements LinkManager {
   start(): void {
     const { corruptFiles, badRecords } = this.findings;
     if (corruptFiles.length > 0 || badRecords.length > 0)
-      this.#log.error({ corruptFiles, badRecords }, 'state of links is not intact; running degraded');
+      this.#log.error({ corrupt_files: corruptFiles, bad_records: badRecords }, 'state of links is not intact; running degraded');
     this.#declaration.start();
     this.#registry.interfacesChanged();
     this.#pruning = setInterval(() => this.#store.prune(), PRUNE_MS);
@@ -142,12 +155,23 @@ class Manager implements LinkManager {
     return this.#registry.linkOf(interfaceId);
   }
 
+  *underlay(): Generator<{ address: Buffer }> {
+    for (const { record } of this.#registry.all()) for (const address of endpointsOf(record.spec)) yield { address };
+  }
+
   withEpochs(attachments: readonly Attachment[], lane: string): Promise<Attachment[]> {
     return this.#declaration.withEpochs(attachments, lane);
   }
 
   count(): number {
     return this.#registry.size;
+  }
+
+  said(): SaidOfLink[] {
+    const registry = this.#registry;
+    return registry
+      .sorted()
+      .map((entry) => ({ name: entry.name, protocol: entry.record.spec.protocol, status: registry.said(entry)?.link }));
   }
 
   endWatches(): void {
@@ -175,18 +199,21 @@ class Manager implements LinkManager {
 
   get: Links['get'] = async ({ name }) => this.#registry.view(this.#registry.need(linkId(name)));
 
-  list: Links['list'] = async (request) => {
+  list: Links['list'] = async (request, isVisible = () => true) => {
     const { interface: joined, labelSelector } = request;
     const matching = this.#registry
       .sorted()
-      .filter(({ record: { labels, spec } }) => selects(labelSelector, labels) && (joined === '' || spec.interface === joined));
+      .filter(({ record: { labels, spec } }) => selects(labelSelector, labels) && (joined === '' || spec.interface === joined))
+      .filter(({ name }) => isVisible(name));
     const { items, nextPageToken } = page(request, matching, ({ name }) => name);
     return { links: items.map((entry) => this.#registry.view(entry)), nextPageToken };
   };
 
-  watch: Links['watch'] = (request, signal) => {
+  watch: Links['watch'] = (request, signal, isVisible = () => true) => {
     const only = request.name === '' ? undefined : linkName(linkId(request.name));
-    const wanted = (event: LinkEvent): boolean => event.$case === 'synced' || only === undefined || event.value.name === only;
+    const wanted = (event: LinkEvent): boolean =>
+      event.$case === 'synced' ||
+      (isVisible(event.value.name.slice(event.value.name.indexOf('/') + 1)) && (only === undefined || event.value.name === only));
     const snapshot = (): LinkEvent[] =>
       this.#registry
         .sorted()

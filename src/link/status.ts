@@ -1,6 +1,7 @@
 // What is told of a link: what its lane says, and what the agent knows itself.
 
 import type { AttachmentState } from '../gen/taplane/lane/v1/lane_service.ts';
+import { Condition_Status } from '../gen/taplane/v1/interface.ts';
 import {
   type Link,
   type LinkPeerStatus,
@@ -55,6 +56,10 @@ export function judge(entry: Entry, said: AttachmentState | undefined, joined: J
     leads ?? '',
     nowMs,
   );
+  // The files are on the node of the lane, which looks at them.
+  const files = heard?.link?.conditions.find(({ type }) => type === 'TlsUsable');
+  if (spec.tls === undefined) conditions.clear('TlsUsable');
+  else if (files !== undefined) conditions.set('TlsUsable', files.status === Condition_Status.TRUE, files.reason, files.message, nowMs);
   return { ...status, conditions: conditions.list() };
 }
 

@@ -61,6 +61,11 @@ export function loopOf(
   return loop ?? firstLoop(more, covers);
 }
 
+/** Addresses of the endpoints of a link whose packets follow the routes of the node; none where a mark or a bound device keeps them off. */
+export function endpointsOf({ peers, socketMark, bindDevice }: Pick<LinkSpec, 'peers' | 'socketMark' | 'bindDevice'>): Buffer[] {
+  return socketMark !== 0 || bindDevice !== '' ? [] : targetsOf(peers).map(({ bytes }) => bytes);
+}
+
 type Cover = [text: string, prefix: Prefix];
 
 function firstLoop(targets: readonly Target[], covers: readonly Cover[]): Loop | undefined {

@@ -9,7 +9,7 @@ import { ipPacket, readIpPacket } from './ip-packet.ts';
 import { clampMss } from './mss.ts';
 import { cutPieces, findPayload, half, type PieceSink, readSuperFrame, superFrame, TCP } from './pieces.ts';
 import { completeChecksum } from './segment.ts';
-import { GSO_ECN, GSO_NONE, NEEDS_CHECKSUM, type VnetHeader } from './vnet-header.ts';
+import { GSO_ECN, GSO_NONE, NEEDS_CHECKSUM, plainVnetHeader, type VnetHeader } from './vnet-header.ts';
 
 export type { PieceSink } from './pieces.ts';
 
@@ -18,17 +18,19 @@ export type CutOutcome = number | 'bad-header' | 'unsupported' | 'too-big';
 
 /** Of Ethernet with two VLAN tags. */
 const LINK_MOST = 22;
+const PACKET_MOST = 65_535;
 const FRAGMENT = 0x3fff;
 /** Flags whose segment is one: SYN takes a number of its own, a pointer of URG counts from where it stands. */
 const TCP_WHOLE = 0x02 | 0x04 | 0x20;
 
 const parts = superFrame();
 const ip = ipPacket();
+/** Nothing is left to do. */
+const WHOLE = plainVnetHeader();
 
 /**
  * Cuts `frame[start, start + length)`, which `header` describes, into pieces whose IP packet (behind Ethernet and VLAN tags, with `ethernet`)
- * is at most `most` bytes. The frame stays as it is. Where it is an IPv4 packet that may be fragmented, it is; not with `ethernet`, nor super-frames of
- * UDP. Frames that are not IP pass whole when they are not longer than `most` and, with `ethernet`, 22. The sink's buffer is apart from the frame; `sink` does not call it again.
+ * is at most `most` bytes. The frame stays as it is. Where it is an IPv4 packet that may be fragmented, or many of UDP, it is; not with `ethernet`. Frames that are not IP pass whole when they are not longer than `most` and, with `ethernet`, 22. The sink's buffer is apart from the frame; `sink` does not call it again.
  */
 export function cut(
   frame: Buffer,
@@ -45,8 +47,46 @@ export function cut(
   const room = most - (parts.payload - parts.l3);
   const payloadBytes = parts.end - parts.payload;
   if (parts.isTcp) return cutTcp(frame, Math.min(header.gsoSize, room), sink);
-  return Math.min(header.gsoSize, payloadBytes) > room ? 'too-big' : cutPieces(frame, parts, header.gsoSize, sink);
+  if (Math.min(header.gsoSize, payloadBytes) <= room) return cutPieces(frame, parts, header.gsoSize, sink);
+  return ethernet || !parts.v4 ? 'too-big' : fragmentPieces(frame, header.gsoSize, most, sink);
 }
+
+/** Datagrams that are larger than the path takes, of IPv4: each is a packet that may be fragmented, unless it says otherwise. */
+function fragmentPieces(frame: Buffer, gsoSize: number, most: number, sink: PieceSink): CutOutcome {
+  fragments ??= new Fragments();
+  fragments.begin(most, sink);
+  cutPieces(frame, parts, gsoSize, fragments);
+  return fragments.isRefused ? 'too-big' : fragments.count;
+}
+
+/** Every piece at the same place, from where it goes on in fragments. */
+class Fragments implements PieceSink {
+  readonly buffer = Buffer.allocUnsafeSlow(PACKET_MOST);
+  #sink: PieceSink = this;
+  #most = 0;
+  count = 0;
+  isRefused = false;
+
+  begin(most: number, sink: PieceSink): void {
+    this.#most = most;
+    this.#sink = sink;
+    this.count = 0;
+    this.isRefused = false;
+  }
+
+  place(bytes: number): number {
+    return this.isRefused || bytes > PACKET_MOST ? -1 : 0;
+  }
+
+  put(start: number, bytes: number): void {
+    const fragments = readIpPacket(this.buffer, start, bytes, false, ip) ? fragment(this.buffer, ip, WHOLE, this.#most, this.#sink) : -1;
+    this.isRefused = fragments < 0;
+    this.count += Math.max(0, fragments);
+  }
+}
+
+/** Made when it is first needed. */
+let fragments: Fragments | undefined;
 
 /** TCP of `parts`; `pieceBytes` may be no room at all. */
 function cutTcp(frame: Buffer, pieceBytes: number, sink: PieceSink): CutOutcome {

@@ -250,7 +250,7 @@ describe('keys', () => {
     expect(content).toMatch(/^[A-Za-z0-9+/]{43}=\n$/);
     expect((await run('pubkey', content)).stdout).toBe(made.stdout);
     expect((await run(`pubkey ${path}`)).stdout).toBe(made.stdout);
-    expect(await run(`keygen --out ${path}`)).toMatchObject({ code: 2, stderr: expect.stringContaining('--force') });
+    expect(await run(`keygen --out ${path}`)).toMatchObject({ code: 4, stderr: expect.stringContaining('--force') });
     expect(await readFile(path, 'utf8')).toBe(content);
     await chmod(path, 0o644);
     expect((await run(`keygen --out ${path} --force -o json`)).code).toBe(0);
@@ -327,14 +327,14 @@ describe('update', () => {
     expect(agent.calls('update')).toHaveLength(2);
     expect(last()).toMatchObject({ updateMask: ['spec.peers'], link: { etag: '"1"' } });
     expect(await run('peer add lan endpoint=192.0.2.3:4789,name=bonn')).toMatchObject({
-      code: 2,
+      code: 4,
       stderr: expect.stringContaining('--replace'),
     });
     expect((await run('peer add lan endpoint=192.0.2.3:4789 name=bonn')).code).toBe(2);
     expect((await run('peer add lan endpoint=192.0.2.3:4789,name=bonn --replace')).code).toBe(0);
     expect((await run('peer remove lan oslo 192.0.2.4:4789')).code).toBe(0);
     expect(names()).toEqual(['bonn']);
-    expect(await run('peer rm lan oslo')).toMatchObject({ code: 2, stderr: expect.stringContaining('there are: bonn') });
+    expect(await run('peer rm lan oslo')).toMatchObject({ code: 3, stderr: expect.stringContaining('there are: bonn') });
     expect((await run('peer rm lan oslo --missing-ok')).code).toBe(0);
   });
 
@@ -343,7 +343,7 @@ describe('update', () => {
     const status = { publicKey: Buffer.from(OTHER_KEY, 'base64') };
     agent.links.set('links/wg0', Link.fromPartial({ name: 'links/wg0', etag: '"1"', spec: { protocol: 3, peers }, status }));
     expect(await run(`peer add wg0 public-key=${OTHER_KEY},endpoint=192.0.2.2:51820 --replace`)).toMatchObject({
-      code: 2,
+      code: 4,
       stderr: expect.stringContaining('taplane link peer remove wg0 oslo'),
     });
     expect((await run(`peer add wg0 public-key=${KEY},endpoint=192.0.2.2:51820,name=rome --replace`)).code).toBe(0);
@@ -351,6 +351,7 @@ describe('update', () => {
   });
 
   test('delete', async () => {
+    expect((await run('delete --help')).stdout).toContain('check everything and say what would be done');
     expect(await run('delete lan --dry-run')).toEqual({ code: 0, stdout: '', stderr: 'would delete lan\n' });
     expect(await run('rm lan')).toEqual({ code: 0, stdout: '', stderr: 'deleted lan\n' });
     expect(await run('delete lan')).toMatchObject({ code: 3, stderr: expect.stringContaining('taplane link list') });
@@ -448,6 +449,10 @@ wg0    tun0        wireguard   up      1/2             0.0.0.0:51820   60m
   test('watch prints a line a change until Ctrl-C', async () => {
     const changed = Link.fromPartial({ ...(agent.links.get('links/wg0') as Link), status: { state: 1, reason: 'tun0 is gone' } });
     agent.events.push(WatchLinksResponse.fromPartial({ event: { $case: 'modified', value: changed }, resumeToken: '2' }));
+    // Something has changed that is in no line, and goes back; then it is the line as it was.
+    const condition = { type: 'Offloaded', status: 2 };
+    const unseen = Link.fromPartial({ ...changed, status: { ...changed.status, conditions: [condition] } } as Link);
+    for (const value of [unseen, changed]) agent.events.push(WatchLinksResponse.fromPartial({ event: { $case: 'modified', value } }));
     agent.events.push(WatchLinksResponse.fromPartial({ event: { $case: 'deleted', value: changed }, resumeToken: '3' }));
     const child = start(['link', 'watch'], agent.address);
     let stdout = '';
@@ -462,6 +467,8 @@ synced
 modified wg0 wireguard on tun0 waiting peers=0/1 (tun0 is gone)
 deleted wg0
 `);
+    const all = await run('watch --timeout 2s -o json');
+    expect(all.stdout.match(/"modified"/g)).toHaveLength(3);
     expect(await run('watch nope --timeout 2s')).toMatchObject({ code: 0, stderr: 'nope does not exist yet; waiting for it\n' });
   });
 

@@ -37,7 +37,7 @@ function open(spec: Parameters<typeof setupOf>[0]): { tunnel: FramesOverTcp; wri
     written.push(Buffer.from(bytes.subarray(start + VNET_HEADER_BYTES, start + length)));
     return 0 as const;
   };
-  const needs = { device: { ethernet: false, offload: true, write }, now: () => performance.now(), changed: () => {} };
+  const needs = { device: { ethernet: false, offload: true, write }, now: () => performance.now() };
   const tunnel = new FramesOverTcp(setupOf(spec), needs);
   held.push(tunnel);
   return { tunnel, written };
@@ -94,6 +94,7 @@ describe('a server', () => {
     take(tunnel, packet(60, 7));
     tunnel.flush();
     await expect.poll(() => Buffer.concat(second.received), SOON).toEqual(framed(packet(60, 7)));
+    await up(tunnel);
     const { peers, traffic } = tunnel.state();
     expect(peers).toHaveLength(1);
     expect(peers[0]).toMatchObject({

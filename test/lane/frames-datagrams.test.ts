@@ -44,7 +44,7 @@ function open(endpoint: string): { tunnel: FramesOverUdp; written: Buffer[]; por
     return 0 as const;
   };
   let later = 0;
-  const needs = { device: { ethernet: true, offload: true, write }, now: () => performance.now() + later, changed: () => {} };
+  const needs = { device: { ethernet: true, offload: true, write }, now: () => performance.now() + later };
   const tunnel = new FramesOverUdp(setupOf(endpoint), needs);
   held.push(tunnel);
   const now = (ms: number) => {

@@ -28,7 +28,7 @@ it('listens again where it did', async () => {
     spec: LinkSpec.fromPartial({ protocol: Protocol.FRAMES, transport: Transport.TCP, listen: `127.0.0.1:${port}` }),
   });
   const device = { ethernet: false, offload: false, write: () => 0 as const };
-  const tunnel = new FramesOverTcp(setup, { device, now: () => performance.now(), changed: () => {} });
+  const tunnel = new FramesOverTcp(setup, { device, now: () => performance.now() });
   try {
     const listens = async () => (await run(['ss', '-H', '-l', '-t', '-n', `sport = :${port}`])).stdout.trim() !== '';
     for (let round = 0; round < 2; round++) {

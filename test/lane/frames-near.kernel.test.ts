@@ -16,7 +16,7 @@ function end(ns: Namespace, device: string, listen: string, endpoint: string): {
     return 0 as const;
   };
   const spec = LinkSpec.fromPartial({ protocol: Protocol.FRAMES, listen, bindDevice: device, peers: [{ endpoint }] });
-  const needs = { device: { ethernet: true, offload: false, write }, now: () => performance.now(), changed: () => {} };
+  const needs = { device: { ethernet: true, offload: false, write }, now: () => performance.now() };
   const tunnel = inNamespace(ns.name, () => new FramesOverUdp(LinkSetup.fromPartial({ uid: 'link', spec }), needs));
   return { tunnel, written };
 }

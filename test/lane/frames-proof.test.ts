@@ -34,7 +34,7 @@ it('is let in only if it may still be there when it has', async () => {
       }),
     });
   const device = { ethernet: false, offload: false, write: () => 0 as const };
-  const tunnel = new FramesOverTcp(setupOf('127.0.0.1:1'), { device, now: () => performance.now(), changed: () => {} });
+  const tunnel = new FramesOverTcp(setupOf('127.0.0.1:1'), { device, now: () => performance.now() });
   const port = Number(tunnel.state().listen.split(':')[1]);
   const prove = (socket: Socket) =>
     connect({

@@ -4,8 +4,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Deframer } from '../../src/lane/frames/deframer.ts';
 import { type ByteStream, StreamSender, WAITING_MOST } from '../../src/lane/frames/stream-sender.ts';
-import { packetsOf } from '../../src/lane/frames/super-frame.ts';
 import { TrafficCount } from '../../src/lane/link/counts.ts';
+import { packetsOf } from '../../src/lane/link/super-frame.ts';
 import { GSO_ECN, GSO_TCPV4, GSO_UDP_L4, NEEDS_CHECKSUM, VNET_HEADER_BYTES, writeVnetHeader } from '../../src/packet/vnet-header.ts';
 import { random, seed } from '../harness/random.ts';
 

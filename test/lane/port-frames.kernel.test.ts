@@ -89,3 +89,27 @@ it.each(KINDS)('on a %s, packet information %s, virtio header %s', async (mode, 
   expect(port.write(one as Buffer, 0, (one as Buffer).length)).toBe(0);
   await expect.poll(received, SOON).toBe(before + 2);
 });
+
+it('tells consumers that nothing more comes also when the device goes in the middle of a turn', async () => {
+  await using ns = createNamespace();
+  ns.ip('tuntap add dev t0 mode tun');
+  ns.ip('link set dev t0 alias taplane:uid-t0 up');
+  ns.ip('address add 10.91.0.1/24 dev t0');
+  const devices = new Devices();
+  held.push(devices);
+  const port = devices.port(Device.fromPartial({ uid: 'uid-t0', interface: 't0', networkNamespace: ns.name }));
+  const keeper = new Keeper(false, 0);
+  const last: PortConsumer = {
+    take() {
+      if (keeper.kept.length === 0 || !port.attached) return;
+      ns.ip('link delete t0');
+      port.check();
+    },
+    flush() {},
+  };
+  for (const consumer of [keeper, last]) port.addConsumer(consumer);
+  await ns.exec(['/usr/bin/python3', '-c', SEND]);
+  await expect.poll(() => port.attached, SOON).toBe(false);
+  expect(keeper.flushed).toBe(keeper.kept.length);
+  expect(keeper.flushed).toBeGreaterThan(0);
+});

@@ -1,7 +1,7 @@
 // Fragments of IPv4 packets that are larger than the path takes: put together again they are the packet, however often it was fragmented.
 
 import { describe, expect, it } from 'vitest';
-import { GSO_NONE, NEEDS_CHECKSUM, plainVnetHeader } from '../../src/packet/vnet-header.ts';
+import { GSO_NONE, GSO_UDP_L4, NEEDS_CHECKSUM, plainVnetHeader } from '../../src/packet/vnet-header.ts';
 import { random } from '../harness/random.ts';
 import { l4ChecksumError, slowChecksum, udpPacket } from './frames.ts';
 import { bytesOf, type CutOptions, cutAll, ETHERNET4, fixIpv4, wholeUdp } from './wire.ts';
@@ -133,3 +133,26 @@ function edited(packet: Buffer, at: number, value: number, isRight = true): Buff
   packet[10] = (packet[10] as number) ^ 1;
   return packet;
 }
+
+it('are of each datagram of a super-frame of UDP that is larger than the path takes', () => {
+  const dice = random('super-frames');
+  for (let round = 0; round < 100; round++) {
+    const gsoSize = dice.integer(100, 3000);
+    const payload = bytesOf(dice.integer(gsoSize, 20_000), round);
+    const vnet = { ...plainVnetHeader(), flags: NEEDS_CHECKSUM, gsoType: GSO_UDP_L4, gsoSize, checksumStart: 20, checksumOffset: 6 };
+    const frame = udpPacket(4, payload);
+    const most = dice.integer(68, 28 + gsoSize - 1);
+    const groups = new Map<number, Buffer[]>();
+    for (const one of fragmentsOf(frame, most, vnet)) {
+      expect(one.length).toBeLessThanOrEqual(most);
+      const id = one.readUInt16BE(4);
+      groups.set(id, [...(groups.get(id) ?? []), one]);
+    }
+    const expected = fragmentsOf(frame, 65_535, vnet);
+    expect([...groups.values()].map(reassembled), `round ${round}`).toEqual(expected.map(sealed));
+    // A bridge does not fragment, and nobody does what is not to be.
+    expect(cutAll(Buffer.concat([ETHERNET4, frame]), { ...vnet, checksumStart: 34 }, { most, ethernet: true })).toBe('too-big');
+    frame[6] = 0x40;
+    expect(cutAll(fixIpv4(frame), vnet, { most })).toBe('too-big');
+  }
+});

@@ -1,20 +1,28 @@
 // The server of frames over TCP: one peer is connected at a time. A new connection that may be takes the place of the old one: a client that was
 // restarted, or whose path broke, is not kept waiting until its old connection is found dead. With `allowed` it must come from that
-// address, from any port. With TLS it takes the place once it has shown who it is; how many are about to, and for how long, is bounded.
+// address, from any port. With TLS it takes the place once it has shown who it is; how many begin to, are about to, and for how long, is bounded: a
+// connection beyond that is closed before anything is computed for it.
 
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { LinkDrops_Reason as Drop, type TlsSpec } from '../../gen/taplane/v1/link.ts';
 import * as libc from '../../sys/libc.ts';
-import { formatSocketAddress } from '../../sys/socket-address.ts';
+import { formatSocketAddress, type SocketAddress } from '../../sys/socket-address.ts';
 import { errnoName } from '../../sys/sys-error.ts';
 import { acceptTcp, listenTcp } from '../../sys/tcp-accept.ts';
 import { closeTcp } from '../../sys/tcp-socket.ts';
+import { sourceOf } from '../link/rate-limiter.ts';
+import type { Opened } from './connection.ts';
+import { HandshakeGate } from './handshake-gate.ts';
+import { secureServer } from './secure.ts';
 import { plainStream, type Stream, socketForTls, tlsStream } from './stream.ts';
-import { secureServer } from './tls-files.ts';
+import type { TlsFiles } from './tls-files.ts';
 
 const HANDSHAKE_MS = 5000;
+/** What speaks TLS begins at once, and shows that it does. */
+const BELIEVE_MS = 200;
 const HANDSHAKES_MOST = 16;
+const HANDSHAKES_OF_SOURCE = 4;
 const BACKLOG = 16;
 /** Connections that are taken before others get their turn. */
 const ROUND = 16;
@@ -27,13 +35,14 @@ const TRANSIENT = new Set([4, 71, 103]);
 export interface AcceptorNeeds {
   /** A TCP socket that is bound, to `address`, and not listening yet; it belongs to the acceptor. Throws SysError. */
   openSocket(): { fd: number; address: string };
-  tls: TlsSpec | undefined;
+  tls: { spec: TlsSpec; files: TlsFiles } | undefined;
   /** Address that connections must come from; undefined: any. */
   allowed: string | undefined;
-  connected(stream: Stream, remote: string): void;
+  connected(opened: Opened): void;
   /** A connection was refused. */
   refused(reason: Drop): void;
-  changed(): void;
+  /** Monotonic milliseconds. */
+  now(): number;
 }
 
 export class Acceptor {
@@ -44,8 +53,9 @@ export class Acceptor {
   #poll: libc.Poll | undefined;
   #rest: NodeJS.Timeout | undefined;
   #closed = false;
-  /** They have not shown yet who they are. */
-  readonly #unproven = new Set<Socket>();
+  /** They have not shown yet who they are; the source of each, the oldest first. */
+  readonly #unproven = new Map<Socket, string>();
+  readonly #gate = new HandshakeGate();
   /** What it is bound to. */
   listen = '';
   allowed: string | undefined;
@@ -71,7 +81,7 @@ export class Acceptor {
     clearTimeout(this.#rest);
     this.#poll?.close();
     if (this.#fd >= 0) closeTcp(this.#fd);
-    for (const socket of this.#unproven) socket.destroy();
+    for (const socket of this.#unproven.keys()) socket.destroy();
     this.#unproven.clear();
   }
 
@@ -104,7 +114,6 @@ export class Acceptor {
     try {
       this.#listen();
       this.#refusal = '';
-      this.#needs.changed();
     } catch (error) {
       this.#rest = setTimeout(() => this.#again(true), REST_MS);
       this.#refuse(undefined, `all for now: ${error instanceof Error ? error.message : 'no socket'}`);
@@ -114,7 +123,7 @@ export class Acceptor {
   #accept(status: number): void {
     for (let count = 0; count < ROUND && !this.#closed; count++) {
       const accepted = acceptTcp(this.#fd);
-      if (typeof accepted !== 'number') this.#take(accepted.fd, formatSocketAddress(accepted.from));
+      if (typeof accepted !== 'number') this.#take(accepted.fd, accepted.from);
       else if (TRANSIENT.has(accepted)) continue;
       else if (accepted === EAGAIN && status >= 0) return;
       else {
@@ -127,47 +136,60 @@ export class Acceptor {
     }
   }
 
-  #take(fd: number, remote: string): void {
-    if (!this.#isAllowed(remote)) {
+  #take(fd: number, from: SocketAddress): void {
+    const remote = formatSocketAddress(from);
+    if (!this.#isAllowed(remote) || !this.#mayBegin(from, remote)) {
       closeTcp(fd);
       return;
     }
     const { tls } = this.#needs;
     try {
-      if (tls === undefined) this.#connected(plainStream(fd), remote);
-      else this.#prove(fd, remote, tls);
+      if (tls === undefined) this.#connected(plainStream(fd), remote, BELIEVE_MS);
+      else this.#prove(fd, from, remote, tls);
     } catch (error) {
       this.#refuse(undefined, `${remote}: ${error instanceof Error ? error.message : 'no socket'}`);
     }
   }
 
-  #prove(fd: number, remote: string, tls: TlsSpec): void {
+  #prove(fd: number, from: SocketAddress, remote: string, { spec, files }: { spec: TlsSpec; files: TlsFiles }): void {
     const socket: Socket = socketForTls(fd);
     socket.on('error', () => socket.destroy());
-    this.#makeRoom();
-    this.#unproven.add(socket);
-    const timer = setTimeout(() => socket.destroy(), HANDSHAKE_MS);
+    const source = sourceOf(from);
+    this.#makeRoom(source);
+    this.#unproven.set(socket, source);
+    const timer = setTimeout(() => done(undefined, `not done within ${HANDSHAKE_MS} ms`), HANDSHAKE_MS);
     timer.unref();
     const done = (encrypted: TLSSocket | undefined, reason: string): void => {
       clearTimeout(timer);
       if (!this.#unproven.delete(socket)) return;
-      if (encrypted !== undefined) this.#connected(tlsStream(encrypted), remote);
-      else {
+      if (encrypted !== undefined) {
+        this.#gate.know(from);
+        this.#connected(tlsStream(encrypted), remote, 0);
+      } else {
         socket.destroy();
         this.#refuse(Drop.UNAUTHENTICATED, `${remote}: TLS: ${reason}`);
       }
     };
     try {
-      secureServer(socket, tls, done);
+      secureServer(socket, files.read(), spec, done);
     } catch (error) {
       done(undefined, error instanceof Error ? error.message : 'not to be had');
     }
   }
 
-  /** The oldest of too many goes: who says nothing must not keep others out. */
-  #makeRoom(): void {
-    const [oldest] = this.#unproven;
-    if (oldest === undefined || this.#unproven.size < HANDSHAKES_MOST) return;
+  /** Whether one more may begin to show who it is; if not it is counted. */
+  #mayBegin(from: SocketAddress, remote: string): boolean {
+    if (this.#needs.tls === undefined || this.#gate.admits(from, this.#needs.now())) return true;
+    this.#refuse(Drop.RATE_LIMITED, `${remote}: one of too many in a short time`);
+    return false;
+  }
+
+  /** The oldest of too many goes, of one source or of all: who says nothing must not keep others out. */
+  #makeRoom(source: string): void {
+    const ofSource = [...this.#unproven].flatMap(([socket, other]) => (other === source ? socket : []));
+    const isFull = this.#unproven.size >= HANDSHAKES_MOST;
+    const [oldest] = ofSource.length >= HANDSHAKES_OF_SOURCE ? ofSource : isFull ? this.#unproven.keys() : [];
+    if (oldest === undefined) return;
     this.#unproven.delete(oldest);
     oldest.destroy();
     this.#refuse(Drop.RATE_LIMITED, 'one of too many at once');
@@ -180,20 +202,24 @@ export class Acceptor {
     return false;
   }
 
-  #connected(stream: Stream, remote: string): void {
+  #connected(stream: Stream, remote: string, believeAfterMs: number): void {
     // It may have been told of another address while this one showed who it is.
     if (!this.#isAllowed(remote)) {
       stream.socket.destroy();
       return;
     }
     this.#refusal = '';
-    this.#needs.connected(stream, remote);
+    this.#needs.connected({ stream, remote, believeAfterMs });
+  }
+
+  /** The connection that was given away is over, for this reason, in words for people. */
+  ended(remote: string, why: string): void {
+    this.#refusal = `${remote}: ${why}`;
   }
 
   #refuse(drop: Drop | undefined, refusal: string): void {
     this.#refusal = refusal;
     if (drop !== undefined) this.#needs.refused(drop);
-    this.#needs.changed();
   }
 }
 

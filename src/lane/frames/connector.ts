@@ -3,6 +3,8 @@
 //   waiting --back-off over--> connecting --connected (and TLS done)--> open --closed--> waiting
 //      ^--refused, or not within CONNECT_MS-'
 //
+// A connection that ended before anything came was maybe none that the other end wanted: the next one has to last twice as long to be believed.
+//
 // The back-off begins anew after a connection that lasted. One that broke may have met a path that takes less than it did and tells nobody, which TCP
 // itself never finds out: the next one keeps both ends to segments that every path takes, until one of them ends well.
 
@@ -13,24 +15,31 @@ import type { Poll } from '../../sys/libc.ts';
 import { errnoName } from '../../sys/sys-error.ts';
 import { awaitConnection, closeTcp } from '../../sys/tcp-socket.ts';
 import { backOffMs } from './back-off.ts';
+import type { Opened } from './connection.ts';
 import type { Endpoint } from './frames-setup.ts';
+import { secureClient, tlsReason } from './secure.ts';
 import { plainStream, type Stream, socketForTls, tlsStream } from './stream.ts';
-import { secureClient, tlsReason } from './tls-files.ts';
+import type { TlsFiles } from './tls-files.ts';
 
 const CONNECT_MS = 5000;
 const LASTED_MS = 1000;
 const CLOSED = 'the other end closed the connection';
+/** With TLS, at once. */
+const UNWANTED = 'TLS: the other end closed the connection as soon as it had seen our certificate; it knows why';
+/** Without it. */
+const UNHEARD = `${CLOSED} before anything had come from it: does it want TLS?`;
+/** More than a way there and back. */
+const BELIEVE_MS = 500;
+const BELIEVE_MOST_MS = 30_000;
 
 export interface ConnectorNeeds {
   endpoint: Endpoint;
-  tls: TlsSpec | undefined;
+  tls: { spec: TlsSpec; files: TlsFiles } | undefined;
   /** A TCP socket that connects, as `openTcpConnection` makes it; `careful`: with small segments. Throws SysError. */
   openSocket(endpoint: Endpoint, careful: boolean): number;
   /** A connection is open; the stream belongs to whoever it is given to. */
-  connected(stream: Stream, remote: string): void;
+  connected(opened: Opened): { readonly hasHeard: boolean };
   now(): number;
-  /** `reason` is another. */
-  changed(): void;
 }
 
 export class Connector {
@@ -42,7 +51,8 @@ export class Connector {
   #encrypted: Duplex | undefined;
   #timer: NodeJS.Timeout | undefined;
   #failures = 0;
-  #openSince: number | undefined;
+  #open: { since: number; connection: { readonly hasHeard: boolean } } | undefined;
+  #believeAfterMs = BELIEVE_MS;
   #careful = false;
   #closed = false;
   /** Why it is not connected, for people. */
@@ -66,6 +76,7 @@ export class Connector {
     this.#endpoint = endpoint;
     this.#failures = 0;
     this.#careful = false;
+    this.#believeAfterMs = BELIEVE_MS;
     this.#letGo();
     this.#try();
   }
@@ -77,7 +88,7 @@ export class Connector {
 
   #letGo(): void {
     clearTimeout(this.#timer);
-    this.#openSince = undefined;
+    this.#open = undefined;
     const [dialled, plain, encrypted] = [this.#dialled, this.#plain, this.#encrypted];
     this.#dialled = undefined;
     this.#plain = undefined;
@@ -92,6 +103,13 @@ export class Connector {
 
   #try(): void {
     this.reason = `connecting to ${this.#endpoint.text}`;
+    try {
+      // Without files that can be used nobody is troubled.
+      this.#needs.tls?.files.read();
+    } catch (error) {
+      this.#end(`TLS: ${error instanceof Error ? error.message : 'no files'}`);
+      return;
+    }
     try {
       const fd = this.#needs.openSocket(this.#endpoint, this.#careful);
       this.#dialled = { fd, poll: awaitConnection(fd, (errno) => this.#dialledTo(fd, errno)) };
@@ -113,7 +131,7 @@ export class Connector {
       if (tls === undefined) {
         const stream = plainStream(fd);
         this.#watch(stream.socket);
-        this.#open(stream.socket, stream);
+        this.#opened(stream.socket, stream);
       } else this.#secure(socketForTls(fd), tls);
     } catch (error) {
       this.#end(error instanceof Error ? error.message : 'no socket');
@@ -126,12 +144,12 @@ export class Connector {
     plain.on('close', () => this.#endOf(plain, CLOSED));
   }
 
-  #secure(plain: Socket, tls: TlsSpec): void {
+  #secure(plain: Socket, { spec, files }: { spec: TlsSpec; files: TlsFiles }): void {
     this.#watch(plain);
     try {
-      const encrypted = secureClient(plain, tls, (socket, reason) => {
+      const encrypted = secureClient(plain, files.read(), spec, (socket, reason) => {
         if (socket === undefined) this.#endOf(plain, `TLS: ${reason}`);
-        else this.#open(plain, tlsStream(socket));
+        else this.#opened(plain, tlsStream(socket));
       });
       encrypted.on('error', (error) => this.#endOf(plain, `TLS: ${tlsReason(error)}`));
       encrypted.on('close', () => this.#endOf(plain, CLOSED));
@@ -141,12 +159,13 @@ export class Connector {
     }
   }
 
-  #open(plain: Socket, stream: Stream): void {
+  #opened(plain: Socket, stream: Stream): void {
     if (plain !== this.#plain) return;
     clearTimeout(this.#timer);
-    this.#openSince = this.#needs.now();
-    this.reason = '';
-    this.#needs.connected(stream, this.#endpoint.text);
+    const remote = this.#endpoint.text;
+    this.reason = `connected to ${remote}, and nothing has come from there yet`;
+    const since = this.#needs.now();
+    this.#open = { since, connection: this.#needs.connected({ stream, remote, believeAfterMs: this.#believeAfterMs }) };
   }
 
   /** Of sockets that were let go of before nothing is to be said. */
@@ -155,14 +174,21 @@ export class Connector {
   }
 
   #end(reason: string): void {
-    const lasted = this.#openSince === undefined ? 0 : this.#needs.now() - this.#openSince;
-    if (this.#openSince !== undefined) this.#careful = reason !== CLOSED;
+    const open = this.#open;
+    const lasted = open === undefined ? 0 : this.#needs.now() - open.since;
+    let why = reason;
+    if (open !== undefined) {
+      this.#careful = reason !== CLOSED;
+      const { hasHeard } = open.connection;
+      if (!hasHeard && this.#needs.tls === undefined && reason === CLOSED) why = UNHEARD;
+      if (!hasHeard && this.#needs.tls !== undefined && lasted < BELIEVE_MS) why = UNWANTED;
+      this.#believeAfterMs = hasHeard ? BELIEVE_MS : Math.min(BELIEVE_MOST_MS, Math.max(BELIEVE_MS, 2 * lasted));
+    }
     this.#letGo();
     if (this.#closed) return;
     this.#failures = lasted >= LASTED_MS ? 1 : this.#failures + 1;
     const delayMs = backOffMs(this.#failures, Math.random());
-    this.reason = `connecting to ${this.#endpoint.text}: ${reason}, next try in ${delayMs} ms`;
+    this.reason = `connecting to ${this.#endpoint.text}: ${why}, next try in ${delayMs} ms`;
     this.#timer = setTimeout(() => this.#try(), delayMs);
-    this.#needs.changed();
   }
 }

@@ -8,10 +8,10 @@ import { LinkCounts, TrafficCount } from '../link/counts.ts';
 import { Outgoing } from '../link/outgoing.ts';
 import { PeerProbes } from '../link/peer-probes.ts';
 import { probePath, stationPath } from '../link/probe-path.ts';
+import { packetsOf } from '../link/super-frame.ts';
 import type { LinkDevice, TunnelNeeds, TunnelState } from '../link/tunnel.ts';
 import { fixedPart, linkMtu } from './frames-setup.ts';
 import { Inward } from './inward.ts';
-import { packetsOf } from './super-frame.ts';
 
 export class FrameEnds {
   readonly device: LinkDevice;

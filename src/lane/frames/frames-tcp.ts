@@ -2,19 +2,20 @@
 // With `tls` the stream is encrypted and both ends are known.
 
 import type { LinkSetup } from '../../gen/taplane/lane/v1/lane_service.ts';
+import { type Condition, Condition_Status as Status } from '../../gen/taplane/v1/interface.ts';
 import { LinkDrops_Reason as Drop, LinkPeerStatus, LinkStatus_State as State } from '../../gen/taplane/v1/link.ts';
 import type { ProbeLinkRequest, ProbeLinkResponse } from '../../gen/taplane/v1/link_service.ts';
 import { SysError } from '../../sys/sys-error.ts';
 import { closeTcp, openTcpConnection, openTcpListener, setTcpPatience, type TcpPatience } from '../../sys/tcp-socket.ts';
 import { TrafficCount } from '../link/counts.ts';
+import { packetsOf } from '../link/super-frame.ts';
 import type { Tunnel, TunnelNeeds, TunnelState } from '../link/tunnel.ts';
 import { Acceptor, hostOf } from './acceptor.ts';
-import { Connection } from './connection.ts';
+import { Connection, type Opened } from './connection.ts';
 import { Connector } from './connector.ts';
 import { FrameEnds } from './frame-ends.ts';
 import { type Endpoint, readEndpoint } from './frames-setup.ts';
-import type { Stream } from './stream.ts';
-import { packetsOf } from './super-frame.ts';
+import { TlsFiles } from './tls-files.ts';
 
 const EINVAL = 22;
 /** The defaults take two hours to find that the other end is gone without a word, and a quarter of one with something under way. */
@@ -24,8 +25,8 @@ const SAFE_SEGMENT_BYTES = 1220;
 
 export class FramesOverTcp implements Tunnel {
   readonly #ends: FrameEnds;
-  readonly #changed: () => void;
   readonly #source: Connector | Acceptor;
+  #files: TlsFiles | undefined;
   #connection: Connection | undefined;
   /** Of the client, over all its connections. */
   #traffic = new TrafficCount();
@@ -35,7 +36,6 @@ export class FramesOverTcp implements Tunnel {
   constructor(setup: LinkSetup, needs: TunnelNeeds) {
     const endpoint = endpointOf(setup);
     this.#ends = new FrameEnds(setup, needs);
-    this.#changed = needs.changed;
     this.#ends.sendProbe = (bytes, start, length) => this.#sendFrame(bytes, start, length);
     this.#ends.change(setup, false);
     try {
@@ -47,22 +47,24 @@ export class FramesOverTcp implements Tunnel {
     }
   }
 
-  #open(endpoint: Endpoint | undefined, { now, changed }: TunnelNeeds): Connector | Acceptor {
-    const { listen, socketMark, bindDevice, tls } = this.#ends.spec;
+  #open(endpoint: Endpoint | undefined, { now }: TunnelNeeds): Connector | Acceptor {
+    const { listen, socketMark, bindDevice, tls: spec } = this.#ends.spec;
+    this.#files = spec && new TlsFiles(spec);
+    const tls = spec && this.#files && { spec, files: this.#files };
     const options = { mark: socketMark, device: bindDevice };
-    const connected = (stream: Stream, remote: string) => this.#connected(stream, remote);
+    const connected = (opened: Opened) => this.#connected(opened);
     if (listen === '') {
       if (endpoint === undefined) throw new SysError('open link', EINVAL, 'frames over TCP need a peer to connect to, or listen');
       const openSocket = ({ text }: Endpoint, careful: boolean) =>
         patient(openTcpConnection({ ...options, to: text, maxSegmentBytes: careful ? SAFE_SEGMENT_BYTES : 0 }));
-      return new Connector({ endpoint, tls, openSocket, connected, now, changed });
+      return new Connector({ endpoint, tls, openSocket, connected, now });
     }
     const openSocket = () => {
       const { fd, address } = openTcpListener({ ...options, listen });
       return { fd: patient(fd), address };
     };
     const refused = (reason: Drop) => this.#ends.counts.drop(reason);
-    return new Acceptor({ openSocket, tls, allowed: endpoint?.host, connected, refused, changed });
+    return new Acceptor({ openSocket, tls, allowed: endpoint?.host, connected, refused, now });
   }
 
   take(bytes: Buffer, start: number, length: number): void {
@@ -113,6 +115,7 @@ export class FramesOverTcp implements Tunnel {
       return false;
     }
     if (this.#closed || !this.#ends.change(setup, false)) return false;
+    this.#files?.look();
     const source = this.#source;
     if (source instanceof Connector) {
       if (endpoint === undefined) return false;
@@ -130,12 +133,15 @@ export class FramesOverTcp implements Tunnel {
 
   state(): TunnelState {
     const connection = this.#connection;
-    const reason = connection === undefined ? this.#source.reason : '';
+    const isUp = connection?.isUp === true;
+    const tlsProblem = this.#files?.problem ?? '';
+    const reason = isUp ? '' : this.#source.reason;
     return {
       ...this.#ends.state(this.#peers(connection, reason)),
-      state: connection === undefined ? State.CONNECTING : State.UP,
-      reason,
+      state: isUp ? State.UP : State.CONNECTING,
+      reason: isUp || tlsProblem === '' || reason.includes(tlsProblem) ? reason : `TLS: ${tlsProblem}; ${reason}`,
       listen: this.#source.listen,
+      conditions: this.#files === undefined ? [] : [usable(tlsProblem)],
     };
   }
 
@@ -157,7 +163,7 @@ export class FramesOverTcp implements Tunnel {
       LinkPeerStatus.fromPartial({
         endpoint,
         displayName: peer?.displayName ?? '',
-        up: connection !== undefined,
+        up: connection?.isUp === true,
         lastHandshakeTime: connection === undefined ? undefined : this.#ends.timeOf(connection.since),
         lastReceivedTime: Number.isFinite(heardAt) ? this.#ends.timeOf(heardAt) : undefined,
         traffic: (connection?.traffic ?? this.#traffic).message(),
@@ -167,16 +173,17 @@ export class FramesOverTcp implements Tunnel {
     ];
   }
 
-  #connected(stream: Stream, remote: string): void {
+  #connected(opened: Opened): Connection {
     this.#drop();
     const traffic = this.#source instanceof Connector ? this.#traffic : new TrafficCount();
     this.#ends.inward.peer = traffic;
-    this.#connection = new Connection(stream, remote, this.#ends, traffic, (ended) => {
+    const connection = new Connection(opened, this.#ends, traffic, (ended) => {
       if (ended !== this.#connection) return;
       this.#connection = undefined;
-      this.#changed();
+      if (ended.misfit !== '' && this.#source instanceof Acceptor) this.#source.ended(ended.remote, ended.misfit);
     });
-    this.#changed();
+    this.#connection = connection;
+    return connection;
   }
 
   #drop(): void {
@@ -195,6 +202,12 @@ function patient(fd: number): number {
     closeTcp(fd);
     throw error;
   }
+}
+
+/** What the agent is told of the files. */
+function usable(problem: string): Condition {
+  const [status, reason] = problem === '' ? [Status.TRUE, 'FilesUsable'] : [Status.FALSE, 'FilesNotUsable'];
+  return { type: 'TlsUsable', status, reason, message: problem, transitionTime: undefined };
 }
 
 function endpointOf(setup: LinkSetup): Endpoint | undefined {

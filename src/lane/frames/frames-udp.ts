@@ -24,15 +24,12 @@ export class FramesOverUdp implements Tunnel, PieceSink {
   readonly buffer = Buffer.allocUnsafeSlow(RUN_BYTES);
   readonly #ends: FrameEnds;
   readonly #socket: UdpSocket;
-  readonly #changed: () => void;
   #endpoint: Endpoint;
   #traffic: TrafficCount;
   #fill = 0;
   #pieces = 0;
   #size = 0;
   #heardAt = Number.NEGATIVE_INFINITY;
-  /** When it was last up, as far as anybody was told. */
-  #toldUp = false;
   #overflows = 0;
   #closed = false;
 
@@ -44,7 +41,6 @@ export class FramesOverUdp implements Tunnel, PieceSink {
     this.#socket = openUdp({ listen: listen === '' ? ':0' : listen, mark: socketMark, device: bindDevice, bufferBytes: BUFFER_BYTES });
     this.#ends = new FrameEnds(setup, needs);
     this.#traffic = this.#ends.inward.peer;
-    this.#changed = needs.changed;
     this.#ends.change(setup, this.#endpoint.ipv6);
     this.#ends.hasPathMtu = true;
     this.#ends.sendProbe = (bytes, start, length) =>
@@ -61,10 +57,7 @@ export class FramesOverUdp implements Tunnel, PieceSink {
         if (length === 0) inward.take(bytes, start, 0);
         for (let at = start; at < end; at += segmentBytes) inward.take(bytes, at, Math.min(segmentBytes, end - at));
       },
-      () => {
-        inward.flush();
-        if (!this.#toldUp && this.#isUp()) this.#tell();
-      },
+      () => inward.flush(),
     );
   }
 
@@ -121,7 +114,6 @@ export class FramesOverUdp implements Tunnel, PieceSink {
     if (lost > 0) this.#ends.counts.drop(Drop.OVERFLOW, lost);
     this.#overflows += Math.max(0, lost);
     const isUp = this.#isUp();
-    this.#toldUp = isUp;
     const [peer] = this.#ends.spec.peers;
     const reason = isUp ? '' : Number.isFinite(this.#heardAt) ? 'nothing heard for 3 minutes' : 'nothing heard yet';
     const status = LinkPeerStatus.fromPartial({
@@ -154,20 +146,17 @@ export class FramesOverUdp implements Tunnel, PieceSink {
     return this.#ends.now() - this.#heardAt < UP_MS;
   }
 
-  #tell(): void {
-    this.#toldUp = true;
-    this.#changed();
-  }
-
   /** Sends what was put together. Datagrams that the socket does not take are lost, as on a wire. */
   #send(): void {
     if (this.#pieces === 0 || this.#closed) return;
-    const [bytes, pieces] = [this.#fill, this.#pieces];
+    let [bytes, pieces] = [this.#fill, this.#pieces];
     this.#fill = 0;
     this.#pieces = 0;
     if (this.#socket.send(this.#endpoint.address, this.buffer, 0, bytes, this.#size) !== 0) {
-      this.#ends.counts.drop(Drop.SOCKET, pieces);
-      return;
+      bytes = this.#socket.sentBytes;
+      const sent = bytes / this.#size;
+      this.#ends.counts.drop(Drop.SOCKET, pieces - sent);
+      pieces = sent;
     }
     for (const count of [this.#ends.counts, this.#traffic]) {
       count.sentPackets += pieces;

@@ -4,8 +4,8 @@
 import { LinkDrops_Reason as Drop } from '../../gen/taplane/v1/link.ts';
 import { type Coalescer, coalescer } from '../../packet/coalesce.ts';
 import type { LinkCounts, TrafficCount } from '../link/counts.ts';
+import { packetsOf } from '../link/super-frame.ts';
 import type { LinkDevice } from '../link/tunnel.ts';
-import { packetsOf } from './super-frame.ts';
 
 const ETHERNET_BYTES = 14;
 const V4_BYTES = 20;

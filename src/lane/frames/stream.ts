@@ -14,6 +14,7 @@ export type TakeBytes = (bytes: Buffer, length: number) => void;
 
 export interface Stream {
   readonly socket: Socket | TLSSocket;
+  readonly isEncrypted: boolean;
   /**
    * What comes is given to `take`, and `flush` is called when nothing more is there at the moment. Before that nothing is read: called once, in the
    * turn in which the stream was made.
@@ -34,6 +35,7 @@ export function plainStream(fd: number): Stream {
   const socket = socketOf(fd, { onread });
   return {
     socket,
+    isEncrypted: false,
     listen(taker, flusher) {
       take = taker;
       flush = flusher;
@@ -50,6 +52,7 @@ export function socketForTls(fd: number): Socket {
 export function tlsStream(socket: TLSSocket): Stream {
   return {
     socket,
+    isEncrypted: true,
     listen(take, flush) {
       let isDue = false;
       const due = () => {

@@ -1,119 +1,127 @@
-// TLS of a link: TLS 1.3 only, both ends show a certificate. The files are read at every connection, so that a rotation needs nothing more
-// than new files.
+// The files of TLS of a link. They are looked at whenever it is declared and at every connection, so that a rotation needs nothing more than new files, and
+// what is wrong with them shows before anybody connects. What was good last is kept: a rotation that is half done cuts nobody off.
 
+import { X509Certificate } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
-import type { Socket } from 'node:net';
-import { connect, createServer, type TLSSocket } from 'node:tls';
+import { createSecureContext } from 'node:tls';
 import type { TlsSpec } from '../../gen/taplane/v1/link.ts';
-import { bearsName } from './certificate-name.ts';
 
 /** More is no certificate or key. */
-const FILE_MOST = 1024 * 1024;
-const OTHERS = 0o077;
+const FILE_MOST = 1024n * 1024n;
+const OTHERS = 0o077n;
+/** Of a file that was written so short ago, what is read next may differ and its times may not. */
+const SETTLED_MS = 1000;
 
-interface Pem {
+export interface Pem {
   cert: Buffer;
   key: Buffer;
   ca: Buffer;
 }
 
-/** Called once: with the socket that is encrypted and whose other end is who it should be, or with why there is none. */
-export type Secured = (socket: TLSSocket | undefined, reason: string) => void;
+export class TlsFiles {
+  readonly #spec: TlsSpec;
+  #good: Pem | undefined;
+  #notAfterMs = Number.POSITIVE_INFINITY;
+  #notBeforeMs = Number.NEGATIVE_INFINITY;
+  /** Of the files that were read last; '': to be read again. */
+  #identity = '';
+  #unusable = '';
 
-/** Reads the files of `spec`. Throws an Error that says what is wrong with which, never what is in it. */
-export function readTlsFiles(spec: TlsSpec): Pem {
-  return { cert: readPem(spec.certificateFile), key: readPem(spec.privateKeyFile, true), ca: readPem(spec.caFile) };
-}
+  constructor(spec: TlsSpec) {
+    this.#spec = spec;
+    this.look();
+  }
 
-function readPem(path: string, secret = false): Buffer {
-  // O_NONBLOCK: what is no file must not hold the lane up.
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  try {
-    const stat = fstatSync(fd);
-    if (!stat.isFile() || stat.size > FILE_MOST) throw new Error(`${path}: no file of at most 1 MiB`);
-    if (secret && (stat.mode & OTHERS) !== 0) throw new Error(`${path}: others than its owner may use it: chmod 600`);
-    return readFileSync(fd);
-  } finally {
-    closeSync(fd);
+  /** What keeps peers from connecting, in words that name the file, never what is in it; '' for nothing. As of the last look. */
+  get problem(): string {
+    const { certificateFile } = this.#spec;
+    if (this.#unusable !== '') return this.#unusable;
+    const nowMs = Date.now();
+    if (nowMs > this.#notAfterMs) return `${certificateFile}: has expired, on ${new Date(this.#notAfterMs).toISOString()}`;
+    return nowMs < this.#notBeforeMs ? `${certificateFile}: is not valid before ${new Date(this.#notBeforeMs).toISOString()}` : '';
+  }
+
+  /** The files as they are now, or, when they cannot be used now, as they were when they last could. Throws an Error that says what is wrong with which. */
+  read(): Pem {
+    this.look();
+    if (this.#good === undefined) throw new Error(this.#unusable);
+    return this.#good;
+  }
+
+  /** Reads them when they are others than before. */
+  look(): void {
+    const { certificateFile, privateKeyFile, caFile } = this.#spec;
+    const files: OpenFile[] = [];
+    try {
+      for (const path of [certificateFile, privateKeyFile, caFile]) files.push(openedFile(path, path === privateKeyFile));
+      const identity = files.map((file) => file.identity).join();
+      if (identity === this.#identity) return;
+      const [cert, key, ca] = files.map(({ fd }) => readFileSync(fd)) as [Buffer, Buffer, Buffer];
+      this.#use({ cert, key, ca });
+      this.#unusable = '';
+      this.#identity = files.every(({ isSettled }) => isSettled) ? identity : '';
+    } catch (error) {
+      this.#identity = '';
+      this.#unusable = error instanceof Error ? error.message : 'cannot be read';
+    } finally {
+      for (const { fd } of files) closeSync(fd);
+    }
+  }
+
+  #use(pem: Pem): void {
+    const { certificateFile, privateKeyFile, caFile } = this.#spec;
+    const own = certificateOf(pem.cert, certificateFile);
+    certificateOf(pem.ca, caFile);
+    try {
+      createSecureContext({ ...pem, minVersion: 'TLSv1.3' });
+    } catch (error) {
+      const { code, reason } = error as { code?: string; reason?: string };
+      if (code === 'ERR_OSSL_X509_KEY_VALUES_MISMATCH') throw new Error(`${privateKeyFile}: is not the key of ${certificateFile}`);
+      throw new Error(`${privateKeyFile}: holds no private key that can be used: ${reason ?? code ?? 'unreadable'}`);
+    }
+    this.#good = pem;
+    this.#notAfterMs = Date.parse(own.validTo);
+    this.#notBeforeMs = Date.parse(own.validFrom);
   }
 }
 
-/** Makes a connected socket the client's end of TLS. Throws for files that are not usable. The caller closes the socket, and bounds the time. */
-export function secureClient(socket: Socket, spec: TlsSpec, secured: Secured): TLSSocket {
-  const { cert, key, ca } = readTlsFiles(spec);
-  const once = onlyOnce(secured);
-  const encrypted = connect({
-    socket,
-    cert,
-    key,
-    ca,
-    minVersion: 'TLSv1.3',
-    maxVersion: 'TLSv1.3',
-    // It is not found by a host name: whom it has to be is said in the spec.
-    checkServerIdentity: (_, certificate) => wrongName(certificate.subjectaltname, spec),
-  });
-  encrypted.on('error', (error) => once(undefined, tlsReason(error)));
-  encrypted.on('secureConnect', () => once(encrypted, ''));
-  encrypted.on('close', () => once(undefined, 'closed while TLS began'));
-  return encrypted;
+/** The first certificate of a file. */
+function certificateOf(bytes: Buffer, path: string): X509Certificate {
+  try {
+    return new X509Certificate(bytes);
+  } catch {
+    throw new Error(`${path}: holds no certificate`);
+  }
 }
 
-/** Makes a connected socket the server's end of TLS. Throws for files that are not usable. */
-export function secureServer(socket: Socket, spec: TlsSpec, secured: Secured): void {
-  const { cert, key, ca } = readTlsFiles(spec);
-  const once = onlyOnce(secured);
-  const server = createServer({
-    cert,
-    key,
-    ca,
-    requestCert: true,
-    // Looked at below: refused here, nobody would be told why.
-    rejectUnauthorized: false,
-    minVersion: 'TLSv1.3',
-    maxVersion: 'TLSv1.3',
-  });
-  server.on('secureConnection', (encrypted) => {
-    encrypted.on('error', () => encrypted.destroy());
-    const problem = strangerReason(encrypted, spec);
-    if (problem === undefined) {
-      once(encrypted, '');
-      return;
-    }
-    encrypted.destroy();
-    once(undefined, problem);
-  });
-  server.on('tlsClientError', (error, encrypted) => {
-    encrypted.destroy();
-    once(undefined, tlsReason(error));
-  });
-  socket.on('close', () => once(undefined, 'closed while TLS began'));
-  // A server that does not listen, for this connection only.
-  server.emit('connection', socket);
+interface OpenFile {
+  fd: number;
+  /** Another when the file is another, or was written to. */
+  identity: string;
+  isSettled: boolean;
 }
 
-/** Undefined for a client whose certificate the authorities vouch for, and that has the right name. */
-function strangerReason(encrypted: TLSSocket, spec: TlsSpec): string | undefined {
-  const { subjectaltname } = encrypted.getPeerCertificate();
-  if (encrypted.authorized) return wrongName(subjectaltname, spec)?.message;
-  return encrypted.getPeerX509Certificate() === undefined ? 'showed no certificate' : String(encrypted.authorizationError);
+/** Throws an Error, and nothing is open. */
+function openedFile(path: string, isSecret: boolean): OpenFile {
+  const fd = open(path);
+  try {
+    const stat = fstatSync(fd, { bigint: true });
+    const { dev, ino, size, mtimeNs, ctimeNs, ctimeMs, mode } = stat;
+    if (!stat.isFile() || size > FILE_MOST) throw new Error(`${path}: no file of at most 1 MiB`);
+    if (isSecret && (mode & OTHERS) !== 0n) throw new Error(`${path}: others than its owner may use it: chmod 600`);
+    const isSettled = Math.abs(Date.now() - Number(ctimeMs)) > SETTLED_MS;
+    return { fd, isSettled, identity: [dev, ino, size, mtimeNs, ctimeNs, mode].join(' ') };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
 }
 
-function wrongName(names: string | undefined, { peerName }: TlsSpec): Error | undefined {
-  if (peerName === '' || bearsName(names, peerName)) return undefined;
-  return new Error(`the certificate is not of ${peerName}: ${(names ?? 'no names').slice(0, 200)}`);
-}
-
-/** What OpenSSL says, without its numbers. */
-export function tlsReason(error: Error): string {
-  const { code = '', reason } = error as Error & { code?: string; reason?: string };
-  return reason ?? (error.message.includes('\n') || error.message.length > 300 ? code : error.message);
-}
-
-function onlyOnce(secured: Secured): Secured {
-  let isSaid = false;
-  return (socket, reason) => {
-    if (isSaid) return;
-    isSaid = true;
-    secured(socket, reason);
-  };
+function open(path: string): number {
+  try {
+    // O_NONBLOCK: what is no file must not hold the lane up.
+    return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    throw new Error(`${path}: ${(error as NodeJS.ErrnoException).code ?? 'cannot be opened'}`);
+  }
 }

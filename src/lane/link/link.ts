@@ -97,7 +97,7 @@ export class Link implements PortConsumer {
     const open = PROTOCOLS[this.#setup.spec?.protocol ?? 0];
     try {
       if (open === undefined) throw new SysError('open link', EOPNOTSUPP, 'the lane does not know this protocol');
-      this.#tunnel = open(this.#setup, { device: this.#device, now: () => performance.now(), changed: () => {} });
+      this.#tunnel = open(this.#setup, { device: this.#device, now: () => performance.now() });
       this.#reason = '';
     } catch (error) {
       // Also what no tunnel should throw: the other links of the lane go on.

@@ -8,6 +8,7 @@ import { emptyProbe, mayBeProbe, readProbe } from '../../packet/probe-packet.ts'
 import { tooBig } from '../../packet/too-big.ts';
 import { plainVnetHeader, readVnetHeader, VNET_HEADER_BYTES } from '../../packet/vnet-header.ts';
 import type { LinkCounts } from './counts.ts';
+import { packetsOf } from './super-frame.ts';
 import type { LinkDevice } from './tunnel.ts';
 
 /** "Too big" answers a second. */
@@ -59,7 +60,7 @@ export class Outgoing {
     if (typeof outcome === 'number') return outcome;
     if (outcome !== 'too-big') this.#counts.drop(Drop.MALFORMED);
     else {
-      this.#counts.drop(Drop.TOO_BIG);
+      this.#counts.drop(Drop.TOO_BIG, packetsOf(bytes, start, length));
       this.#tellTooBig(bytes, at, frameBytes, most);
     }
     return 0;

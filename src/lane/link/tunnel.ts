@@ -4,7 +4,8 @@
 //   device.write <--super-frame behind its virtio header-- Coalescer <-- tunnel's socket    (inwards)
 //
 // A tunnel owns its sockets and timers from the moment it is made until `close`, after which it touches nothing. It never waits, and never
-// throws for what the network, a peer or the device does: that is a counted drop. All of it is on the event loop of the lane.
+// throws for what the network, a peer or the device does: that is a counted drop. It tells nobody of what happens: whoever wants to know asks for its
+// state. All of it is on the event loop of the lane.
 
 import type { LinkSetup } from '../../gen/taplane/lane/v1/lane_service.ts';
 import type { LinkStatus } from '../../gen/taplane/v1/link.ts';
@@ -26,15 +27,15 @@ export interface TunnelNeeds {
   device: LinkDevice;
   /** Monotonic milliseconds. */
   now(): number;
-  /** Something that the agent should hear of has changed. */
-  changed(): void;
 }
 
 /** What a tunnel says of itself; the rest of the status is added above it. */
 export type TunnelState = Pick<
   LinkStatus,
   'state' | 'reason' | 'listen' | 'publicKey' | 'mtu' | 'peers' | 'traffic' | 'drops' | 'addresses'
->;
+> &
+  /** Conditions that it alone can know, such as `TlsUsable`. */
+  Partial<Pick<LinkStatus, 'conditions'>>;
 
 export interface Tunnel extends Consumer {
   /** `bytes[start, start + length)`: virtio header and frame, maybe a super-frame; may be changed in place until this returns (*borrows*). */

@@ -7,8 +7,8 @@ import { cut, type PieceSink } from '../../packet/cut.ts';
 import { completeChecksum } from '../../packet/segment.ts';
 import { readUnfinished } from '../../packet/unfinished.ts';
 import { GSO_NONE, plainVnetHeader } from '../../packet/vnet-header.ts';
-import { packetsOf } from '../frames/super-frame.ts';
 import type { LinkCounts } from '../link/counts.ts';
+import { packetsOf } from '../link/super-frame.ts';
 import type { LinkDevice } from '../link/tunnel.ts';
 
 /** Of an IP packet; what pieces of super-frames are held to has been chosen before. */

@@ -85,14 +85,16 @@ export class Outbox implements PieceSink {
   }
 
   #sendTo(remote: Remote): void {
+    let [wire, pieces] = [this.#filled, this.#pieces];
     if (this.#socket.send(remote.address, this.buffer, 0, this.#filled, this.#wireBytes) !== 0) {
-      this.#counts.drop(Drop.SOCKET, this.#pieces);
-      return;
+      wire = this.#socket.sentBytes;
+      pieces = wire / this.#wireBytes;
+      this.#counts.drop(Drop.SOCKET, this.#pieces - pieces);
     }
-    const bytes = this.#filled - this.#pieces * VXLAN_HEADER_BYTES;
-    this.#counts.sentPackets += this.#pieces;
+    const bytes = wire - pieces * VXLAN_HEADER_BYTES;
+    this.#counts.sentPackets += pieces;
     this.#counts.sentBytes += bytes;
-    remote.traffic.sentPackets += this.#pieces;
+    remote.traffic.sentPackets += pieces;
     remote.traffic.sentBytes += bytes;
   }
 }

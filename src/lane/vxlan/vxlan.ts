@@ -17,11 +17,11 @@ import { VNET_HEADER_BYTES } from '../../packet/vnet-header.ts';
 import { readVxlanHeader, VXLAN_HEADER_BYTES, writeVxlanHeader } from '../../packet/vxlan-header.ts';
 import type { SocketAddress } from '../../sys/socket-address.ts';
 import { openUdp, type UdpSocket } from '../../sys/udp-socket.ts';
-import { packetsOf } from '../frames/super-frame.ts';
 import { LinkCounts } from '../link/counts.ts';
 import { Outgoing } from '../link/outgoing.ts';
 import { PeerProbes } from '../link/peer-probes.ts';
 import { stationPath } from '../link/probe-path.ts';
+import { packetsOf } from '../link/super-frame.ts';
 import type { OpenTunnel, Tunnel, TunnelNeeds, TunnelState } from '../link/tunnel.ts';
 import { ForwardingTable, HOME, NOWHERE } from './fdb.ts';
 import { Inward } from './inward.ts';
@@ -72,7 +72,6 @@ export class VxlanTunnel implements Tunnel {
   #isLearning = true;
   #isSuppressing = false;
   #overflows = 0;
-  #isUp = false;
   #isClosed = false;
 
   constructor(setup: LinkSetup, needs: TunnelNeeds) {
@@ -110,7 +109,7 @@ export class VxlanTunnel implements Tunnel {
     const number = this.#fdb.find(bytes, at, nowMs);
     const target = number === NOWHERE || number === HOME ? undefined : this.#remotes.byNumber(number);
     if (target === undefined && this.#remotes.list.length === 0) {
-      this.#counts.drop(Drop.NO_PEER);
+      this.#counts.drop(Drop.NO_PEER, packetsOf(bytes, start, length));
       return;
     }
     const isRound = this.#storm.isPressed(nowMs) && this.#rounds.isRound(bytes, at, frameBytes, nowMs);
@@ -281,7 +280,6 @@ export class VxlanTunnel implements Tunnel {
     const frameBytes = length - VXLAN_HEADER_BYTES;
     if (this.#probes.received(remote, bytes, at, frameBytes)) {
       remote.heardMs = nowMs;
-      if (!this.#isUp) this.#look(nowMs);
       return;
     }
     const isPinnedElsewhere = this.#isLearning
@@ -294,7 +292,6 @@ export class VxlanTunnel implements Tunnel {
     if (this.#isSuppressing) this.#neighbours.heard(bytes, at, frameBytes, nowMs);
     remote.heardMs = nowMs;
     this.#receive(bytes, at, frameBytes, pieceBytes, remote);
-    if (!this.#isUp) this.#look(nowMs);
   }
 
   /** Every inner frame of a remote passes here on its way to the device. */
@@ -311,14 +308,6 @@ export class VxlanTunnel implements Tunnel {
     const nowMs = this.#needs.now();
     this.#fdb.sweep(nowMs);
     this.#neighbours.sweep(nowMs);
-    this.#look(nowMs);
-  }
-
-  #look(nowMs: number): void {
-    const isUp = this.#isHeard(nowMs);
-    if (isUp === this.#isUp) return;
-    this.#isUp = isUp;
-    this.#needs.changed();
   }
 
   #isHeard(nowMs: number): boolean {

@@ -8,16 +8,18 @@
 import { randomBytes } from 'node:crypto';
 import { LinkDrops_Reason as Drop } from '../../gen/taplane/v1/link.ts';
 import type { SocketAddress } from '../../sys/socket-address.ts';
+import { RateLimiter, sourceOf } from '../link/rate-limiter.ts';
 import { MacChecker } from './cookie.ts';
 import type { Indices } from './indices.ts';
 import { COOKIE_RECEIVER_AT, COOKIE_REPLY_BYTES, RESPONSE_RECEIVER_AT, SENDER_AT } from './messages.ts';
 import { type KeyPair, openInitiation } from './noise.ts';
 import type { Peers } from './peers.ts';
-import { RateLimiter } from './rate-limiter.ts';
 
 /** More handshake messages than this within LOAD_MS are load: a quarter of our time, about. */
 export const LOAD_MESSAGES = 500;
 const LOAD_MS = 1000;
+/** Of each source under load (whitepaper section 5.3); only of those that have shown a cookie, so that nobody fills the table in another's name. */
+export const RATE = { aSecond: 20, burst: 5 };
 
 export interface HandshakeNeeds {
   peers: Peers;
@@ -28,7 +30,7 @@ export interface HandshakeNeeds {
 /** What is answered by each: 0, or why the message was dropped. */
 export class Handshakes {
   readonly #needs: HandshakeNeeds;
-  readonly #limiter = new RateLimiter();
+  readonly #limiter = new RateLimiter(RATE);
   #own: KeyPair;
   #checker: MacChecker;
   #windowAt = Number.NEGATIVE_INFINITY;
@@ -77,7 +79,7 @@ export class Handshakes {
   /** Whether a message whose first MAC is right is worth looking at now. */
   #admits(message: Buffer, from: SocketAddress, now: number): boolean {
     if (!this.#isLoaded(now)) return true;
-    if (this.#checker.checkMac2(message, from, now)) return this.#limiter.allow(from, now);
+    if (this.#checker.checkMac2(message, from, now)) return this.#limiter.allow(sourceOf(from), now);
     const reply = Buffer.alloc(COOKIE_REPLY_BYTES);
     this.#checker.writeReply(reply, message, from, now);
     this.#needs.send(from, reply);

@@ -29,6 +29,4 @@ export interface PeerLink {
   /** `peer.wakeAt` may be nearer than it was. */
   watch(peer: Peer): void;
   drop(reason: Drop, packets: number): void;
-  /** A peer is up that was not, or the other way round. */
-  changed(): void;
 }

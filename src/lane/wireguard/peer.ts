@@ -16,6 +16,7 @@ import { LinkDrops_Reason as Drop, type LinkPeerStatus } from '../../gen/taplane
 import type { SocketAddress } from '../../sys/socket-address.ts';
 import { copySocketAddress, formatSocketAddress, parseSocketAddress, sameSocketAddress } from '../../sys/socket-address.ts';
 import { TrafficCount } from '../link/counts.ts';
+import { packetsOf } from '../link/super-frame.ts';
 import type { Sleeper } from './alarm.ts';
 import type { OpenedInitiation } from './noise.ts';
 import { PeerHandshake } from './peer-handshake.ts';
@@ -46,6 +47,7 @@ export class Peer implements Sleeper, TimerActions {
   #isLateRenewed = false;
   /** Milliseconds since 1970; 0: never. */
   #handshakeTimeMs = 0;
+  #handshakes = 0n;
   #lastReceivedAt = Number.NEGATIVE_INFINITY;
 
   constructor(link: PeerLink, setup: PeerSetup, now: number) {
@@ -111,7 +113,7 @@ export class Peer implements Sleeper, TimerActions {
   /** A frame behind its virtio header, for which there is no session (*copies*). */
   hold(bytes: Buffer, start: number, length: number, now: number): void {
     if (this.endpoint === undefined || this.#handshake.obstacle !== '') {
-      this.#link.drop(Drop.NOT_CONNECTED, 1);
+      this.#link.drop(Drop.NOT_CONNECTED, packetsOf(bytes, start, length));
       return;
     }
     const lost = this.#frames.add(bytes, start, length);
@@ -202,10 +204,6 @@ export class Peer implements Sleeper, TimerActions {
     this.#handshake.drop();
   }
 
-  expired(): void {
-    this.#link.changed();
-  }
-
   close(): void {
     this.forgetKeys();
     this.#dropFrames();
@@ -227,6 +225,7 @@ export class Peer implements Sleeper, TimerActions {
       pathMtu: this.pathMtu,
       traffic: this.traffic.message(),
       reason: up ? '' : this.#reason(now),
+      handshakes: this.#handshakes,
     };
   }
 
@@ -287,10 +286,10 @@ export class Peer implements Sleeper, TimerActions {
   /** Both ends have the session. */
   #complete(session: Session, now: number): void {
     this.#handshakeTimeMs = this.#link.wallClock();
+    this.#handshakes += 1n;
     this.#isLateRenewed = false;
-    this.#timers.completed(session.bornAt);
+    this.#timers.completed();
     if (!session.isInitiator) this.#sendWaiting(session, now);
-    this.#link.changed();
   }
 
   #sendWaiting(session: Session, now: number): void {
@@ -298,7 +297,7 @@ export class Peer implements Sleeper, TimerActions {
   }
 
   #dropFrames(): void {
-    const count = this.#frames.drain().length;
+    const count = this.#frames.drain().reduce((sum, frame) => sum + packetsOf(frame, 0, frame.length), 0);
     if (count > 0) this.#link.drop(Drop.NOT_CONNECTED, count);
   }
 }

@@ -37,7 +37,8 @@ export class Sender implements PieceSink {
   #end = 0;
   #segment = 0;
   #packets = 0;
-  #innerBytes = 0;
+  /** Of each packet of the batch, without padding. */
+  readonly #inner = new Uint16Array(Math.ceil(BATCH_BYTES / DATA_OVERHEAD_BYTES));
 
   constructor(socket: UdpSocket, outgoing: Outgoing, counts: LinkCounts, mtu: number) {
     this.#socket = socket;
@@ -96,8 +97,7 @@ export class Sender implements PieceSink {
       this.#segment = wire;
     }
     this.#end = from + wire;
-    this.#packets++;
-    this.#innerBytes += bytes;
+    this.#inner[this.#packets++] = bytes;
     // Only the last one may be shorter.
     if (wire < this.#segment) this.flush();
   }
@@ -131,20 +131,21 @@ export class Sender implements PieceSink {
   #send(): void {
     const peer = this.#peer as Peer;
     const packets = this.#packets;
-    const innerBytes = this.#innerBytes;
+    let sent = packets;
     this.#packets = 0;
-    this.#innerBytes = 0;
     const { endpoint } = peer;
     const length = this.#end - this.#start;
     if (endpoint === undefined || this.#socket.send(endpoint, this.buffer, this.#start, length, this.#segment) !== 0) {
-      this.#counts.drop(endpoint === undefined ? Drop.NOT_CONNECTED : Drop.SOCKET, packets);
-      return;
+      sent = endpoint === undefined ? 0 : this.#socket.sentBytes / this.#segment;
+      this.#counts.drop(endpoint === undefined ? Drop.NOT_CONNECTED : Drop.SOCKET, packets - sent);
     }
+    let innerBytes = 0;
+    for (let index = 0; index < sent; index++) innerBytes += this.#inner[index] as number;
     // A keepalive is no packet of the node.
     if (innerBytes === 0) return;
-    peer.traffic.sentPackets += packets;
+    peer.traffic.sentPackets += sent;
     peer.traffic.sentBytes += innerBytes;
-    this.#counts.sentPackets += packets;
+    this.#counts.sentPackets += sent;
     this.#counts.sentBytes += innerBytes;
   }
 }

@@ -24,8 +24,6 @@ export interface TimerActions {
   renew(now: number): void;
   keepalive(now: number): void;
   forgetKeys(): void;
-  /** The current session is past its time. */
-  expired(): void;
 }
 
 export class PeerTimers {
@@ -36,7 +34,6 @@ export class PeerTimers {
   #keepaliveAgain = false;
   #renewAt = NEVER;
   #forgetAt = NEVER;
-  #expireAt = NEVER;
   #persistentAt = NEVER;
   #persistentMs = 0;
   /** When the first of these initiations was sent; NaN: none is waited for. */
@@ -48,7 +45,7 @@ export class PeerTimers {
 
   /** The earliest of all; Infinity for none. May be earlier than anything that is due when it comes. */
   get next(): number {
-    return Math.min(this.#retryAt, this.#keepaliveAt, this.#renewAt, this.#forgetAt, this.#expireAt, this.#persistentAt);
+    return Math.min(this.#retryAt, this.#keepaliveAt, this.#renewAt, this.#forgetAt, this.#persistentAt);
   }
 
   /** An initiation is on its way. */
@@ -84,10 +81,9 @@ export class PeerTimers {
   }
 
   /** A session is current from now on. */
-  completed(bornAt: number): void {
+  completed(): void {
     this.#retryAt = NEVER;
     this.#attemptsSince = Number.NaN;
-    this.#expireAt = bornAt + REJECT_AFTER_MS;
   }
 
   /** Anything that authenticates was sent: data (not empty), keepalive, handshake. */
@@ -108,10 +104,6 @@ export class PeerTimers {
   }
 
   run(now: number, actions: TimerActions): void {
-    if (now >= this.#expireAt) {
-      this.#expireAt = NEVER;
-      actions.expired();
-    }
     if (now >= this.#forgetAt) {
       this.#forgetAt = NEVER;
       actions.forgetKeys();
@@ -146,7 +138,6 @@ export class PeerTimers {
     this.#keepaliveAgain = false;
     this.#renewAt = NEVER;
     this.#forgetAt = NEVER;
-    this.#expireAt = NEVER;
     this.#attemptsSince = Number.NaN;
   }
 

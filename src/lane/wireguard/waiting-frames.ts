@@ -1,5 +1,7 @@
 // Frames that wait for the session of their peer: few for each, and not many for all peers together. The oldest gives way.
 
+import { packetsOf } from '../link/super-frame.ts';
+
 const FRAMES_MOST = 32;
 /** Room for one super-frame of the largest kind. */
 const BYTES_MOST = 65_536 + 64;
@@ -27,14 +29,14 @@ export class WaitingFrames {
     return this.#frames.length;
   }
 
-  /** *Copies* a frame behind its virtio header. Answers how many frames were given up for it, itself among them when there is no room. */
+  /** *Copies* a frame behind its virtio header. Answers how many packets were given up for it, its own among them when there is no room. */
   add(bytes: Buffer, start: number, length: number): number {
     let lost = 0;
     while (this.#frames.length > 0 && (this.#frames.length >= FRAMES_MOST || this.#bytes + length > BYTES_MOST)) {
-      this.#take();
-      lost++;
+      const frame = this.#take();
+      lost += packetsOf(frame, 0, frame.length);
     }
-    if (this.#bytes + length > BYTES_MOST || this.#room.bytes + length > this.#room.most) return lost + 1;
+    if (this.#bytes + length > BYTES_MOST || this.#room.bytes + length > this.#room.most) return lost + packetsOf(bytes, start, length);
     // Not of Node's pool, of which a small one would keep 8 KiB.
     const frame = Buffer.allocUnsafeSlow(length);
     bytes.copy(frame, 0, start, start + length);

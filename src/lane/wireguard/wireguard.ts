@@ -15,6 +15,7 @@ import { LinkCounts } from '../link/counts.ts';
 import { Outgoing } from '../link/outgoing.ts';
 import { PeerProbes, type ProbedEntry } from '../link/peer-probes.ts';
 import { probePath } from '../link/probe-path.ts';
+import { packetsOf } from '../link/super-frame.ts';
 import type { OpenTunnel, Tunnel, TunnelNeeds, TunnelState } from '../link/tunnel.ts';
 import { Alarm } from './alarm.ts';
 import { Greetings } from './greetings.ts';
@@ -26,7 +27,7 @@ import type { Peer } from './peer.ts';
 import type { PeerLink } from './peer-link.ts';
 import { peerSetup } from './peer-setup.ts';
 import { Peers } from './peers.ts';
-import { type InnerHook, Receiver } from './receive.ts';
+import { Receiver } from './receive.ts';
 import { PACKET_BYTES_MOST, Sender } from './send.ts';
 import type { Session } from './session.ts';
 import { WaitingRoom } from './waiting-frames.ts';
@@ -96,7 +97,7 @@ export class WireguardTunnel implements Tunnel, PeerLink {
         ethernet: false,
         offload: device.offload,
         write: (bytes, start, length) => {
-          if (device.write(bytes, start, length) !== 0) this.#counts.drop(Drop.DEVICE);
+          if (device.write(bytes, start, length) !== 0) this.#counts.drop(Drop.DEVICE, packetsOf(bytes, start, length));
         },
       }),
       now: needs.now,
@@ -125,7 +126,7 @@ export class WireguardTunnel implements Tunnel, PeerLink {
     }
     const peer = isIpv4 ? this.#peers.route(bytes, at + 16, 4) : this.#peers.route(bytes, at + 24, 16);
     const session = peer?.session(now);
-    if (peer === undefined) this.#counts.drop(Drop.NO_PEER);
+    if (peer === undefined) this.#counts.drop(Drop.NO_PEER, packetsOf(bytes, start, length));
     else if (session === undefined) peer.hold(bytes, start, length, now);
     else this.#sender.frame(peer, session, bytes, start, length, now);
   }
@@ -197,11 +198,6 @@ export class WireguardTunnel implements Tunnel, PeerLink {
     return this.#peers.find(publicKey);
   }
 
-  /** Sees every packet that a peer sent and may send, in place of probing: true keeps it from the device. */
-  setInner(hook: InnerHook): void {
-    this.#receiver.inner = hook;
-  }
-
   peerName(bytes: Uint8Array, at: number, size: 4 | 16): string {
     return this.#peers.route(bytes, at, size)?.displayName ?? '';
   }
@@ -249,10 +245,6 @@ export class WireguardTunnel implements Tunnel, PeerLink {
 
   drop(reason: Drop, packets: number): void {
     this.#counts.drop(reason, packets);
-  }
-
-  changed(): void {
-    this.#needs.changed();
   }
 
   #open(way: UdpOptions): UdpSocket {

@@ -5,9 +5,10 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { LinkDrops_Reason as Drop, LinkStatus_State as State } from '../../../src/gen/taplane/v1/link.ts';
 import { ProbeLinkRequest } from '../../../src/gen/taplane/v1/link_service.ts';
 import { MacMaker } from '../../../src/lane/wireguard/cookie.ts';
-import { COOKIE_REPLY, DATA, INITIATION, RESPONSE } from '../../../src/lane/wireguard/messages.ts';
+import { COOKIE_REPLY, DATA, DATA_HEADER_BYTES, INITIATION, RESPONSE, TAG_BYTES } from '../../../src/lane/wireguard/messages.ts';
 import { keyPair } from '../../../src/lane/wireguard/noise.ts';
 import { ProbeKind, writeProbe } from '../../../src/packet/probe-packet.ts';
+import { GSO_UDP_L4, NEEDS_CHECKSUM, writeVnetHeader } from '../../../src/packet/vnet-header.ts';
 import { parseSocketAddress } from '../../../src/sys/socket-address.ts';
 import { SysError } from '../../../src/sys/sys-error.ts';
 import { type Datagram, End, packet, pair, VNET, Wire } from './wire.ts';
@@ -345,13 +346,15 @@ describe('a packet', () => {
   });
 
   test('has only zeros behind it', () => {
-    const { wire, a, b } = connected();
-    const behind: number[] = [];
-    b.tunnel.setInner((_peer, bytes, start, length) => behind.push(...bytes.subarray(start + length, start + ((length + 15) & -16))) > 0);
+    const { wire, a } = connected();
     // What stood there before was longer.
     a.sendAll(['10.0.0.1', '10.0.0.2', 1400], ['10.0.0.1', '10.0.0.2', 1385]);
     for (const bytes of [1400, 37, 21]) a.send('10.0.0.1', '10.0.0.2', bytes);
-    wire.deliver();
+    const behind = wire.take().flatMap((datagram) => {
+      const opened = wire.give(datagram);
+      const inner = opened.subarray(DATA_HEADER_BYTES, opened.length - TAG_BYTES);
+      return [...inner.subarray(inner.readUInt16BE(2))];
+    });
     expect(behind).toEqual(Array(8 + 7 + 8 + 11 + 11).fill(0));
   });
 
@@ -415,6 +418,40 @@ describe('a packet', () => {
     wire.failure = 105;
     a.send('10.0.0.1', '10.0.0.2');
     expect([a.drops(Drop.SOCKET), a.tunnel.state().traffic?.sentPackets]).toEqual([1, 1n]);
+  });
+
+  test('of a batch that the socket takes in part is counted for itself', () => {
+    const { wire, a } = connected();
+    const before = a.tunnel.state().traffic;
+    wire.failure = 105;
+    wire.failsAfter = 3;
+    const lengths = [100, 101, 102, 103, 104];
+    a.sendAll(...lengths.map((bytes): [string, string, number] => ['10.0.0.1', '10.0.0.2', bytes]));
+    const { traffic, peers } = a.tunnel.state();
+    expect(a.drops(Drop.SOCKET)).toBe(2);
+    for (const now of [traffic, peers[0]?.traffic]) {
+      expect(Number(now?.sentPackets) - Number(before?.sentPackets)).toBe(3);
+      expect(Number(now?.sentBytes) - Number(before?.sentBytes)).toBe(303);
+    }
+  });
+
+  test('in a super-frame that goes nowhere is counted for itself', () => {
+    const { wire, a } = connected();
+    const dropped = (to: string, gsoSize: number) => {
+      const frame = superFrame(to, 5000, gsoSize);
+      a.tunnel.take(frame, 0, frame.length);
+      a.tunnel.flush();
+      return [a.drops(Drop.NO_PEER), a.drops(Drop.TOO_BIG), a.drops(Drop.NOT_CONNECTED)];
+    };
+    expect(dropped('10.0.0.9', 1000)).toEqual([5, 0, 0]);
+    expect(dropped('10.0.0.2', 1500)).toEqual([5, 4, 0]);
+    expect(wire.sent).toEqual([]);
+    vi.advanceTimersByTime(181_000);
+    // Thirteen wait, and the oldest give way to the others.
+    for (let count = 0; count < 14; count++) dropped('10.0.0.2', 1000);
+    expect(dropped('10.0.0.2', 1000)).toEqual([5, 4, 10]);
+    a.tunnel.close();
+    expect(a.drops(Drop.NOT_CONNECTED)).toBe(15 * 5);
   });
 
   test('that is a probe is answered in place of the device, and is in no count of traffic', () => {
@@ -592,4 +629,21 @@ function flipped(bytes: Buffer, bit: number): Buffer {
 
 function text(_: string, value: unknown): unknown {
   return typeof value === 'bigint' ? value.toString() : value;
+}
+
+/** A super-frame of UDP over IPv4 that must not be fragmented, behind its virtio header. */
+function superFrame(to: string, payloadBytes: number, gsoSize: number): Buffer {
+  const inner = packet('10.0.0.1', to, 28 + payloadBytes);
+  inner[9] = 17;
+  inner.writeUInt16BE(8 + payloadBytes, 24);
+  const head = Buffer.alloc(VNET);
+  writeVnetHeader(head, 0, {
+    flags: NEEDS_CHECKSUM,
+    gsoType: GSO_UDP_L4,
+    headerLength: 28,
+    gsoSize,
+    checksumStart: 20,
+    checksumOffset: 6,
+  });
+  return Buffer.concat([head, inner]);
 }

@@ -26,30 +26,37 @@ export class Wire {
   sent: Datagram[] = [];
   /** All that ever was, oldest first. */
   readonly log: Datagram[] = [];
-  /** Errno of what is sent from now on. */
+  /** Errno of what is sent from now on, */
   failure = 0;
+  /** after so many datagrams more. */
+  failsAfter = 0;
 
   open(address: string): UdpSocket {
     const key = (at: SocketAddress) => at.toString('hex');
     const own = parseSocketAddress(address) as SocketAddress;
     const push = (to: SocketAddress, bytes: Buffer, start: number, length: number, segment: number, whole = false): number => {
-      for (let at = start; at < start + length && this.failure === 0; at += segment) {
+      socket.sentBytes = 0;
+      for (let at = start; at < start + length; at += segment) {
+        if (this.failure !== 0 && this.failsAfter-- <= 0) return this.failure;
         const piece = bytes.subarray(at, Math.min(at + segment, start + length));
         const datagram = { from: address, to: Buffer.from(to), bytes: Buffer.from(piece), whole };
         this.sent.push(datagram);
         this.log.push(datagram);
+        socket.sentBytes += piece.length;
       }
-      return this.failure;
+      return 0;
     };
-    return {
+    const socket = {
       address,
       overflows: 0,
+      sentBytes: 0,
       send: push,
-      sendWhole: (to, bytes, start, length) => push(to, bytes, start, length, length, true),
-      listen: (take, flush) => void this.#sockets.set(key(own), { take, flush }),
+      sendWhole: (to: SocketAddress, bytes: Buffer, start: number, length: number) => push(to, bytes, start, length, length, true),
+      listen: (take: TakeDatagrams, flush: () => void) => void this.#sockets.set(key(own), { take, flush }),
       limitMtu: () => {},
       close: () => void this.#sockets.delete(key(own)),
     };
+    return socket;
   }
 
   /** What was sent so far, and no longer on its way. */
@@ -59,10 +66,13 @@ export class Wire {
     return all;
   }
 
-  give({ from, to, bytes }: Datagram): void {
+  /** Answers the datagram as the end has left it, which opens it in place. */
+  give({ from, to, bytes }: Datagram): Buffer {
     const socket = this.#sockets.get(to.toString('hex'));
-    socket?.take(Buffer.from(bytes), 0, bytes.length, bytes.length, parseSocketAddress(from) as SocketAddress);
+    const given = Buffer.from(bytes);
+    socket?.take(given, 0, bytes.length, bytes.length, parseSocketAddress(from) as SocketAddress);
     socket?.flush();
+    return given;
   }
 
   /** Until nothing is on its way any more. */
@@ -84,7 +94,6 @@ export class End {
   readonly received: Buffer[] = [];
   readonly tunnel: WireguardTunnel;
   readonly setup: LinkSetup;
-  changes = 0;
 
   constructor(
     wire: Wire,
@@ -111,7 +120,7 @@ export class End {
     };
     this.tunnel = new WireguardTunnel(
       this.setup,
-      { device: { ethernet: false, offload: false, write }, now: () => performance.now(), changed: () => void this.changes++ },
+      { device: { ethernet: false, offload: false, write }, now: () => performance.now() },
       ({ listen }) => wire.open(listen),
       options.greets ?? false,
     );

@@ -10,11 +10,12 @@ import {
 } from '../../../src/gen/taplane/v1/link.ts';
 import { keyPair } from '../../../src/lane/wireguard/noise.ts';
 import { bound, SOON, whenStrict } from '../../harness/bound.ts';
+import { WireguardGo } from '../../harness/foreign-wireguard.ts';
 import { dropped, type Linked, LinkLane, linkDevice } from '../../harness/link-lane.ts';
 import { createCable, createNamespace, type Namespace } from '../../harness/namespace.ts';
 import { transferBothWays } from '../../harness/passage.ts';
 import { pings, untilAnswers } from '../../harness/ping.ts';
-import { flood, WireguardGo } from './wireguard-go.ts';
+import { flood } from './handshake-flood.ts';
 
 const MEBIBYTES = bound(64, 2);
 const OURS = { inner: ['10.9.0.1/24', 'fd09::1/64'] };
@@ -28,8 +29,6 @@ function ends(near: Namespace, far: Namespace) {
   const [own, their] = [randomBytes(32), randomBytes(32)];
   return { own, their, ownPublic: keyPair(own).publicKey, theirPublic: keyPair(their).publicKey };
 }
-
-/** They take minutes, or much of the machine. */
 
 const epoch = () => BigInt(Math.floor(Date.now() / 1000));
 
@@ -187,7 +186,7 @@ whenStrict('shows wireguard-go its cookie, and sees that of wireguard-go, while 
   };
   await using lane = await LinkLane.start(near);
   const goPeer = { publicKey: ownPublic, allowed: THEIRS.allowed, endpoint: '192.0.2.1:51820' };
-  await using go = new WireguardGo(far);
+  await using go = new WireguardGo(far, true);
 
   await go.start(their, 51820, THEIRS.inner, [goPeer]);
   await lane.hold(link);
