@@ -25,6 +25,7 @@ import type { Converged, Engine, Outcome } from './engine.ts';
 import { Entry } from './entry.ts';
 import { explain } from './failure.ts';
 import { interfaceId, numberedName } from './name.ts';
+import { checkNodeRoutes, type Underlay } from './node-routes.ts';
 import type { Policy } from './object-rules.ts';
 import { type Actual, nothing, plan } from './plan.ts';
 import { checkAddressesFree, checkBridge, checkIds, withHolder } from './preconditions.ts';
@@ -50,6 +51,8 @@ export interface ChangeNeeds {
   mostInterfaces: number;
   /** The link that joins an interface, `links/{link}`; undefined for none. */
   linkOf: (id: string) => string | undefined;
+  /** Where the peers of links are whose packets follow the routes of the node. */
+  underlay: () => Iterable<Underlay>;
   log: Log;
   now: () => number;
 }
@@ -88,6 +91,7 @@ export class Changes {
         // NAME_TAKEN when the name belongs to somebody else.
         engine.find(entry);
         checkAddressesFree(kernel, entry.name, desired, undefined);
+        this.#checkNodeRoutes(entry, desired, undefined);
         checkBridge(kernel, desired);
         if (request.validateOnly) return withoutUid(registry.view(entry, nothing, plan(desired, nothing)));
         return this.#begin(entry, desired, remember);
@@ -192,6 +196,7 @@ export class Changes {
       const actual = this.#observeFor(entry, spec);
       const kernel = engine.kernel(entry.namespace);
       checkAddressesFree(kernel, entry.name, desired, actual);
+      this.#checkNodeRoutes(entry, desired, beforeDesired, change.path);
       checkBridge(kernel, desired);
       const steps = plan(desired, actual, beforeDesired);
       if (change.validateOnly) return registry.view(entry, actual, steps, after);
@@ -307,6 +312,15 @@ export class Changes {
   /** Lets go of nothing more: the agent stops. */
   stop(): void {
     this.#settlement.stop();
+  }
+
+  #checkNodeRoutes(entry: Entry, desired: Desired, before: Desired | undefined, path = 'interface.spec'): void {
+    const { engine, policy, underlay } = this.#needs;
+    if (policy.allowNodeRoutes === true) return;
+    const kernel = engine.kernel(entry.namespace);
+    // The sockets of links are in the agent's own namespace.
+    const peers = entry.namespace === '' ? [...underlay()] : [];
+    checkNodeRoutes({ name: entry.name, desired, before, connected: () => kernel.connected(), peers, path });
   }
 
   #checkPending(name: string, verb: string): void {

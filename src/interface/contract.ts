@@ -34,11 +34,12 @@ import type {
 export interface Interfaces {
   create(request: CreateInterfaceRequest): Promise<Interface>;
   get(request: GetInterfaceRequest): Promise<Interface>;
-  list(request: ListInterfacesRequest): Promise<ListInterfacesResponse>;
+  /** `isVisible` is asked for each interface by id, and for each device of the node by its kernel name; what it denies is not told of. */
+  list(request: ListInterfacesRequest, isVisible?: (id: string) => boolean): Promise<ListInterfacesResponse>;
   update(request: UpdateInterfaceRequest): Promise<Interface>;
   delete(request: DeleteInterfaceRequest): Promise<DeleteInterfaceResponse>;
   /** Endless until `signal` aborts. Bounded: a reader that falls behind too far is ended with RESOURCE_EXHAUSTED and may resume. */
-  watch(request: WatchInterfacesRequest, signal: AbortSignal): AsyncIterable<WatchInterfacesResponse>;
+  watch(request: WatchInterfacesRequest, signal: AbortSignal, isVisible?: (id: string) => boolean): AsyncIterable<WatchInterfacesResponse>;
   addAddress(request: AddAddressRequest): Promise<Interface>;
   removeAddress(request: RemoveAddressRequest): Promise<Interface>;
   addRoute(request: AddRouteRequest): Promise<Interface>;
@@ -50,6 +51,7 @@ export interface Interfaces {
 export interface Responders {
   create(request: CreateResponderRequest): Promise<Responder>;
   get(request: GetResponderRequest): Promise<Responder>;
-  list(request: ListRespondersRequest): Promise<ListRespondersResponse>;
+  /** Of interfaces that `isVisible` denies nothing is told. */
+  list(request: ListRespondersRequest, isVisible?: (id: string) => boolean): Promise<ListRespondersResponse>;
   delete(request: DeleteResponderRequest): Promise<DeleteResponderResponse>;
 }

@@ -1,10 +1,11 @@
 // What the rest of the agent may ask of interfaces: their devices, which are metered and mirrored, and what a link may join.
 
 import type { Device } from '../gen/taplane/lane/v1/lane_service.ts';
-import type { InterfaceSpec, PacketMirror } from '../gen/taplane/v1/interface.ts';
+import { type InterfaceSpec, InterfaceSpec_Mode as Mode, type PacketMirror } from '../gen/taplane/v1/interface.ts';
 import { deviceOf, isMetered } from './data-plane.ts';
 import { MARK } from './desired.ts';
 import type { Engine } from './engine.ts';
+import type { Entry } from './entry.ts';
 import { interfaceId, resourceName } from './name.ts';
 import { checkDevice } from './preconditions.ts';
 import type { Registry } from './registry.ts';
@@ -17,6 +18,19 @@ export interface Joinable {
   isThere: boolean;
   /** MTU of the device, 0 while there is none. */
   mtu: number;
+}
+
+/** How an interface is, by what is known without a look at the kernel. */
+export interface InterfaceHealth {
+  /** Kernel name, which is its id. */
+  name: string;
+  uid: string;
+  mode: 'tun' | 'tap';
+  /** `missing`: it has no device. `degraded`: the device is not as specified. */
+  state: 'ready' | 'degraded' | 'missing';
+  /** Another manager keeps undoing us. */
+  contended: boolean;
+  repairs: number;
 }
 
 export interface DeviceFacts {
@@ -35,6 +49,8 @@ export interface DeviceFacts {
   mirrored(): { device: Device; mirror: PacketMirror; name: string }[];
   /** What a link needs to know of the interface with this id, without a look at the kernel; undefined when it is not managed, or about to go. */
   joinable(id: string): Joinable | undefined;
+  /** How each interface is, in the order of their names. */
+  health(): InterfaceHealth[];
 }
 
 export function deviceFacts(registry: Registry, engine: Engine, isLeaving: (name: string) => boolean): DeviceFacts {
@@ -59,5 +75,12 @@ export function deviceFacts(registry: Registry, engine: Engine, isLeaving: (name
       const { record, index, mtu } = entry;
       return { device: deviceOf(record), spec: record.spec, isThere: index !== 0, mtu: index === 0 ? 0 : mtu };
     },
+    health: () => registry.sorted().map(healthOf),
   };
+}
+
+function healthOf({ name, record, index, conditions, repairs }: Entry): InterfaceHealth {
+  const state = index === 0 ? 'missing' : conditions.isTrue('Ready') ? 'ready' : 'degraded';
+  const mode = record.spec.mode === Mode.TAP ? 'tap' : 'tun';
+  return { name, uid: record.uid, mode, state, contended: conditions.isTrue('Contended'), repairs };
 }

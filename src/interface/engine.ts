@@ -6,6 +6,7 @@ import type { InterfaceSpec } from '../gen/taplane/v1/interface.ts';
 import type { Log } from '../resource/log.ts';
 import { resolveId } from '../sys/identity.ts';
 import type { Link } from '../sys/netlink/link.ts';
+import { inSpan } from '../tracing/span.ts';
 import { aliasOf, type Desired, desire, MARK } from './desired.ts';
 import type { Entry } from './entry.ts';
 import { type Kernel, type Snapshot, StepFailure } from './kernel.ts';
@@ -92,6 +93,11 @@ export class Engine {
    * where that is given and else to `before`.
    */
   converge(entry: Entry, desired: Desired, before?: Desired, snapshot?: Snapshot, restore = before): Converged {
+    const span = () => ({ 'taplane.interface': entry.name });
+    return inSpan('interface reconcile', span, () => this.#converge(entry, desired, before, snapshot, restore));
+  }
+
+  #converge(entry: Entry, desired: Desired, before?: Desired, snapshot?: Snapshot, restore = before): Converged {
     const kernel = this.kernel(entry.namespace);
     const keys = [...new Set([...desired.sysctls, ...(restore?.sysctls ?? [])].map(([key]) => key))];
     const first = this.observe(entry, snapshot, keys);
@@ -194,7 +200,11 @@ export class Engine {
 
   #apply(entry: Entry, kernel: Kernel, steps: readonly Step[], actual: Actual, ran: Ran[]): void {
     try {
-      entry.index = kernel.apply(steps, entry.index);
+      entry.index = inSpan(
+        'netlink apply',
+        () => ({ 'taplane.interface': entry.name, 'taplane.steps': steps.map(commandLine) }),
+        () => kernel.apply(steps, entry.index),
+      );
       entry.indexOf = kernel;
       ran.push(...steps.map((step) => ({ step, actual })));
     } catch (error) {

@@ -17,14 +17,17 @@ import {
   RTN_LOCAL,
   readRoute,
 } from '../sys/netlink/route.ts';
-import { Netlink } from '../sys/netlink/socket.ts';
+import { Netlink, type NetlinkCounts } from '../sys/netlink/socket.ts';
 import { isErrno, SysError } from '../sys/sys-error.ts';
 import { readSysctl, watchSysctl, writeSysctl } from '../sys/sysctl.ts';
 import { createTun, setTunOwner } from '../sys/tun.ts';
+import { MARK } from './desired.ts';
+import type { Connected } from './node-routes.ts';
 import type { Actual } from './plan.ts';
 import type { Step } from './step.ts';
 
 const ENODEV = 19;
+const CONNECTED_MS = 1_000;
 // linux/if_addr.h
 const IFA_F_NODAD = 0x02;
 const IFA_F_HOMEADDRESS = 0x10;
@@ -37,6 +40,12 @@ export interface Snapshot {
   addresses: Map<number, LinkAddress[]>;
   routes: Map<number, LinkRoute[]>;
   neighbours: Map<number, LinkNeighbour[]>;
+}
+
+/** Netlink work since the sockets were opened. */
+export interface KernelCounts extends NetlinkCounts {
+  notifications: number;
+  overruns: number;
 }
 
 /** A step that failed. Those before it ran; it may have run itself when only its answer was lost. */
@@ -59,6 +68,7 @@ export class Kernel {
   readonly #namespace: Namespace | undefined;
   readonly #netlink: Netlink;
   readonly #monitor: Monitor;
+  #connected: { at: number; addresses: Connected[] } | undefined;
 
   /** Opens both sockets; `namespace` undefined is the agent's own. Throws SysError. */
   constructor(namespace: Namespace | undefined, listener: MonitorListener) {
@@ -72,7 +82,7 @@ export class Kernel {
     }
   }
 
-  get counts(): { requests: number; notifications: number; overruns: number; interruptedDumps: number } {
+  get counts(): KernelCounts {
     return { ...this.#netlink.counts, notifications: this.#monitor.notifications, overruns: this.#monitor.overruns };
   }
 
@@ -112,6 +122,23 @@ export class Kernel {
     if (!this.#isLocal(family, local)) return undefined;
     const held = this.#netlink.dump('list addresses', dumpAddresses(0, family), readAddress).find((item) => item.local.equals(local));
     return held === undefined ? undefined : (this.link(held.index)?.name ?? `index ${held.index}`);
+  }
+
+  /** Global addresses of all links, as they were at most a second ago: with thousands of links it takes long to read them. */
+  connected(): readonly Connected[] {
+    const now = performance.now();
+    if (this.#connected === undefined || now - this.#connected.at > CONNECTED_MS)
+      this.#connected = { at: now, addresses: this.#readConnected() };
+    return this.#connected.addresses;
+  }
+
+  #readConnected(): Connected[] {
+    const links = new Map(this.links().map((link) => [link.index, link]));
+    return this.#netlink.dump('list addresses', dumpAddresses(0), readAddress).flatMap((address) => {
+      const link = links.get(address.index);
+      if (link === undefined || address.scope !== 0) return [];
+      return [{ link: link.name, isOurs: link.alias.startsWith(MARK), isLoopback: link.name === 'lo', address }];
+    });
   }
 
   /** Everything at once. */

@@ -42,6 +42,7 @@ import { Links } from './links.ts';
 import { resourceName } from './name.ts';
 import { Namespaces } from './namespaces.ts';
 import { judgeNode } from './node-conditions.ts';
+import type { Underlay } from './node-routes.ts';
 import type { Policy } from './object-rules.ts';
 import { Queries } from './queries.ts';
 import { Reconciler } from './reconciler.ts';
@@ -71,6 +72,8 @@ export interface InterfaceOptions {
   told?: (event: WatchEvent) => void;
   /** The link that joins an interface, `links/{link}`; undefined for none. Absent where there are no links. */
   linkOf?: (id: string) => string | undefined;
+  /** Where the peers of links are whose packets follow the routes of the node. */
+  underlay?: () => Iterable<Underlay>;
   /** What was found when other state of the node was opened. */
   otherFindings?: () => Pick<Findings, 'corruptFiles' | 'badRecords'>;
   /** Milliseconds since 1970. */
@@ -94,6 +97,7 @@ export interface InterfaceManager extends Interfaces, DeviceFacts {
   count(): number;
   conditions(): Condition[];
   netlinkCounters(): NetlinkCounters;
+  reconciling(): Pick<Reconciler, 'repairs' | 'failures' | 'lastSuccessMs'>;
 }
 
 /** Opens the state of a node. Touches the disk but not yet the kernel. Throws TaplaneError. */
@@ -127,6 +131,7 @@ class Manager implements InterfaceManager {
   readonly index: DeviceFacts['index'];
   readonly mirrored: DeviceFacts['mirrored'];
   readonly joinable: DeviceFacts['joinable'];
+  readonly health: DeviceFacts['health'];
   #scanTimer: NodeJS.Timeout | undefined;
   /** Devices that carried a mark at the start which no record knew. */
   #markedDevices: Link[] = [];
@@ -134,7 +139,7 @@ class Manager implements InterfaceManager {
   #stopping = false;
 
   constructor(
-    { limits, policy, log, dataPlane, mirrors, metering, changed, told, linkOf, otherFindings }: InterfaceOptions,
+    { limits, policy, log, dataPlane, mirrors, metering, changed, told, linkOf, underlay, otherFindings }: InterfaceOptions,
     store: Store<Record>,
     now: () => number,
   ) {
@@ -184,12 +189,13 @@ class Manager implements InterfaceManager {
       policy,
       mostInterfaces: limits.interfaces,
       linkOf: linkOf ?? (() => undefined),
+      underlay: underlay ?? (() => []),
       log,
       now,
     });
     const facts = deviceFacts(registry, engine, (name) => this.#changes.isLeaving(name));
     ({ isManaged: this.isManaged, device: this.device, metered: this.metered } = facts);
-    ({ index: this.index, mirrored: this.mirrored, joinable: this.joinable } = facts);
+    ({ index: this.index, mirrored: this.mirrored, joinable: this.joinable, health: this.health } = facts);
     this.responders = responders({
       registry,
       attachments,
@@ -202,7 +208,10 @@ class Manager implements InterfaceManager {
   async start(): Promise<void> {
     const { corruptFiles, badRecords } = this.#store.findings;
     if (corruptFiles.length > 0 || badRecords.length > 0)
-      this.#log.error({ corruptFiles, badRecords }, 'state is not intact; running degraded, no device is removed because of it');
+      this.#log.error(
+        { corrupt_files: corruptFiles, bad_records: badRecords },
+        'state is not intact; running degraded, no device is removed because of it',
+      );
     const entries = await recover({
       engine: this.#engine,
       reconciler: this.#reconciler,
@@ -293,9 +302,9 @@ class Manager implements InterfaceManager {
 
   get: Interfaces['get'] = async (request) => this.#queries.get(request);
 
-  list: Interfaces['list'] = async (request) => this.#queries.list(request);
+  list: Interfaces['list'] = async (request, isVisible) => this.#queries.list(request, isVisible);
 
-  watch: Interfaces['watch'] = (request, signal) => this.#queries.watch(request, signal);
+  watch: Interfaces['watch'] = (request, signal, isVisible) => this.#queries.watch(request, signal, isVisible);
 
   conditions(): Condition[] {
     const amiss = [...this.#registry.all()].filter((entry) => !entry.conditions.isTrue('Ready')).map((entry) => entry.name);
@@ -308,14 +317,19 @@ class Manager implements InterfaceManager {
   }
 
   netlinkCounters(): NetlinkCounters {
-    const { requests, notifications, overruns, interruptedDumps } = this.#namespaces.counts();
+    const { requests, notifications, overruns, interruptedDumps, errors } = this.#namespaces.counts();
     return {
+      errors: BigInt(errors),
       requests: BigInt(requests),
       notifications: BigInt(notifications),
       overruns: BigInt(overruns),
       interruptedDumps: BigInt(interruptedDumps),
       repairs: BigInt(this.#reconciler.repairs),
     };
+  }
+
+  reconciling(): Pick<Reconciler, 'repairs' | 'failures' | 'lastSuccessMs'> {
+    return this.#reconciler;
   }
 
   /** A rejection when the agent is stopping. */

@@ -6,7 +6,7 @@ import { TaplaneError } from '../errors.ts';
 import { Namespace, namespaceIdentity, namespacePath } from '../sys/namespace.ts';
 import type { Link } from '../sys/netlink/link.ts';
 import { isErrno } from '../sys/sys-error.ts';
-import { Kernel } from './kernel.ts';
+import { Kernel, type KernelCounts } from './kernel.ts';
 
 /** What happens in a namespace; `namespace` is the name that the specs use. */
 export interface NamespaceListener {
@@ -24,7 +24,7 @@ interface Open {
 export class Namespaces {
   readonly #listener: NamespaceListener;
   readonly #open = new Map<string, Open>();
-  readonly #closedCounts = { requests: 0, notifications: 0, overruns: 0, interruptedDumps: 0 };
+  readonly #closedCounts = { requests: 0, notifications: 0, overruns: 0, interruptedDumps: 0, errors: 0 };
   #directory: FSWatcher | undefined;
   #closed = false;
 
@@ -72,7 +72,7 @@ export class Namespaces {
     return lost;
   }
 
-  counts(): { requests: number; notifications: number; overruns: number; interruptedDumps: number } {
+  counts(): KernelCounts {
     const sum = { ...this.#closedCounts };
     for (const { kernel } of this.#open.values()) add(sum, kernel.counts);
     return sum;

@@ -9,11 +9,16 @@ import { routeKey } from './canonical.ts';
 /** What the operator of the node allows. */
 export interface Policy {
   allowDefaultRoutes: boolean;
+  /** Routes and addresses that take traffic of the node itself, see `node-routes.ts`. */
+  allowNodeRoutes?: boolean;
 }
 
 const MTU_MIN = 68;
 const MTU_MAX = 65_535;
 const LOCAL_TABLE = 255;
+
+/** Who has one of them is asked for the credentials of the node by whatever runs on it. */
+const METADATA = [Buffer.from([169, 254, 169, 254]), Buffer.from('fd000ec2000000000000000000000254', 'hex')];
 
 /** An address brings a route to its whole prefix along: a wide one would take over much of the Internet. */
 const TOO_WIDE = 'the prefix is too wide: at least /8 for IPv4 and /16 for IPv6';
@@ -37,6 +42,7 @@ function hostAddress(prefix: Prefix, report: Report): void {
   else if (range === 'unspecified') report.say('is the unspecified address');
   else if (range === 'loopback') report.say('is a loopback address, which belongs to lo');
   else if (range === 'broadcast') report.say('is the broadcast address');
+  else if (METADATA.some((bytes) => bytes.equals(prefix.bytes))) report.say('is the address of the metadata service of clouds');
   else if (prefix.family === AF_INET && (prefix.bytes[0] ?? 0) === 0) report.say("is in 0.0.0.0/8, 'this network'");
   else if (prefix.family === AF_INET && (prefix.bytes[0] ?? 0) >= 240) report.say('is in the reserved range 240.0.0.0/4');
 }

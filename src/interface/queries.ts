@@ -31,6 +31,8 @@ export interface QueryNeeds {
   attachments: Attachments;
 }
 
+const everything = (): boolean => true;
+
 export class Queries {
   readonly #needs: QueryNeeds;
 
@@ -43,8 +45,10 @@ export class Queries {
     return this.#withHolders(this.show(entry), new Map());
   }
 
-  list(request: ListInterfacesRequest): ListInterfacesResponse {
-    const matching = this.#needs.registry.sorted().filter(({ record: { labels } }) => selects(request.labelSelector, labels));
+  list(request: ListInterfacesRequest, isVisible: (id: string) => boolean = everything): ListInterfacesResponse {
+    const matching = this.#needs.registry
+      .sorted()
+      .filter(({ name, record: { labels } }) => selects(request.labelSelector, labels) && isVisible(name));
     const { items, nextPageToken } = page(request, matching, ({ name }) => name);
     const shown = this.#showAll(items);
     const holders = new Map<string, Holder[]>();
@@ -54,11 +58,16 @@ export class Queries {
     };
   }
 
-  watch(request: WatchInterfacesRequest, signal: AbortSignal): AsyncIterable<WatchInterfacesResponse> {
+  watch(
+    request: WatchInterfacesRequest,
+    signal: AbortSignal,
+    isVisible: (id: string) => boolean = everything,
+  ): AsyncIterable<WatchInterfacesResponse> {
     const only = request.name === '' ? undefined : resourceName(interfaceId(request.name));
     const wanted = (event: WatchEvent): boolean => {
-      if (event.$case === 'linkEvent') return request.includeLinks;
+      if (event.$case === 'linkEvent') return request.includeLinks && isVisible(event.value.link);
       if (event.$case === 'synced') return true;
+      if (!isVisible(event.value.name.slice(event.value.name.indexOf('/') + 1))) return false;
       return only === undefined || event.value.name === only;
     };
     const snapshot = (): WatchEvent[] => {

@@ -38,6 +38,10 @@ export class Reconciler {
   readonly #needs: ReconcilerNeeds;
   #stopped = false;
   repairs = 0;
+  /** Looks that failed. */
+  failures = 0;
+  /** When an interface was last found or made as it should be, milliseconds since 1970; 0: never. */
+  lastSuccessMs = 0;
 
   constructor(needs: ReconcilerNeeds) {
     this.#needs = needs;
@@ -166,6 +170,7 @@ export class Reconciler {
   ready(entry: Entry): void {
     const { now } = this.#needs;
     entry.failures = 0;
+    this.lastSuccessMs = now();
     entry.conditions.clear('Drifted');
     entry.conditions.set('Ready', true, 'AsSpecified', '', now());
     this.#needs.judge(entry);
@@ -183,6 +188,7 @@ export class Reconciler {
     if (entry.conditions.set('Ready', false, failure.reason, failure.message, now()))
       log.warn({ interface: entry.name, reason: failure.reason, err: failure.message }, 'interface not as specified');
     entry.dirty = true;
+    this.failures++;
     // Notifications of steps that were taken back are no reason to try again at once.
     clearImmediate(entry.soon);
     entry.soon = undefined;

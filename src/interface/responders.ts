@@ -81,9 +81,10 @@ export function responders({ registry, attachments, once, changes, closed }: Res
       if (found === undefined) throw missing('read', parent, id);
       return show(record.uid, parent, found);
     },
-    async list(request) {
+    async list(request, isVisible = () => true) {
       const entries = request.parent === ALL ? registry.sorted() : [registry.need(interfaceId(request.parent, 'parent'))];
-      const all = entries.flatMap(({ name, record }) => record.spec.responders.map((spec) => ({ uid: record.uid, parent: name, spec })));
+      const visible = entries.filter(({ name }) => isVisible(name));
+      const all = visible.flatMap(({ name, record }) => record.spec.responders.map((spec) => ({ uid: record.uid, parent: name, spec })));
       // NUL sorts before everything that names hold, so that the keys are in the order of the interfaces.
       const keyed = all.map((item) => ({ ...item, key: `${item.parent}\0${item.spec.id}` })).sort((a, b) => (a.key < b.key ? -1 : 1));
       const { items, nextPageToken } = page(request, keyed, ({ key }) => key);
