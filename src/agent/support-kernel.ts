@@ -1,0 +1,53 @@
+// What the kernel has, for a bundle: as the agent sees it over netlink, and as `ip` tells it where there is one. The second is a witness of other make
+// for a reader who doubts the first; nothing is decided by it.
+
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { dumpAddresses, readAddress } from '../sys/netlink/address.ts';
+import { dumpLinks, readLink } from '../sys/netlink/link.ts';
+import { dumpNeighbours, readNeighbour } from '../sys/netlink/neighbour.ts';
+import { dumpRoutes, readRoute } from '../sys/netlink/route.ts';
+import { Netlink } from '../sys/netlink/socket.ts';
+
+const WITNESSES = ['/usr/sbin/ip', '/sbin/ip', '/usr/bin/ip', '/bin/ip'];
+const WITNESS_MS = 5_000;
+const WITNESS_BYTES = 4 * 1024 * 1024;
+
+/** The tables of the agent's own namespace. Throws SysError. */
+export function kernelTables(): Record<'links' | 'addresses' | 'routes' | 'neighbours', object[]> {
+  const netlink = new Netlink();
+  try {
+    return {
+      links: netlink.dump('list links', dumpLinks(), readLink),
+      addresses: netlink.dump('list addresses', dumpAddresses(0), readAddress),
+      routes: netlink.dump('list routes', dumpRoutes(0, 0), readRoute),
+      neighbours: netlink.dump('list neighbours', dumpNeighbours(0), readNeighbour),
+    };
+  } finally {
+    netlink.close();
+  }
+}
+
+/** JSON without what it cannot hold: big numbers become text, bytes hexadecimal. */
+export function plainJson(value: unknown): string {
+  return JSON.stringify(
+    value,
+    (_, item) => {
+      if (typeof item === 'bigint') return String(item);
+      if (item !== null && typeof item === 'object' && item.type === 'Buffer' && Array.isArray(item.data))
+        return Buffer.from(item.data).toString('hex');
+      return item;
+    },
+    1,
+  );
+}
+
+/** Output of `ip -j -d WHAT show`; undefined where there is no `ip`. Rejects when it fails or takes too long. */
+export function witness(what: string): Promise<string> | undefined {
+  const program = WITNESSES.find((path) => existsSync(path));
+  if (program === undefined) return undefined;
+  const options = { timeout: WITNESS_MS, maxBuffer: WITNESS_BYTES, killSignal: 'SIGKILL', env: { LC_ALL: 'C' } } as const;
+  return new Promise((resolve, reject) => {
+    execFile(program, ['-j', '-d', ...what.split(' ')], options, (error, stdout) => (error ? reject(error) : resolve(stdout)));
+  });
+}
