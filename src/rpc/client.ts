@@ -6,10 +6,23 @@
 import { type CallOptions, Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import { TaplaneError } from '../errors.ts';
 import type { Flows } from '../flow/contract.ts';
+import {
+  AuditServiceService as auditMethods,
+  type ListAuditRecordsRequest,
+  type ListAuditRecordsResponse,
+  type VerifyAuditLogResponse,
+} from '../gen/taplane/v1/audit_service.ts';
 import { type FlowStats, FlowServiceService as flowMethods } from '../gen/taplane/v1/flow_service.ts';
 import { InterfaceServiceService as interfaceMethods } from '../gen/taplane/v1/interface_service.ts';
 import { LinkServiceService as linkMethods } from '../gen/taplane/v1/link_service.ts';
-import { type Node, NodeServiceService as nodeMethods } from '../gen/taplane/v1/node_service.ts';
+import {
+  type Caller,
+  type CollectSupportBundleResponse,
+  type Node,
+  NodeServiceService as nodeMethods,
+  type SetLogLevelRequest,
+  type SetLogLevelResponse,
+} from '../gen/taplane/v1/node_service.ts';
 import { PacketServiceService as packetMethods } from '../gen/taplane/v1/packet_service.ts';
 import { ResponderServiceService as responderMethods } from '../gen/taplane/v1/responder_service.ts';
 import type { Interfaces, Responders } from '../interface/contract.ts';
@@ -18,8 +31,10 @@ import { DEFAULT_LIMITS } from './limits.ts';
 import { formatAddress, parseListenAddress } from './listen-address.ts';
 import { openStream, type PacketClient } from './packet-client.ts';
 import { type DecodedStatus, decodeStatus } from './status.ts';
+import { type ClientTls, clientCredentials, explainTls, nameOption, wantsTls } from './tls-client.ts';
 
 export type { PacketClient, PacketStream } from './packet-client.ts';
+export type { ClientTls } from './tls-client.ts';
 
 /** An answer that is not OK, or no answer. */
 export class ClientError extends Error implements DecodedStatus {
@@ -51,7 +66,14 @@ export interface TaplaneClient extends AsyncDisposable {
   readonly links: Links;
   readonly packets: PacketClient;
   readonly flows: Pick<Flows, 'observe'> & { stats(): Promise<FlowStats> };
-  readonly node: { getNode(): Promise<Node> };
+  readonly node: {
+    getNode(): Promise<Node>;
+    getCaller(): Promise<Caller>;
+    setLogLevel(request: SetLogLevelRequest): Promise<SetLogLevelResponse>;
+    /** One tar.gz in pieces. */
+    supportBundle(signal: AbortSignal): AsyncIterable<CollectSupportBundleResponse>;
+  };
+  readonly audit: { list(request: ListAuditRecordsRequest): Promise<ListAuditRecordsResponse>; verify(): Promise<VerifyAuditLogResponse> };
   close(): void;
 }
 
@@ -61,10 +83,21 @@ interface ClientMethod<Request, Response> {
   responseDeserialize(bytes: Buffer): Response;
 }
 
-/** `server` is `unix:PATH` or `HOST:PORT`, else a ClientError is thrown. Connects with the first call; unary calls fail after `timeoutMs`, streams never. */
-export function connect(server: string, options: { timeoutMs: number }): TaplaneClient {
-  const target = targetOf(server);
-  const client = new Client(target, credentials.createInsecure(), {
+export interface ConnectOptions {
+  timeoutMs: number;
+  /** For HOST:PORT, which is plaintext when nothing is given here. */
+  tls?: ClientTls | undefined;
+}
+
+/**
+ * `server` is `unix:PATH` or `HOST:PORT`, else a ClientError is thrown, as when files of TLS cannot be used. Connects with the first call; unary calls
+ * fail after `timeoutMs`, streams never.
+ */
+export function connect(server: string, options: ConnectOptions): TaplaneClient {
+  const { target, host, tls } = targetOf(server, options.tls);
+  const secured = tls && asClientError(target, () => clientCredentials(tls, host));
+  const client = new Client(target, secured ?? credentials.createInsecure(), {
+    ...(tls && nameOption(tls, host)),
     'grpc.max_receive_message_length': DEFAULT_LIMITS.maxMessageBytes,
     'grpc.max_send_message_length': DEFAULT_LIMITS.maxMessageBytes,
     'grpc.keepalive_time_ms': DEFAULT_LIMITS.keepaliveTimeMs,
@@ -78,7 +111,7 @@ export function connect(server: string, options: { timeoutMs: number }): Taplane
     'grpc.enable_channelz': 0,
   });
   const closed = new AbortController();
-  const failed = (error: ServiceError) => new ClientError(readable(decodeStatus(error), target), target);
+  const failed = (error: ServiceError) => new ClientError(readable(decodeStatus(error), target, tls), target);
 
   const unary = <Request, Response>(method: ClientMethod<Request, Response>) => {
     return (request: Request): Promise<Response> =>
@@ -155,7 +188,13 @@ export function connect(server: string, options: { timeoutMs: number }): Taplane
       stream: (open) => openStream({ client, closed: closed.signal, failed }, open),
     },
     flows: { observe: stream(flowMethods.observeFlows), stats: () => unary(flowMethods.getFlowStats)({}) },
-    node: { getNode: () => unary(nodeMethods.getNode)({}) },
+    node: {
+      getNode: () => unary(nodeMethods.getNode)({}),
+      getCaller: () => unary(nodeMethods.getCaller)({}),
+      setLogLevel: unary(nodeMethods.setLogLevel),
+      supportBundle: (signal) => stream(nodeMethods.collectSupportBundle)({}, signal),
+    },
+    audit: { list: unary(auditMethods.listAuditRecords), verify: () => unary(auditMethods.verifyAuditLog)({}) },
     close,
     async [Symbol.asyncDispose]() {
       close();
@@ -163,15 +202,30 @@ export function connect(server: string, options: { timeoutMs: number }): Taplane
   };
 }
 
-/** What grpc-js itself says of a server that is not there, in our form: verb, object, cause. */
-function readable(status: DecodedStatus, target: string): DecodedStatus {
-  const cause = /^No connection established\. Last error: (?:Error: )?(.*?)\.? Resolution note: .*$/s.exec(status.message)?.[1];
-  return cause === undefined ? status : { ...status, message: `reach the agent on ${target}: ${cause || 'no connection'}` };
+/** What grpc-js itself says of a server that is not there, in our form: verb, object, cause; and the cure, where TLS is the matter. */
+function readable(status: DecodedStatus, target: string, tls: ClientTls | undefined): DecodedStatus {
+  if (status.code !== 'UNAVAILABLE' || status.reason !== '') return status;
+  const said = /^No connection established\. Last error: (?:Error: )?(.*?)\.? Resolution note: .*$/s.exec(status.message)?.[1];
+  const failure = target.startsWith('unix:') ? undefined : explainTls(said ?? status.message, tls);
+  if (failure !== undefined) {
+    const preconditions = [{ type: 'TLS', subject: target, description: failure.cure }];
+    return { ...status, reason: 'TLS_FAILED', message: `reach the agent on ${target}: ${failure.cause}`, preconditions };
+  }
+  return said === undefined ? status : { ...status, message: `reach the agent on ${target}: ${said || 'no connection'}` };
 }
 
-function targetOf(server: string): string {
+function targetOf(server: string, tls: ClientTls | undefined): { target: string; host: string; tls: ClientTls | undefined } {
+  return asClientError(server, () => {
+    const address = parseListenAddress(server);
+    // A unix socket has a mode and needs no TLS, whatever the environment says for other addresses.
+    if (address.kind === 'unix') return { target: formatAddress(address), host: '', tls: undefined };
+    return { target: formatAddress(address), host: address.host, tls: wantsTls(tls) ? tls : undefined };
+  });
+}
+
+function asClientError<Result>(server: string, run: () => Result): Result {
   try {
-    return formatAddress(parseListenAddress(server));
+    return run();
   } catch (error) {
     if (error instanceof TaplaneError) throw new ClientError(statusOf(error), server);
     throw error;

@@ -11,8 +11,10 @@ export function flowService(flows: Flows, needs: HandlerNeeds): { definition: Se
   return {
     definition: Object.fromEntries(Object.entries(service).map(([name, method]) => [name, rawMethod(method)])),
     handlers: {
-      observeFlows: serverStream(service.observeFlows, needs, (request, { signal }) => flows.observe(request, signal)),
-      getFlowStats: unary(service.getFlowStats, needs, async () => flows.stats()),
+      observeFlows: serverStream(service.observeFlows, needs, (request, { signal, scope }) =>
+        flows.observe(request, signal, scope.interface),
+      ),
+      getFlowStats: unary(service.getFlowStats, needs, async (_, { scope }) => flows.stats(scope.interface)),
     },
   };
 }

@@ -1,12 +1,17 @@
 // From async functions and generators to grpc-js handlers, in bytes: decoding and encoding happen here, inside the one try, so
 // that nothing a client sends can throw out of grpc-js, and a malformed request is INVALID_ARGUMENT instead of INTERNAL.
 //
+// Every call passes the gate between the two: who calls, whether that is allowed, and the record of it.
+//
 // Unary: `signal` aborts when the client cancels or the deadline passes; the answer is then dropped.
 // Server stream: at most `maxPendingBytes` wait for the client; then the generator is not asked for more. When the client
 // cancels, the generator's `return` is called at once, also in the middle of a wait: grpc-js never emits `drain` after a cancel.
 
 import type { handleServerStreamingCall, handleUnaryCall, ServerUnaryCall, ServerWritableStream, ServiceError } from '@grpc/grpc-js';
+import type { Scope } from '../access/authorize.ts';
 import { TaplaneError } from '../errors.ts';
+import { enter, type Gate, scopeOf } from './gate.ts';
+import { type CallObserver, observed } from './observed.ts';
 import type { ErrorExit } from './status.ts';
 
 export interface CallContext {
@@ -14,8 +19,10 @@ export interface CallContext {
   signal: AbortSignal;
   /** When the client stops waiting; undefined for never. */
   deadline: Date | undefined;
-  /** Address of the client; undefined over a unix socket. */
-  peer: string | undefined;
+  /** As grpc-js names the other end of the connection; the gate knows who that is. */
+  peer: string;
+  /** What of the answers the caller may see. */
+  readonly scope: Scope;
 }
 
 /** The part of a generated method that the adapter needs. */
@@ -29,6 +36,10 @@ export interface Method<Request, Response> {
 
 export interface HandlerNeeds {
   exit: ErrorExit;
+  /** What every call passes. */
+  gate: Gate;
+  /** Who counts calls. */
+  calls: CallObserver;
   /** Largest answer, bytes. */
   maxMessageBytes: number;
   /** How much one stream may have waiting for its client, bytes. */
@@ -55,9 +66,21 @@ export function unary<Request, Response>(
   answer: (request: Request, context: CallContext) => Promise<Response>,
 ): handleUnaryCall<Buffer, Buffer> {
   return (call, callback) => {
-    const context = contextOf(call);
-    const run = async (): Promise<Buffer> => encode(method, needs, await answer(decode(method, call.request), context));
-    run().then(
+    const context = contextOf(call, needs.gate, method.path);
+    const run = async (): Promise<Buffer> => {
+      const request = decode(method, call.request);
+      const leave = await enter(needs.gate, method.path, context.peer, request);
+      let bytes: Buffer;
+      try {
+        bytes = encode(method, needs, await answer(request, context));
+      } catch (error) {
+        await leave(error);
+        throw error;
+      }
+      await leave();
+      return bytes;
+    };
+    observed(needs.calls, method.path, true, call.metadata, context.signal, run).then(
       (bytes) => callback(null, bytes),
       (error: unknown) => callback(failure(error, method.path, needs.exit, context.signal)),
     );
@@ -70,14 +93,17 @@ export function serverStream<Request, Response>(
   answer: (request: Request, context: CallContext) => AsyncIterable<Response>,
 ): handleServerStreamingCall<Buffer, Buffer> {
   return (call) => {
-    const context = contextOf(call);
+    const context = contextOf(call, needs.gate, method.path);
     const run = async (): Promise<void> => {
+      const request = decode(method, call.request);
+      const leave = await enter(needs.gate, method.path, context.peer, request);
+      await leave();
       const write = boundedWriter(call, context.signal, needs.maxPendingBytes);
-      for await (const message of untilAborted(answer(decode(method, call.request), context), context.signal)) {
+      for await (const message of untilAborted(answer(request, context), context.signal)) {
         await write(encode(method, needs, message));
       }
     };
-    run().then(
+    observed(needs.calls, method.path, false, call.metadata, context.signal, run).then(
       () => call.end(),
       // grpc-js ends the call with the status of an error that is emitted, after what was written before it.
       (error: unknown) => call.emit('error', failure(error, method.path, needs.exit, context.signal)),
@@ -85,16 +111,18 @@ export function serverStream<Request, Response>(
   };
 }
 
-function contextOf(call: ServerUnaryCall<Buffer, Buffer> | ServerWritableStream<Buffer, Buffer>): CallContext {
+function contextOf(call: ServerUnaryCall<Buffer, Buffer> | ServerWritableStream<Buffer, Buffer>, gate: Gate, path: string): CallContext {
   const cancelled = new AbortController();
   call.once('cancelled', () => cancelled.abort());
   const deadline = call.getDeadline();
   const at = deadline instanceof Date ? deadline.getTime() : deadline;
-  const peer = call.getPeer();
   return {
     signal: cancelled.signal,
     deadline: Number.isFinite(at) ? new Date(at) : undefined,
-    peer: peer === 'unknown' ? undefined : peer,
+    peer: call.getPeer(),
+    get scope() {
+      return scopeOf(gate, path, call.getPeer());
+    },
   };
 }
 

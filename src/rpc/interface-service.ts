@@ -16,10 +16,12 @@ export function interfaceService(
     handlers: {
       createInterface: unary(service.createInterface, needs, (request) => interfaces.create(request)),
       getInterface: unary(service.getInterface, needs, (request) => interfaces.get(request)),
-      listInterfaces: unary(service.listInterfaces, needs, (request) => interfaces.list(request)),
+      listInterfaces: unary(service.listInterfaces, needs, (request, { scope }) => interfaces.list(request, scope.interface)),
       updateInterface: unary(service.updateInterface, needs, (request) => interfaces.update(request)),
       deleteInterface: unary(service.deleteInterface, needs, (request) => interfaces.delete(request)),
-      watchInterfaces: serverStream(service.watchInterfaces, needs, (request, { signal }) => interfaces.watch(request, signal)),
+      watchInterfaces: serverStream(service.watchInterfaces, needs, (request, { signal, scope }) =>
+        interfaces.watch(request, signal, scope.interface),
+      ),
       addAddress: unary(service.addAddress, needs, (request) => interfaces.addAddress(request)),
       removeAddress: unary(service.removeAddress, needs, (request) => interfaces.removeAddress(request)),
       addRoute: unary(service.addRoute, needs, (request) => interfaces.addRoute(request)),

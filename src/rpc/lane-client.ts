@@ -8,13 +8,15 @@ import { LANE_MESSAGE_BYTES } from './limits.ts';
 import { decodeStatus } from './status.ts';
 
 export interface LaneClient {
-  /** Declares all attachments; rejects when the lane does not answer in time. */
-  /** With `pid` only that process takes it. `patienceMs` is waited beyond the usual. */
+  /**
+   * Declares all attachments; rejects when the lane does not answer in time. With `process`, the state of a lane, only that process takes it.
+   * `patienceMs` is waited beyond the usual.
+   */
   setAttachments(
     attachments: Attachment[],
     keepRunning: boolean,
     flowLimits?: FlowLimits,
-    pid?: number,
+    process?: Pick<LaneState, 'pid' | 'instance'>,
     patienceMs?: number,
   ): Promise<LaneState>;
   /** Reads its state; rejects when the lane does not answer in time. */
@@ -49,8 +51,8 @@ export function connectLane(path: string, timeoutMs: number): LaneClient {
       });
     });
   return {
-    setAttachments: (attachments, keepRunning, flowLimits, pid = 0, patienceMs = 0) =>
-      ask(methods.setAttachments, { attachments, keepRunning, flowLimits, pid }, timeoutMs + patienceMs),
+    setAttachments: (attachments, keepRunning, flowLimits, { pid, instance } = { pid: 0, instance: '' }, patienceMs = 0) =>
+      ask(methods.setAttachments, { attachments, keepRunning, flowLimits, pid, instance }, timeoutMs + patienceMs),
     getLane: () => ask(methods.getLane, {}, timeoutMs),
     async *probePeer(linkUid, probe, signal) {
       const { path, requestSerialize, responseDeserialize } = methods.probePeer;

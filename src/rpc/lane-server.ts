@@ -8,8 +8,10 @@ import {
   type SetAttachmentsRequest,
 } from '../gen/taplane/lane/v1/lane_service.ts';
 import type { ProbeLinkResponse } from '../gen/taplane/v1/link_service.ts';
+import { OPEN_GATE } from './gate.ts';
 import { rawMethod, serverStream, unary } from './handlers.ts';
 import { DEFAULT_LIMITS, LANE_MESSAGE_BYTES, metadataLimit, serverOptions } from './limits.ts';
+import { NOBODY } from './observed.ts';
 import { type ErrorLog, errorExit } from './status.ts';
 import { reserveSocket } from './unix-socket.ts';
 
@@ -25,7 +27,13 @@ export interface LaneFacts {
 export async function startLaneServer(path: string, lane: LaneFacts, log: ErrorLog): Promise<{ stop(): Promise<void> }> {
   const limits = { ...DEFAULT_LIMITS, maxMessageBytes: LANE_MESSAGE_BYTES };
   const server = new Server({ ...serverOptions(limits), interceptors: [metadataLimit(limits.maxMetadataBytes)] });
-  const needs = { exit: errorExit(log), maxMessageBytes: LANE_MESSAGE_BYTES, maxPendingBytes: DEFAULT_LIMITS.maxPendingBytes };
+  const needs = {
+    exit: errorExit(log),
+    gate: OPEN_GATE,
+    calls: NOBODY,
+    maxMessageBytes: LANE_MESSAGE_BYTES,
+    maxPendingBytes: DEFAULT_LIMITS.maxPendingBytes,
+  };
   server.addService(
     {
       getLane: rawMethod(methods.getLane),

@@ -1,10 +1,12 @@
 // Every limit of grpc-js, said aloud: by default it has no bound on streams, session memory, answers, age or idle time.
 
-import { type ChannelOptions, ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
+import { constants, type Http2Server, type SecureServerOptions, type ServerHttp2Stream } from 'node:http2';
+import { type ChannelOptions, type Server, ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
 import { TaplaneError } from '../errors.ts';
+import type { ConnectionLimits } from './connections.ts';
 import { toServiceError } from './status.ts';
 
-export interface ServerLimits {
+export interface ServerLimits extends ConnectionLimits {
   /** Calls in progress on one connection; more wait in the client. */
   maxConcurrentStreams: number;
   /** Largest request and answer, bytes. */
@@ -29,6 +31,12 @@ export interface ServerLimits {
 const BATCH_MOST_BYTES = 1_048_576 + 131_072;
 
 export const DEFAULT_LIMITS: Readonly<ServerLimits> = {
+  maxConnections: 256,
+  maxConnectionsPerClient: 64,
+  maxHandshakes: 64,
+  maxHandshakesPerAddress: 16,
+  handshakeTimeoutMs: 5_000,
+  firstCallTimeoutMs: 20_000,
   maxConcurrentStreams: 100,
   maxMessageBytes: 4 * 1024 * 1024,
   maxMetadataBytes: 16 * 1024,
@@ -60,6 +68,44 @@ export function serverOptions(limits: ServerLimits): ChannelOptions {
   };
 }
 
+/** Streams that a client may reset at once and in each second after; cancelled calls are seldom and few. Every one has cost us a call. */
+const RESET_BURST = 100;
+const RESETS_PER_SECOND = 20;
+
+/**
+ * Bounds of Node's HTTP/2 for which grpc-js has no option, but an object that it hands on: to be called before the first listener or injector. A client
+ * that exceeds one loses its connection. Throws when grpc-js has changed.
+ */
+export function boundSessions(server: Server, limits: ServerLimits): void {
+  const { commonServerOptions: options } = server as unknown as { commonServerOptions?: SecureServerOptions };
+  if (options?.maxSessionMemory !== limits.maxSessionMemoryMb) throw new Error('grpc-js no longer has commonServerOptions');
+  options.streamResetBurst = RESET_BURST;
+  options.streamResetRate = RESETS_PER_SECOND;
+  // Beyond the streams that it may have open.
+  options.maxSessionRejectedStreams = 100;
+  options.maxSessionInvalidFrames = 100;
+  // Told to clients; what exceeds the limit of metadata but not this gets a status.
+  options.settings = { ...options.settings, maxHeaderListSize: 4 * limits.maxMetadataBytes };
+}
+
+/**
+ * Ends a session that opens more streams in one turn of the event loop than it may have open: it has reset the others before they could be answered.
+ * Node's own limit of resets acts at the end of a read of 64 KiB only, after hundreds of calls. To be called after the injector was made.
+ */
+export function boundBursts(server: Server, maxConcurrentStreams: number): void {
+  const { http2Servers } = server as unknown as { http2Servers: Map<Http2Server, unknown> };
+  const opened = new WeakMap<object, number>();
+  for (const http2Server of http2Servers.keys()) {
+    http2Server.prependListener('stream', ({ session }: ServerHttp2Stream) => {
+      if (session === undefined) return;
+      const count = (opened.get(session) ?? 0) + 1;
+      opened.set(session, count);
+      if (count === 1) setImmediate(() => opened.delete(session));
+      if (count > maxConcurrentStreams) session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+    });
+  }
+}
+
 /** Refuses calls with too much metadata; grpc-js has no option for it, and Node's own bound is 64 KiB. */
 export function metadataLimit(maxBytes: number): ServerInterceptor {
   return (method, call) =>
@@ -85,4 +131,14 @@ export function metadataLimit(maxBytes: number): ServerInterceptor {
         });
       },
     });
+}
+
+/** Lets nobody call on a connection whose caller is not known, and tells `called` of every call by the name of its connection. */
+export function knownCallers(called: (peer: string) => unknown): ServerInterceptor {
+  return (method, call) => {
+    // Nothing is to be changed on the way: the call itself, without a layer around it.
+    if (called(call.getPeer()) !== undefined) return call as ServerInterceptingCall;
+    const error = new TaplaneError('UNAUTHENTICATED', 'UNKNOWN_CALLER', `call ${method.path}: nobody knows who is on this connection`);
+    return new ServerInterceptingCall(call, { start: () => call.sendStatus(toServiceError(error)) });
+  };
 }

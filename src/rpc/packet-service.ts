@@ -6,7 +6,9 @@ import { invalidFields } from '../errors.ts';
 import type { StreamSetup } from '../gen/taplane/lane/v1/lane_service.ts';
 import { CapturePacketsRequest, StreamPacketsRequest, PacketServiceService as service } from '../gen/taplane/v1/packet_service.ts';
 import type { LanePipe, PipeEvents } from '../lane/client.ts';
+import { enter } from './gate.ts';
 import { type HandlerNeeds, malformed, rawMethod } from './handlers.ts';
+import { codeOf } from './observed.ts';
 
 export const PACKET_SERVICE = 'taplane.v1.PacketService';
 
@@ -38,7 +40,7 @@ function capturePackets(call: ServerWritableStream<Buffer, Buffer>, packets: Pac
   const { fail, events, opened } = answering(call, path, needs);
   try {
     const value = decode(CapturePacketsRequest.decode, call.request, path);
-    opened(packets.open({ $case: 'capture', value }, events));
+    opened(admitted(call, path, needs, value).then(() => packets.open({ $case: 'capture', value }, events)));
   } catch (error) {
     fail(error);
   }
@@ -52,11 +54,13 @@ function streamPackets(call: ServerDuplexStream<Buffer, Buffer>, packets: Packet
   const { fail, events, opened } = answering(call, path, needs, () => call.resume());
   const begin = (bytes: Buffer): void => {
     begun = true;
-    const { open } = decode(StreamPacketsRequest.decode, bytes, path);
+    const request = decode(StreamPacketsRequest.decode, bytes, path);
+    const { open } = request;
     if (open === undefined) throw invalidFields([{ field: 'open', description: 'must be given in the first request' }]);
     // Until the stream is there, what follows stays where it is bounded.
     call.pause();
-    const opening = packets.open({ $case: 'stream', value: open }, events).then((found) => {
+    const opening = admitted(call, path, needs, request).then(async () => {
+      const found = await packets.open({ $case: 'stream', value: open }, events);
       pipe = found;
       pipe.send(bytes);
       if (halfClosed) pipe.end();
@@ -86,20 +90,24 @@ function answering(call: Call, path: string, needs: HandlerNeeds, room: () => vo
   let over = false;
   let pendingBytes = 0;
   let paused = false;
+  const ended = needs.calls.begin(path, false);
   const fail = (error: unknown): void => {
     if (over) return;
     over = true;
+    ended(codeOf(error));
     pipe?.destroy();
     call.emit('error', needs.exit(error, path));
   };
   call.on('cancelled', () => {
     over = true;
+    ended('CANCELLED');
     // Without a word: a client that lost its connection may come back for its stream.
     pipe?.destroy();
   });
   // A half-closed or reset call may also fail below us.
   call.on('error', () => {
     over = true;
+    ended('INTERNAL');
     pipe?.destroy();
   });
   const sent = (length: number, release: () => void) => (): void => {
@@ -121,6 +129,7 @@ function answering(call: Call, path: string, needs: HandlerNeeds, room: () => vo
     end() {
       if (over) return;
       over = true;
+      ended('OK');
       call.end();
     },
     failed: fail,
@@ -134,6 +143,12 @@ function answering(call: Call, path: string, needs: HandlerNeeds, room: () => vo
     }, fail);
   };
   return { fail, events, opened };
+}
+
+/** Streams are told of when they open; who may open one may use it. */
+async function admitted(call: Call, path: string, needs: HandlerNeeds, request: unknown): Promise<void> {
+  const leave = await enter(needs.gate, path, call.getPeer(), request);
+  await leave();
 }
 
 function decode<Message>(read: (bytes: Buffer) => Message, bytes: Buffer, path: string): Message {

@@ -4,6 +4,7 @@
 import { readFile } from 'node:fs/promises';
 import { BinaryReader } from '@bufbuild/protobuf/wire';
 import type { Server, ServerDuplexStream } from '@grpc/grpc-js';
+import { TaplaneError } from '../errors.ts';
 import { malformed, rawMethod } from './handlers.ts';
 import type { ErrorExit } from './status.ts';
 
@@ -17,11 +18,16 @@ interface ReflectionMethod {
   responseSerialize(message: unknown): Buffer;
 }
 
-export function addReflection(server: Server, exit: ErrorExit): void {
+/** `allowed` says whether the caller on a connection, as grpc-js names it, may ask. */
+export function addReflection(server: Server, exit: ErrorExit, allowed: (peer: string) => boolean): void {
   let loading: Promise<Map<string, Respond>> | undefined;
   for (const version of ['v1', 'v1alpha']) {
     const path = `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`;
     const handler = (stream: ServerDuplexStream<Buffer, Buffer>) => {
+      if (!allowed(stream.getPeer())) {
+        stream.emit('error', exit(disabled(path), path));
+        return;
+      }
       loading ??= loadResponders();
       loading.then(
         (responders) => answerAll(stream, responders.get(path), path, exit),
@@ -33,6 +39,14 @@ export function addReflection(server: Server, exit: ErrorExit): void {
       { serverReflectionInfo: handler },
     );
   }
+}
+
+/** As if it were not there: clients then look for the descriptors elsewhere. */
+function disabled(path: string): TaplaneError {
+  const cure = 'set `reflection: true` in the configuration of the agent, or ask over its unix socket';
+  return new TaplaneError('UNIMPLEMENTED', 'REFLECTION_DISABLED', `call ${path}: the API does not describe itself over TLS`, {
+    preconditions: [{ type: 'STATE', subject: 'reflection', description: cure }],
+  });
 }
 
 /** One answer for each question; a client that does not read its answers is not asked for more questions. */

@@ -16,7 +16,7 @@ export function responderService(
     handlers: {
       createResponder: unary(service.createResponder, needs, (request) => responders.create(request)),
       getResponder: unary(service.getResponder, needs, (request) => responders.get(request)),
-      listResponders: unary(service.listResponders, needs, (request) => responders.list(request)),
+      listResponders: unary(service.listResponders, needs, (request, { scope }) => responders.list(request, scope.interface)),
       deleteResponder: unary(service.deleteResponder, needs, (request) => responders.delete(request)),
     },
   };

@@ -1,25 +1,35 @@
-// The gRPC server of the agent: our services, health and reflection on unix sockets and, in the clear, on loopback.
+// The gRPC server of the agent: our services, health and reflection on unix sockets, on TCP with TLS and, in the clear, on loopback.
 //
 // Start: every address is checked before any is bound; when one fails, all are released and the error is thrown.
-// Stop: health says NOT_SERVING, calls get `graceMs` to end, the rest is cut, the sockets are gone. Twice is once.
+// Stop: health says NOT_SERVING, nobody new is let in, every connection is told (GOAWAY), calls get `graceMs` to end, the rest is cut, the sockets
+// are gone. Twice is once.
 
+import type { Socket } from 'node:net';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { TaplaneError } from '../errors.ts';
 import type { Flows } from '../flow/contract.ts';
 import type { Interfaces, Responders } from '../interface/contract.ts';
 import type { Links } from '../link/contract.ts';
+import { AUDIT_SERVICE, type AuditRecords, auditService } from './audit-service.ts';
+import { type ConnectionCounts, ConnectionTable } from './connections.ts';
 import { FLOW_SERVICE, flowService } from './flow-service.ts';
+import { type Gate, OPEN_GATE } from './gate.ts';
 import { addHealth } from './health.ts';
 import { INTERFACE_SERVICE, interfaceService } from './interface-service.ts';
-import { DEFAULT_LIMITS, metadataLimit, type ServerLimits, serverOptions } from './limits.ts';
+import { boundBursts, boundSessions, DEFAULT_LIMITS, knownCallers, metadataLimit, type ServerLimits, serverOptions } from './limits.ts';
 import { LINK_SERVICE, linkService } from './link-service.ts';
 import { formatAddress, type ListenAddress, parseListenAddress } from './listen-address.ts';
+import { type Listener, listen, type PeerCredentials } from './listeners.ts';
 import { NODE_SERVICE, type NodeFacts, nodeService } from './node-service.ts';
+import { type CallObserver, NOBODY } from './observed.ts';
 import { PACKET_SERVICE, type Packets, packetService } from './packet-service.ts';
 import { addReflection } from './reflection.ts';
+import { type ListenLog, RefusalLog } from './refusals.ts';
 import { RESPONDER_SERVICE, responderService } from './responder-service.ts';
 import { type ErrorLog, errorExit } from './status.ts';
-import { type ReservedSocket, reserveSocket } from './unix-socket.ts';
+import type { TlsFiles } from './tls-files.ts';
+import { type TlsListeners, tlsListeners } from './tls-listener.ts';
+import type { TlsState } from './tls-reload.ts';
 
 export interface ServerNeeds {
   /** `unix:PATH` or `HOST:PORT`; port 0 takes a free one. */
@@ -32,11 +42,25 @@ export interface ServerNeeds {
   /** Without them there is no FlowService. */
   flows?: Flows;
   node: NodeFacts;
-  log: ErrorLog;
+  /** Without them there is no AuditService. */
+  audit?: AuditRecords;
+  log: ErrorLog & ListenLog;
+  /** What every call passes, next to what is known of its caller; what is not given lets everything in and writes nothing down. */
+  gate?: Partial<Omit<Gate, 'callerOf'>>;
+  /** Who is at the other end of an accepted unix socket (SO_PEERCRED). */
+  peerCredentials: PeerCredentials;
+  /** Who counts calls; without one nobody does. */
+  calls?: CallObserver;
   /** What is not given is as in DEFAULT_LIMITS. */
   limits?: Partial<ServerLimits>;
-  /** Allow TCP without TLS, on loopback only. */
+  /** Allow TCP without TLS, on loopback only; then no loopback address has TLS. */
   insecureLoopback?: boolean;
+  /** For TCP beyond loopback, and on it without `insecureLoopback`. */
+  tls?: TlsFiles | undefined;
+  /** How often these files are looked at, milliseconds. */
+  tlsReloadMs?: number;
+  /** Let callers over TLS ask for the descriptors too. */
+  reflection?: boolean;
 }
 
 export interface RunningServer {
@@ -44,6 +68,10 @@ export interface RunningServer {
   readonly addresses: readonly string[];
   /** Health of a service by its full name; empty for the whole server. Everything starts as not serving; services that are not there stay unknown. */
   setServing(service: string, serving: boolean): void;
+  /** For metrics. */
+  connections(): ConnectionCounts;
+  /** Of the certificate; undefined without TLS. */
+  tls(): TlsState | undefined;
   stop(graceMs: number): Promise<void>;
 }
 
@@ -56,14 +84,31 @@ export const HEALTH_SERVICES = [
   PACKET_SERVICE,
   FLOW_SERVICE,
   NODE_SERVICE,
+  AUDIT_SERVICE,
 ] as const;
+
+/** A socket that was cut is closed in the next turn of the loop; this is only to never wait for it. */
+const CLOSE_MS = 1_000;
 
 export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
   const limits = { ...DEFAULT_LIMITS, ...needs.limits };
-  const wanted = needs.listen.map((text) => checked(parseListenAddress(text), needs.insecureLoopback === true));
-  const server = new Server({ ...serverOptions(limits), interceptors: [metadataLimit(limits.maxMetadataBytes)] });
+  const wanted = needs.listen.map((text) => checked(parseListenAddress(text), needs));
+  const refusals = new RefusalLog(needs.log);
+  const table = new ConnectionTable(limits, refusals);
+  const server = new Server({
+    ...serverOptions(limits),
+    // The last is asked first.
+    interceptors: [metadataLimit(limits.maxMetadataBytes), knownCallers((peer) => table.called(peer))],
+  });
+  boundSessions(server, limits);
   const exit = errorExit(needs.log);
-  const handlerNeeds = { exit, maxMessageBytes: limits.maxMessageBytes, maxPendingBytes: limits.maxPendingBytes };
+  const handlerNeeds = {
+    exit,
+    gate: { ...OPEN_GATE, ...needs.gate, callerOf: (peer: string) => table.callerOf(peer) },
+    calls: needs.calls ?? NOBODY,
+    maxMessageBytes: limits.maxMessageBytes,
+    maxPendingBytes: limits.maxPendingBytes,
+  };
   for (const { definition, handlers } of [
     interfaceService(needs.interfaces, handlerNeeds),
     responderService(needs.responders, handlerNeeds),
@@ -71,25 +116,38 @@ export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
     packetService(needs.packets, handlerNeeds),
     ...(needs.flows ? [flowService(needs.flows, handlerNeeds)] : []),
     nodeService(needs.node, handlerNeeds),
+    ...(needs.audit ? [auditService(needs.audit, handlerNeeds)] : []),
   ]) {
     server.addService(definition, handlers);
   }
   const health = addHealth(server, exit);
-  const absent = [...(needs.flows ? [] : [FLOW_SERVICE]), ...(needs.links ? [] : [LINK_SERVICE])];
+  const absent = [...(needs.flows ? [] : [FLOW_SERVICE]), ...(needs.links ? [] : [LINK_SERVICE]), ...(needs.audit ? [] : [AUDIT_SERVICE])];
   const services = HEALTH_SERVICES.filter((service) => !absent.includes(service));
   const setServing = (service: string, serving: boolean): void => {
     if (services.some((name) => name === service)) health.setServing(service, serving);
   };
   for (const service of services) setServing(service, false);
-  addReflection(server, exit);
+  addReflection(server, exit, (peer) => needs.reflection === true || table.callerOf(peer)?.kind !== 'tls');
 
-  const sockets: ReservedSocket[] = [];
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  boundBursts(server, limits.maxConcurrentStreams);
+  const inject = (socket: Socket) => injector.injectConnection(socket);
+  const listeners: Listener[] = [];
+  let tls: TlsListeners | undefined;
   const release = async () => {
-    await Promise.all(sockets.map((socket) => socket.remove()));
+    for (const listener of listeners) listener.close();
+    tls?.stop();
+    table.close();
+    table.cut();
+    await table.drained(CLOSE_MS);
+    await Promise.all(listeners.map((listener) => listener.remove()));
   };
-  const addresses: string[] = [];
   try {
-    for (const address of wanted) addresses.push(await bind(server, address, sockets));
+    if (needs.tls && wanted.some((address) => usesTls(address, needs)))
+      tls = tlsListeners({ files: needs.tls, table, inject, reloadMs: needs.tlsReloadMs, log: needs.log });
+    const { peerCredentials, log } = needs;
+    for (const address of wanted)
+      listeners.push(await listen(address, { table, inject, peerCredentials, tls: usesTls(address, needs) ? tls : undefined, log }));
   } catch (error) {
     server.forceShutdown();
     await release();
@@ -98,49 +156,37 @@ export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
 
   const stop = async (graceMs: number) => {
     for (const service of services) setServing(service, false);
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => server.forceShutdown(), graceMs);
-      // Also calls back after a forced shutdown, once the last session is gone.
-      server.tryShutdown(() => {
-        clearTimeout(timer);
-        resolve();
-      });
-    });
+    for (const listener of listeners) listener.close();
+    table.close();
+    // It tells every session, but does not wait for those of injected connections: the table does.
+    server.tryShutdown(() => {});
+    await table.drained(graceMs);
+    server.forceShutdown();
     await release();
   };
   let stopping: Promise<void> | undefined;
-  return { addresses, setServing, stop: (graceMs) => (stopping ??= stop(graceMs)) };
+  return {
+    addresses: listeners.map(({ address }) => address),
+    setServing,
+    connections: () => table.counts(),
+    tls: () => tls?.state(),
+    stop: (graceMs) => (stopping ??= stop(graceMs)),
+  };
 }
 
-async function bind(server: Server, address: ListenAddress, sockets: ReservedSocket[]): Promise<string> {
-  if (address.kind === 'tcp') return formatAddress({ ...address, port: await bound(server, address) });
-  const socket = await reserveSocket(address.path);
-  sockets.push(socket);
-  await socket.bind(() => bound(server, address));
-  return formatAddress(address);
+type TlsNeeds = Pick<ServerNeeds, 'insecureLoopback' | 'tls'>;
+
+function usesTls(address: ListenAddress, { insecureLoopback }: TlsNeeds): boolean {
+  return address.kind === 'tcp' && !(address.loopback && insecureLoopback === true);
 }
 
-function bound(server: Server, address: ListenAddress): Promise<number> {
+function checked(address: ListenAddress, needs: TlsNeeds): ListenAddress {
+  if (!usesTls(address, needs) || needs.tls !== undefined) return address;
   const target = formatAddress(address);
-  return new Promise((resolve, reject) => {
-    server.bindAsync(target, ServerCredentials.createInsecure(), (error, port) => {
-      if (error)
-        reject(
-          new TaplaneError('FAILED_PRECONDITION', 'LISTEN_FAILED', `listen on ${target}: ${error.message}`, {
-            cause: error,
-            metadata: { address: target },
-          }),
-        );
-      else resolve(port);
-    });
-  });
-}
-
-function checked(address: ListenAddress, insecureLoopback: boolean): ListenAddress {
-  if (address.kind === 'unix' || (address.loopback && insecureLoopback)) return address;
-  const target = formatAddress(address);
-  const cure = address.loopback
-    ? 'TCP without TLS needs --insecure-loopback; every local user may then call the agent'
-    : 'TCP beyond loopback needs TLS, which this version does not have: use unix:PATH, or a loopback address with --insecure-loopback';
+  const tls = 'give certificate, key and client CA: --tls-cert, --tls-key, --tls-client-ca';
+  const cure =
+    address.kind === 'tcp' && address.loopback
+      ? `TCP without TLS needs --insecure-loopback; every local user may then call the agent. For TLS ${tls}`
+      : `TCP beyond loopback needs TLS: ${tls}`;
   throw new TaplaneError('FAILED_PRECONDITION', 'INSECURE_ADDRESS', `listen on ${target}: ${cure}`, { metadata: { address: target } });
 }

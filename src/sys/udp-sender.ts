@@ -31,6 +31,9 @@ export class UdpSender {
   readonly #words = new Uint32Array(this.#memory.buffer);
   readonly #at = addressNumber(this.#memory);
 
+  /** Bytes of the last `send` that the kernel took. */
+  sentBytes = 0;
+
   /** `segments`: the kernel knows UDP_SEGMENT. */
   constructor(fd: number, family: SocketFamily, segments: boolean) {
     this.#fd = fd;
@@ -52,6 +55,7 @@ export class UdpSender {
     if (!(start >>> 0 === start && length >>> 0 === length && start + length <= bytes.length && segmentBytes >= 1)) {
       throw new RangeError(`send: ${length} bytes from ${start} of ${bytes.length} by ${segmentBytes}`);
     }
+    this.sentBytes = 0;
     if (!this.#setName(to)) return calls.EAFNOSUPPORT;
     const at = addressNumber(bytes) + start;
     if (length <= segmentBytes) return this.#call(at, length, 0);
@@ -90,7 +94,10 @@ export class UdpSender {
     words[CONTROL_LENGTH_AT / 4] = segmentBytes === 0 ? 0 : CONTROL_BYTES;
     for (;;) {
       const result = calls.sendMessage(this.#fd, this.#at, 0);
-      if (result >= 0) return 0;
+      if (result >= 0) {
+        this.sentBytes += length;
+        return 0;
+      }
       if (result !== -calls.EINTR) return -result;
     }
   }

@@ -36,6 +36,8 @@ export interface UdpSocket {
    * (*borrows*). At most 64 KiB. Answers 0, or the errno of what was not sent: what does not fit now is lost, as on a wire.
    */
   send(to: SocketAddress, bytes: Buffer, start: number, length: number, segmentBytes: number): number;
+  /** Bytes of the last `send` or `sendWhole` that the kernel took: from the start, whole datagrams. */
+  readonly sentBytes: number;
   /** Sends one datagram that must not be fragmented on its way, also where it is larger than the path is thought to take; 0 or errno. */
   sendWhole(to: SocketAddress, bytes: Buffer, start: number, length: number): number;
   /** Calls `take` for what comes and `flush` after each round, bounded in each turn of the event loop. Errors of the socket are drained. */
@@ -121,6 +123,10 @@ class BoundUdp implements UdpSocket {
 
   get overflows(): number {
     return this.#receiver.overflows;
+  }
+
+  get sentBytes(): number {
+    return this.#closed ? 0 : this.#sender.sentBytes;
   }
 
   send(to: SocketAddress, bytes: Buffer, start: number, length: number, segmentBytes: number): number {

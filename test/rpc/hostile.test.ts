@@ -73,6 +73,63 @@ test('odd paths, headers, encodings and bodies leave the server well', async () 
   expect(agent.logged).toEqual([]);
 });
 
+test('a client that goes on resetting streams loses its connection, before it has cost much', async () => {
+  let calls = 0;
+  const authorize = () => {
+    calls += 1;
+  };
+  await using agent = await served({ gate: { authorize } });
+  const session = connectHttp2('http://taplane', { createConnection: () => connectSocket(agent.path) });
+  session.on('error', () => {});
+  for (let call = 0; call < 3000 && !session.destroyed; call += 1) {
+    const stream = session.request({ ':method': 'POST', ':path': WATCH, 'content-type': 'application/grpc', te: 'trailers' });
+    stream.on('error', () => {});
+    stream.end(frame(Buffer.alloc(0)));
+    stream.close(8);
+    if (call % 50 === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  await eventually(() => session.destroyed && agent.server.connections().open.unix === 0);
+  expect(calls).toBeLessThan(500);
+  expect((await agent.client.node.getNode()).name).toBe('node-a');
+});
+
+/** RFC 9113 4.1 */
+function http2Frame(type: number, flags: number, stream: number, payload: Buffer | number[] = []): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head.writeUInt8(type, 3);
+  head.writeUInt8(flags, 4);
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, Buffer.from(payload)]);
+}
+
+test('streams that are reset in the piece that opens them cost no more than those that may be open', async () => {
+  let calls = 0;
+  const authorize = () => {
+    calls += 1;
+  };
+  await using agent = await served({ gate: { authorize } });
+  // RFC 7541 6.2.2: literals, not compressed.
+  const text = (value: string) => Buffer.concat([Buffer.from([value.length]), Buffer.from(value)]);
+  const fields = [
+    [':path', WATCH],
+    [':authority', 'taplane'],
+    ['content-type', 'application/grpc'],
+    ['te', 'trailers'],
+  ] as const;
+  const literals = fields.map(([name, value]) => Buffer.concat([Buffer.from([0]), text(name), text(value)]));
+  const headers = Buffer.concat([Buffer.from([0x83, 0x86]), ...literals]);
+  const reset = (id: number) => [http2Frame(1, 4, id, headers), http2Frame(0, 1, id, [0, 0, 0, 0, 0]), http2Frame(3, 0, id, [0, 0, 0, 8])];
+  const resets = Array.from({ length: 1500 }, (_, index) => reset(2 * index + 1)).flat();
+  const socket = connectSocket(agent.path).on('error', () => {});
+  socket.resume().write(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), http2Frame(4, 0, 0), ...resets]));
+  await new Promise((resolve) => socket.on('close', resolve));
+  expect(calls).toBeLessThanOrEqual(100);
+  await eventually(() => agent.interfaces.watching() === 0);
+  expect((await agent.client.node.getNode()).name).toBe('node-a');
+  expect(agent.logged).toEqual([]);
+});
+
 test('a client that resets streams as fast as it opens them leaves nothing behind', async () => {
   await using agent = await served();
   for (let round = 0; round < 10; round += 1) {

@@ -9,6 +9,7 @@ import { TaplaneError } from '../../src/errors.ts';
 import { connect } from '../../src/rpc/client.ts';
 import { parseListenAddress } from '../../src/rpc/listen-address.ts';
 import { startServer } from '../../src/rpc/server.ts';
+import { peerCredentials } from '../../src/sys/peer-credentials.ts';
 import { memoryInterfaces, memoryNode } from './memory-interfaces.ts';
 import { noPackets } from './memory-packets.ts';
 import { memoryResponders } from './memory-responders.ts';
@@ -26,6 +27,7 @@ const start = (listen: string[], insecureLoopback = false) =>
     packets: noPackets,
     responders: memoryResponders(),
     node: memoryNode(),
+    peerCredentials,
     log: { error() {} },
     insecureLoopback,
   });

@@ -12,8 +12,9 @@ import {
   PlanStep_Action,
 } from '../../src/gen/taplane/v1/interface.ts';
 import type { WatchInterfacesResponse } from '../../src/gen/taplane/v1/interface_service.ts';
-import { Node } from '../../src/gen/taplane/v1/node_service.ts';
+import { LogLevel, Node, SetLogLevelResponse } from '../../src/gen/taplane/v1/node_service.ts';
 import type { Interfaces } from '../../src/interface/contract.ts';
+import type { NodeFacts } from '../../src/rpc/node-service.ts';
 
 export interface MemoryInterfaces extends Interfaces {
   /** Watches in progress. */
@@ -167,8 +168,12 @@ export function memoryInterfaces(): MemoryInterfaces {
   };
 }
 
-export function memoryNode(): { getNode(): Promise<Node> } {
+export function memoryNode(): NodeFacts {
   return {
+    setLogLevel: ({ level }) => SetLogLevelResponse.create({ level, configuredLevel: LogLevel.INFO }),
+    async *supportBundle() {
+      yield Buffer.from('a bundle');
+    },
     getNode: async () =>
       Node.create({
         name: 'node-a',

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { vi } from 'vitest';
 import { connect, type TaplaneClient } from '../../src/rpc/client.ts';
 import { type RunningServer, type ServerNeeds, startServer } from '../../src/rpc/server.ts';
+import { peerCredentials } from '../../src/sys/peer-credentials.ts';
 import { type MemoryInterfaces, memoryInterfaces, memoryNode } from './memory-interfaces.ts';
 import { noPackets } from './memory-packets.ts';
 import { type MemoryResponders, memoryResponders } from './memory-responders.ts';
@@ -37,6 +38,7 @@ export async function served(overrides: Partial<ServerNeeds> = {}): Promise<Serv
     responders,
     packets: noPackets,
     node: memoryNode(),
+    peerCredentials,
     log,
     ...overrides,
   });

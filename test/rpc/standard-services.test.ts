@@ -76,6 +76,7 @@ describe.each(['v1', 'v1alpha'])('reflection %s', (version) => {
     const services = answers[0]?.listServicesResponse?.service.map((service) => service.name);
     expect(services?.sort()).toEqual([
       'grpc.health.v1.Health',
+      'taplane.v1.AuditService',
       'taplane.v1.FlowService',
       'taplane.v1.InterfaceService',
       'taplane.v1.LinkService',

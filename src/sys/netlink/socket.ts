@@ -40,6 +40,8 @@ export function trace(direction: '>' | '<' | '!', message: Message): void {
 export interface NetlinkCounts {
   requests: number;
   interruptedDumps: number;
+  /** Changes and dumps that the kernel refused. A look at something that is not there is none. */
+  errors: number;
 }
 
 /** How bytes travel: the kernel's socket, or in tests a kernel that lies. */
@@ -52,7 +54,7 @@ export interface Wire {
 
 /** A socket for requests in the current network namespace of the calling thread. */
 export class Netlink {
-  readonly counts: NetlinkCounts = { requests: 0, interruptedDumps: 0 };
+  readonly counts: NetlinkCounts = { requests: 0, interruptedDumps: 0, errors: 0 };
   readonly strict: boolean;
   readonly #wire: Wire;
   #sequence = 0;
@@ -68,7 +70,7 @@ export class Netlink {
     for (const message of this.#answers(call, sequence)) {
       if (message.type !== NLMSG_ERROR) continue;
       const ack = readAck(message);
-      if (ack.errno !== 0) throw new SysError(call, ack.errno, ack.text);
+      if (ack.errno !== 0) throw this.#refused(call, ack.errno, ack.text);
       return;
     }
   }
@@ -109,13 +111,18 @@ export class Netlink {
       if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
       if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
         const ack = readAck(message);
-        if (ack.errno !== 0) throw new SysError(call, ack.errno, ack.text);
+        if (ack.errno !== 0) throw this.#refused(call, ack.errno, ack.text);
         return interrupted ? undefined : found;
       }
       const object = read(message.payload);
       if (object !== undefined) found.push(object);
     }
     throw new SysError(call, EBADMSG);
+  }
+
+  #refused(call: string, errno: number, text: string): SysError {
+    this.counts.errors++;
+    return new SysError(call, errno, text);
   }
 
   #send(request: Request): number {

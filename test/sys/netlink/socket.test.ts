@@ -138,7 +138,7 @@ describe('a dump', () => {
     const netlink = new Netlink(wire);
     expect(netlink.dump('list', request, readAddress)).toHaveLength(1);
     expect(wire.sent).toBe(4);
-    expect(netlink.counts).toEqual({ requests: 4, interruptedDumps: 3 });
+    expect(netlink.counts).toEqual({ requests: 4, interruptedDumps: 3, errors: 0 });
   });
 
   it('is read at most ten times, also when only its end is marked', () => {

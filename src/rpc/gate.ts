@@ -1,0 +1,76 @@
+// What every call passes on its way in and out: who calls, whether that is allowed, and the record of it. The handlers know the moments; what
+// happens at them is decided by who composes the server.
+
+import { EVERYTHING, type Scope } from '../access/authorize.ts';
+import type { Caller } from '../access/caller.ts';
+import { type ErrorCode, TaplaneError } from '../errors.ts';
+
+/** A call that is about to be handled. */
+export interface GatedCall {
+  /** `/taplane.v1.InterfaceService/CreateInterface` */
+  readonly path: string;
+  readonly caller: Caller;
+  /** Decoded; of a client stream the first message. */
+  readonly request: unknown;
+}
+
+export interface Outcome {
+  readonly code: 'OK' | ErrorCode;
+  /** Of the TaplaneError; empty for OK. */
+  readonly reason: string;
+}
+
+/** What lets calls in. Each part is optional to the next: a server of tests and the lane's own have none. */
+export interface Gate {
+  /** Who is on the connection that grpc-js calls `peer` (`ServerUnaryCall.getPeer()`); undefined: nobody knows, and the call is UNAUTHENTICATED. */
+  callerOf(peer: string): Caller | undefined;
+  /** Throws TaplaneError PERMISSION_DENIED when policy does not allow it. Touches nothing. */
+  authorize(call: GatedCall): void;
+  /** What the caller may see in the answers of a method; everything where the gate does not say. */
+  scopeOf?(path: string, caller: Caller): Scope;
+  /**
+   * Told of each call once: of a unary one before its answer goes out, of a stream before its first message. The answer waits until it resolves;
+   * when it rejects, the call fails with that error. A call that was refused is told as well.
+   */
+  record(call: GatedCall, outcome: Outcome): Promise<void> | void;
+}
+
+const EVERYBODY: Caller = { kind: 'loopback', address: '' };
+
+/** Lets everything pass and writes nothing down. */
+export const OPEN_GATE: Gate = {
+  callerOf: () => EVERYBODY,
+  authorize() {},
+  record() {},
+};
+
+/** What who is on this connection may see in the answers of a method. */
+export function scopeOf(gate: Gate, path: string, peer: string): Scope {
+  const caller = gate.callerOf(peer);
+  return (caller && gate.scopeOf?.(path, caller)) ?? EVERYTHING;
+}
+
+/**
+ * Passes `call` in. Throws what the gate throws, after it was recorded. The answer records how the call ended; it is called once, and of a stream
+ * before its first message.
+ */
+export async function enter(gate: Gate, path: string, peer: string, request: unknown): Promise<(error?: unknown) => Promise<void>> {
+  const caller = gate.callerOf(peer);
+  if (caller === undefined)
+    throw new TaplaneError('UNAUTHENTICATED', 'UNKNOWN_CALLER', `call ${path}: nobody knows who is on this connection`);
+  const call = { path, caller, request };
+  try {
+    gate.authorize(call);
+  } catch (error) {
+    await gate.record(call, outcomeOf(error));
+    throw error;
+  }
+  return async (error) => {
+    await gate.record(call, outcomeOf(error));
+  };
+}
+
+function outcomeOf(error: unknown): Outcome {
+  if (error === undefined) return { code: 'OK', reason: '' };
+  return error instanceof TaplaneError ? { code: error.code, reason: error.reason } : { code: 'INTERNAL', reason: 'INTERNAL' };
+}
