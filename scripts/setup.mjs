@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { fetchKubernetesTools } from './kubernetes-tools.mjs';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const BIN = join(ROOT, 'node_modules', '.bin');
@@ -25,10 +26,12 @@ const FOR_TEST = [
   'protobuf-compiler',
   'protobuf-compiler-grpc',
   'python3-grpcio',
+  'python3-seccomp',
   'socat',
   'strace',
   'tcpdump',
   'tshark',
+  'unzip',
   'wireguard-go',
   'wireguard-tools',
 ];
@@ -36,6 +39,10 @@ const FOR_TEST = [
 const forTest = process.argv.includes('--test');
 installNpmPackages();
 if (process.env.TAPLANE_SETUP !== 'npm') installDebianPackages(forTest ? FOR_TEST : FOR_START);
+if (forTest) {
+  const missing = fetchKubernetesTools(say);
+  if (missing) say(`${missing}; the tests of the chart are skipped`);
+}
 
 function installNpmPackages() {
   const why = whyNpmPackagesAreStale();

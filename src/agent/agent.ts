@@ -2,24 +2,41 @@
 // touched; below it every part that opens says how it closes, so that a start that fails half-way leaves nothing open.
 // Devices are not "open": they stay, whatever becomes of the agent. Only ephemeral ones end with an orderly stop.
 
+import { METHODS } from '../access/methods.ts';
 import { type InterfaceManager, openInterfaces } from '../interface/manager.ts';
 import { type LinkManager, openLinks } from '../link/manager.ts';
+import { CallMeter } from '../metrics/call-counts.ts';
 import { connectNats } from '../nats/connection.ts';
 import { packetPublisher } from '../nats/packet-publisher.ts';
-import { HEALTH_SERVICES, startServer } from '../rpc/server.ts';
+import { Conditions } from '../resource/conditions.ts';
+import { AUDIT_SERVICE } from '../rpc/audit-service.ts';
+import { OPEN_GATE } from '../rpc/gate.ts';
+import { HEALTH_SERVICES, type RunningServer, startServer } from '../rpc/server.ts';
+import { peerCredentials } from '../sys/peer-credentials.ts';
+import { nodeAudit } from './audit.ts';
 import { ClosingStack } from './closing-stack.ts';
 import type { Config } from './config.ts';
 import { natsFiles } from './config-nats.ts';
+import { hasTls } from './config-tls.ts';
 import { Declarations } from './declarations.ts';
 import { nodeEvents } from './events.ts';
-import { laneFlowLimits, nodeExporter, nodeFlows, nodeMetering } from './flows.ts';
+import { exportConditions, laneFlowLimits, nodeExporter, nodeFlows, nodeMetering } from './flows.ts';
+import { agentHttp } from './http-agent.ts';
+import { isIntact, readiness } from './http-health.ts';
 import { Lanes } from './lanes.ts';
-import type { Log } from './log.ts';
+import type { AgentLog } from './log.ts';
+import { setLogLevel } from './log-level.ts';
+import { agentMetrics, reloadsOf } from './metrics.ts';
 import { packetMirrors } from './mirrors.ts';
 import { agentVersion, nodeFacts } from './node.ts';
 import { agentPackets } from './packets.ts';
+import { openPolicy } from './policy.ts';
 import { lockRuntimeDir } from './runtime-dir.ts';
 import { openStateDir } from './state-dir.ts';
+import { supportBundles } from './support.ts';
+import { diagnoseRunning } from './support-doctor.ts';
+import { RecentEvents } from './support-events.ts';
+import { tlsCondition } from './tls-condition.ts';
 
 export interface Agent {
   /** As configured, with the ports that were taken. */
@@ -37,9 +54,10 @@ const PART_STOP_MS = 5_500;
 export const STOP_MS = 10_000;
 
 /** Opens everything. Throws with everything closed again. */
-export async function startAgent(config: Config, log: Log): Promise<Agent> {
+export async function startAgent(config: Config, log: AgentLog): Promise<Agent> {
   const parts = new ClosingStack(log, PART_STOP_MS);
   let startupMs: number | undefined;
+  let isServing: boolean | undefined;
   try {
     // ---- Above this line: read and decide. Below: touch the machine. ------------------------------------------------------
 
@@ -47,6 +65,9 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     parts.add('state directory', async () => stateDir.release());
     const runtimeDir = lockRuntimeDir(config.runtimeDir);
     parts.add('runtime directory', async () => runtimeDir.release());
+
+    const http = await agentHttp(config.metrics, log);
+    parts.add('http', () => http.stop());
 
     const nats = connectNats({
       mode: config.nats,
@@ -58,21 +79,35 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     });
     parts.add('nats', () => nats.close());
 
+    const access = openPolicy({ file: config.policyFile, log });
+    parts.add('policy', async () => access.close());
+
     const { cluster, node: nodeName } = config;
     const exporter = nodeExporter(config, nats, log);
+    const spoolConditions = new Conditions<'FlowSpool'>();
     parts.add('exporter', async () => exporter?.close(EXPORT_GRACE_MS));
     const events = nodeEvents({ exporter, cluster, node: nodeName, log });
     parts.add('events', async () => events.close());
 
+    let server: RunningServer | undefined;
+    const auditWorks = (works: boolean): void => server?.setServing(AUDIT_SERVICE, works);
+    const audit = nodeAudit({ config, exporter, log, rolesOf: ({ caller }) => access.rolesOf(caller), changed: auditWorks });
+    parts.add('audit', () => audit.close());
+
+    const recent = new RecentEvents();
     const { lanes: count } = config;
     const lanes = new Lanes({
       runtimeDir: config.runtimeDir,
       count,
+      external: config.laneMode === 'external',
       log,
       changed: () => interfaces.laneChanged(),
       linksChanged: () => links.laneSaid(),
       complete: (attachments, lane) => links.withEpochs(attachments, lane),
-      restarted: (lane, why) => events.laneRestarted(lane, why),
+      restarted(lane, why) {
+        events.laneRestarted(lane, why);
+        recent.note('lane-restarted', lane, why);
+      },
       flowLimits: laneFlowLimits(config),
     });
     // Stopped after the lanes: what they tell of at the end is still fetched.
@@ -95,7 +130,10 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
       want: (attachments) => declarations.fromLinks(attachments),
       attachment: (uid, kind) => lanes.attachment(uid, kind),
       ask: lanes.probe,
-      told: (event) => events.linkTold(event),
+      told(event) {
+        events.linkTold(event);
+        recent.told(event);
+      },
       probed: (result, link) => events.linkProbed(result, link),
     });
     // Stopped after the interfaces: the last declaration knows which of them are gone.
@@ -118,8 +156,12 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
       },
       mirrors,
       metering: nodeMetering(config),
-      told: (event) => events.told(event),
+      told(event) {
+        events.told(event);
+        recent.told(event);
+      },
       linkOf: (id) => links.linkOf(id),
+      underlay: () => links.underlay(),
       otherFindings: () => links.findings,
       changed,
     });
@@ -132,43 +174,96 @@ export async function startAgent(config: Config, log: Log): Promise<Agent> {
     await interfaces.start();
     links.start();
 
+    const tlsConditions = tlsCondition(() => server?.tls());
     const node = nodeFacts({
       config,
       interfaces,
       links,
       nats,
-      lanes: () => lanes.describe(),
+      lanes,
       export: () => exporter?.stats(),
+      conditions: () => [...audit.conditions(), ...exportConditions(exporter, spoolConditions), ...tlsConditions()],
+      policy: access,
       startupMs: () => startupMs,
     });
-    const limits = { maxConcurrentStreams: config.limits.streamsPerConnection, maxMessageBytes: config.limits.messageBytes };
-    const { listen, insecureLoopback } = config;
+    const { flows } = recorded;
+    const calls = new CallMeter(Object.keys(METHODS));
+    const checks = () =>
+      readiness({ serving: isServing, storesOpen: true, intact: isIntact(interfaces.conditions()), lanes: lanes.describe() });
+    const metrics = agentMetrics({
+      config,
+      interfaces,
+      links,
+      lanes,
+      flows,
+      nats,
+      events,
+      log,
+      calls,
+      checks,
+      reloads: () => reloadsOf(access),
+      connections: () => server?.connections(),
+      audit: () => audit.facts(),
+    });
+    parts.add('metrics', async () => metrics.close());
+    http.show({ checks, metrics });
+    const supportBundle = supportBundles({
+      config,
+      version: agentVersion,
+      getNode: node.getNode,
+      interfaces,
+      links,
+      flows,
+      checks,
+      scrape: metrics.scrape,
+      logTail: log.tail,
+      eventTail: () => recent.lines(),
+      diagnose: () => diagnoseRunning(config),
+    });
+    const limits = {
+      maxConcurrentStreams: most.streamsPerConnection,
+      maxMessageBytes: most.messageBytes,
+      maxConnections: most.connections,
+      maxConnectionsPerClient: most.connectionsPerClient,
+    };
+    const { listen, insecureLoopback, reflection } = config;
     const { responders } = interfaces;
-    const server = await startServer({
+    const serving = await startServer({
       listen,
       insecureLoopback,
+      tls: hasTls(config.tls) ? config.tls : undefined,
+      reflection,
+      peerCredentials,
       interfaces,
       responders,
       links,
       packets,
-      flows: recorded.flows,
-      node,
+      flows,
+      audit: audit.records,
+      node: { ...node, setLogLevel: (request) => setLogLevel(log, request), supportBundle },
       log,
+      calls,
       limits,
+      gate: audit.around({ ...OPEN_GATE, authorize: access.authorize, scopeOf: access.scopeOf }),
     });
-    parts.add('server', () => server.stop(GRACE_MS));
+    server = serving;
+    parts.add('server', () => serving.stop(GRACE_MS));
     parts.add('watches', async () => {
+      // Before anything ends: whoever asks for health goes elsewhere, and nobody sees a stream end that was said to be served.
+      for (const service of HEALTH_SERVICES) serving.setServing(service, false);
+      isServing = false;
       events.agentStopping();
       interfaces.endWatches();
       links.endWatches();
       recorded.flows.end();
     });
-    for (const service of HEALTH_SERVICES) server.setServing(service, true);
+    for (const service of HEALTH_SERVICES) serving.setServing(service, service !== AUDIT_SERVICE || audit.works);
 
+    isServing = true;
     events.agentStarted();
     startupMs = Math.round(performance.now());
-    log.info({ startup_ms: startupMs, addresses: server.addresses, version: agentVersion, pid: process.pid }, 'ready');
-    return { addresses: server.addresses, stop: () => parts.close(STOP_MS) };
+    log.info({ startup_ms: startupMs, addresses: serving.addresses, version: agentVersion, pid: process.pid }, 'ready');
+    return { addresses: serving.addresses, stop: () => parts.close(STOP_MS) };
   } catch (error) {
     await parts.close(STOP_MS);
     throw error;

@@ -4,10 +4,15 @@
 
 import { writeFileSync } from 'node:fs';
 import { TaplaneError } from '../errors.ts';
+import { startTracing } from '../tracing/span.ts';
 import { type Agent, startAgent } from './agent.ts';
 import { type AgentOptions, type Config, loadConfig, printConfig } from './config.ts';
 import { ConfigError } from './config-error.ts';
+import { giveBackMemoryWhenIdle } from './idle-memory.ts';
 import { type Log, openLog } from './log.ts';
+import { agentVersion } from './node.ts';
+import { notifier } from './notify.ts';
+import { refuseExposedSecrets } from './secrets.ts';
 
 const LINGER_MS = 500;
 const IMPATIENT_MS = 1_000;
@@ -31,16 +36,22 @@ export async function runAgent(options: AgentOptions): Promise<number> {
   nameProcess();
   const log = openLog(config.logLevel);
   dieOnSurprise(log);
+  if (await startTracing(agentVersion)) log.info({}, 'spans go to the OpenTelemetry SDK that was loaded');
   // Before the start, so that a signal in the middle of it is not lost and does not leave half an agent.
   const stopSignal = nextSignal();
   let agent: Agent;
   try {
+    refuseExposedSecrets(config, options.config ?? process.env.TAPLANE_CONFIG);
     agent = await startAgent(config, log);
   } catch (error) {
     log.error(startFailure(error), 'start failed');
     return 1;
   }
+  giveBackMemoryWhenIdle();
+  const manager = notifier(log);
+  manager.ready();
   const signal = await stopSignal;
+  manager.stopping();
   log.info({ signal }, 'stopping');
   const startedAt = performance.now();
   const clean = await agent.stop();
@@ -92,5 +103,5 @@ function dieOnSurprise(log: Log): void {
 function startFailure(error: unknown): object {
   if (!(error instanceof TaplaneError)) return { error };
   const cure = error.preconditions.map(({ description }) => description).join('; ');
-  return { reason: error.reason, error: error.message, ...(cure ? { cure } : {}), ...error.metadata };
+  return { reason: error.reason, error: error.message, ...(cure ? { cure } : {}), details: error.metadata };
 }

@@ -15,9 +15,15 @@ export interface AgentFlags {
   /** False with --no-flows. */
   flows?: boolean;
   ipfix?: string;
+  metricsListen?: string;
   insecureLoopback?: boolean;
+  tlsCert?: string;
+  tlsKey?: string;
+  tlsClientCa?: string;
+  policy?: string;
   logLevel?: string;
   lanes?: number;
+  laneMode?: string;
 }
 
 /** Path of the field for each flag that is not called as its field. */
@@ -27,8 +33,13 @@ const RENAMED: Record<string, string[]> = {
   natsTlsCa: ['natsTlsCaFile'],
   natsTlsCert: ['natsTlsCertFile'],
   natsTlsKey: ['natsTlsKeyFile'],
+  tlsCert: ['tls', 'certFile'],
+  tlsKey: ['tls', 'keyFile'],
+  tlsClientCa: ['tls', 'clientCaFile'],
   flows: ['flows', 'enabled'],
+  policy: ['policyFile'],
   ipfix: ['flows', 'ipfix'],
+  metricsListen: ['metrics', 'listen'],
 };
 
 /** What the flags say; those left out say nothing. */

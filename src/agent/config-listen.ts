@@ -1,4 +1,4 @@
-// Where an agent may listen: a unix socket, or TCP on loopback behind an explicit flag. Pure text; the server checks again.
+// Where an agent may listen: a unix socket, TCP with TLS, or plaintext TCP on loopback behind an explicit flag. Pure text; the server checks again.
 
 import { formatAddress, parseListenAddress } from '../rpc/listen-address.ts';
 import type { ConfigProblem } from './config-error.ts';
@@ -14,8 +14,8 @@ export function listenProblem(text: string): string | undefined {
   }
 }
 
-/** What no single address shows: plaintext TCP wants loopback and a flag, and no address stands there twice. */
-export function checkListen(listen: string[], insecureLoopback: boolean): ConfigProblem[] {
+/** What no single address shows: TCP wants TLS, or loopback and a flag, and no address stands there twice. */
+export function checkListen(listen: string[], insecureLoopback: boolean, hasTls: boolean): ConfigProblem[] {
   const problems: ConfigProblem[] = [];
   const seen = new Set<string>();
   for (const text of listen) {
@@ -26,14 +26,17 @@ export function checkListen(listen: string[], insecureLoopback: boolean): Config
     const anyPort = address.kind === 'tcp' && address.port === 0;
     if (seen.has(canonical) && !anyPort) say('stands there twice', 'remove one of them');
     seen.add(canonical);
-    if (address.kind === 'unix') continue;
+    if (address.kind === 'unix' || hasTls) continue;
     if (!address.loopback) {
       say(
         'TCP beyond loopback would be open to everyone',
-        'listen on a unix socket, or on 127.0.0.1 with --insecure-loopback and an SSH tunnel to it',
+        'give certificates with tls (--tls-cert, --tls-key, --tls-client-ca), or listen on a unix socket',
       );
     } else if (!insecureLoopback) {
-      say('plaintext TCP lets every local user in', 'listen on a unix socket, or accept it with --insecure-loopback');
+      say(
+        'plaintext TCP lets every local user in',
+        'listen on a unix socket, or give certificates with tls, or accept it with --insecure-loopback',
+      );
     }
   }
   return problems;

@@ -1,11 +1,14 @@
 // The shape of one configuration layer, every field optional, and for each field what to write instead of a bad value.
 
 import { z } from 'zod';
+import { auditCures, auditSchema } from './config-audit.ts';
 import type { ConfigProblem } from './config-error.ts';
 import { absolutePath, checked, count, name } from './config-fields.ts';
 import { flowsCures, flowsSchema } from './config-flows.ts';
 import { listenProblem } from './config-listen.ts';
+import { metricsCures, metricsSchema } from './config-metrics.ts';
 import { natsCures, natsShape } from './config-nats.ts';
+import { tlsCures, tlsSchema } from './config-tls.ts';
 
 const layer = z.strictObject({
   listen: z.array(checked(listenProblem)).min(1, 'is empty').optional(),
@@ -15,10 +18,17 @@ const layer = z.strictObject({
   cluster: name.optional(),
   ...natsShape,
   flows: flowsSchema.optional(),
+  audit: auditSchema.optional(),
+  metrics: metricsSchema.optional(),
   insecureLoopback: z.boolean().optional(),
+  tls: tlsSchema.optional(),
+  reflection: z.boolean().optional(),
   logLevel: z.enum(['debug', 'info', 'warn', 'error']).optional(),
   lanes: count(1, 64).optional(),
-  policy: z.strictObject({ allowDefaultRoutes: z.boolean().optional() }).optional(),
+  laneMode: z.enum(['spawn', 'external']).optional(),
+  // Empty for none: what printConfig prints can be read again.
+  policyFile: checked((path) => (path === '' ? undefined : absolutePath.safeParse(path).error?.issues[0]?.message)).optional(),
+  policy: z.strictObject({ allowDefaultRoutes: z.boolean().optional(), allowNodeRoutes: z.boolean().optional() }).optional(),
   limits: z
     .strictObject({
       interfaces: count(1, 65_536).optional(),
@@ -26,6 +36,8 @@ const layer = z.strictObject({
       watchers: count(1, 65_536).optional(),
       messageBytes: count(65_536, 67_108_864).optional(),
       streamsPerConnection: count(1, 10_000).optional(),
+      connections: count(1, 65_536).optional(),
+      connectionsPerClient: count(1, 65_536).optional(),
     })
     .optional(),
 });
@@ -60,17 +72,26 @@ const cures: Record<string, string> = {
   cluster: 'write the name of the cluster, such as default',
   ...natsCures,
   ...flowsCures,
+  ...auditCures,
+  ...metricsCures,
   insecureLoopback: 'write true or false',
+  ...tlsCures,
+  reflection: 'write true or false',
   logLevel: 'write debug, info, warn or error',
   lanes: 'write a whole number from 1 to 64',
-  policy: 'write a mapping with the key allowDefaultRoutes',
+  laneMode: 'write spawn, or external where a container or unit of its own runs each lane',
+  policyFile: 'write the absolute path of a policy, such as /etc/taplane/policy.yaml',
+  policy: 'write a mapping with the keys allowDefaultRoutes and allowNodeRoutes',
   'policy.allowDefaultRoutes': 'write true or false',
+  'policy.allowNodeRoutes': 'write true or false',
   limits: 'write a mapping of limits, such as `interfaces: 4096`',
   'limits.interfaces': 'write a whole number from 1 to 65536',
   'limits.links': 'write a whole number from 1 to 65536',
   'limits.watchers': 'write a whole number from 1 to 65536',
   'limits.messageBytes': 'write a number of bytes from 65536 to 67108864',
   'limits.streamsPerConnection': 'write a whole number from 1 to 10000',
+  'limits.connections': 'write a whole number from 1 to 65536',
+  'limits.connectionsPerClient': 'write a whole number from 1 to 65536',
 };
 
 /** Checks one layer and adds what is wrong with it to `problems`; a layer with problems counts as empty. */

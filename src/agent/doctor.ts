@@ -5,14 +5,17 @@ import { executable } from '../nats/binary.ts';
 import { type AgentOptions, type Config, loadConfig } from './config.ts';
 import { ConfigError } from './config-error.ts';
 import { natsFiles } from './config-nats.ts';
+import { hasTls } from './config-tls.ts';
 import { type Check, fail, pass } from './doctor/check.ts';
 import { judgeMtu, nameClash, readDevices } from './doctor/devices.ts';
 import { judgeDirectory, readDirectory } from './doctor/directories.ts';
 import { judgeKernel, readKernel } from './doctor/kernel.ts';
+import { judgeLanes } from './doctor/lanes.ts';
 import { judgeLibraries, readLibraries } from './doctor/libraries.ts';
 import { judgePlatform, readPlatform } from './doctor/platform.ts';
 import { inContainer, judgePrivileges, readPrivileges } from './doctor/privileges.ts';
 import { dial, judgeAgent, judgeNats, judgeNatsLogin, readNatsLogin } from './doctor/services.ts';
+import { judgeTls } from './doctor/tls.ts';
 import { judgeTun, readTun } from './doctor/tun.ts';
 
 export type { Check };
@@ -52,6 +55,8 @@ export async function diagnose(options: DoctorOptions = {}): Promise<Check[]> {
     ...told(judgeDirectory('runtime-dir', '--runtime-dir', readDirectory(config.runtimeDir), false, uid)),
     ...judgeNats(config.nats, executable('nats-server')),
     ...judgeNatsLogin(await readNatsLogin(config.nats, natsFiles(config))),
+    ...judgeTls(hasTls(config.tls) ? config.tls : undefined, Date.now()),
+    ...(await judgeLanes(config)),
     judgeAgent(address, agent),
   );
   if (wanted !== undefined) checks.push(nameClash(wanted));

@@ -10,6 +10,7 @@ import { type Link, LinkStatus_State as LinkState } from '../gen/taplane/v1/link
 import type { ProbeResult } from '../gen/taplane/v1/link_service.ts';
 import type { WatchEvent } from '../interface/broadcast.ts';
 import type { LinkEvent } from '../link/manager.ts';
+import { activeHeaders } from '../tracing/span.ts';
 import { EventOutbox, type OutboxStats } from './event-outbox.ts';
 import type { Log } from './log.ts';
 import { timestampOf } from './node.ts';
@@ -68,7 +69,7 @@ export function nodeEvents({ exporter, cluster, node, log, epoch = newEpoch(), n
     const time = timestampOf(new Date(now()));
     const payload = Event.encode(Event.fromPartial({ ...bounded(what), cluster, node, epoch, sequence, time })).finish();
     const id = `${epoch}:${sequence}`;
-    outbox.put({ kind: 'event', name: nameOf(what.kind), id, epoch, firstSequence: sequence, records: 1, payload });
+    outbox.put({ kind: 'event', name: nameOf(what.kind), id, epoch, firstSequence: sequence, records: 1, payload, trace: activeHeaders() });
   }
 
   function told(event: WatchEvent): void {

@@ -143,7 +143,7 @@ class Source {
     const good: { bytes: Buffer; head: BatchHead }[] = [];
     for (const { bytes, head } of heads) {
       if ('malformed' in head)
-        this.#needs.log.error({ lane: this.#lane.name, why: head.malformed }, 'batch of flow records not understood');
+        this.#needs.log.error({ lane: this.#lane.name, reason: head.malformed }, 'batch of flow records not understood');
       else good.push({ bytes, head });
     }
     try {

@@ -5,6 +5,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Exporter, Outgoing } from '../flow/contract.ts';
 import { openExporter } from '../flow/exporter.ts';
+import { type PatientExporter, patientExporter } from '../flow/exporter-patient.ts';
 import { type OpenFlows, openFlows } from '../flow/flows.ts';
 import { encodeGoflow } from '../flow/goflow.ts';
 import { type IpfixExporter, openIpfixExporter } from '../flow/ipfix-exporter.ts';
@@ -13,8 +14,10 @@ import { Attachment_Kind, type FlowLimits } from '../gen/taplane/lane/v1/lane_se
 import { Event } from '../gen/taplane/v1/event.ts';
 import { FlowBatch } from '../gen/taplane/v1/flow.ts';
 import type { InterfaceFlowStats } from '../gen/taplane/v1/flow_service.ts';
+import type { Condition } from '../gen/taplane/v1/interface.ts';
 import type { Metering } from '../interface/manager.ts';
 import type { NatsLink } from '../nats/connection.ts';
+import type { Conditions } from '../resource/conditions.ts';
 import type { Config } from './config.ts';
 import { type FlowIntake, flowIntake } from './flow-intake.ts';
 import type { Lanes } from './lanes.ts';
@@ -32,9 +35,22 @@ export interface MeteredInterfaces {
   index(name: string): number;
 }
 
-/** The way to NATS; undefined where there is none. Throws when the disk fails. */
-export function nodeExporter(config: Config, nats: NatsLink, log: Log): Exporter | undefined {
+/** The way to NATS; undefined where there is none. A disk that fails does not keep the agent from starting: see `exportConditions`. */
+export function nodeExporter(config: Config, nats: NatsLink, log: Log): PatientExporter | undefined {
   if (config.nats === 'off') return undefined;
+  return patientExporter(() => spoolExporter(config, nats, log), config.flows.spoolBytes, log);
+}
+
+/** What the node says of the way to NATS: nothing where there is none. */
+export function exportConditions(exporter: PatientExporter | undefined, conditions: Conditions<'FlowSpool'>): Condition[] {
+  if (exporter === undefined) return [];
+  const failure = exporter.failure();
+  conditions.set('FlowSpool', failure === undefined, failure?.reason ?? 'Open', failure?.message ?? '', Date.now());
+  return conditions.list();
+}
+
+/** Throws when the disk fails. */
+function spoolExporter(config: Config, nats: NatsLink, log: Log): Exporter {
   const { cluster, node, flows } = config;
   const folder = join(config.stateDir, 'spool');
   mkdirSync(folder, { recursive: true, mode: 0o700 });

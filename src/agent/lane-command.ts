@@ -1,6 +1,8 @@
-// `taplane lane`: the data-plane process, started by the agent and not meant to be started by hand. It outlives the agent. It ends on
-// SIGTERM, when the agent says that nothing is left to do, and by itself when no agent speaks to it and it holds nothing or cannot be found.
+// `taplane lane`: the data-plane process. It outlives the agent. It ends on SIGTERM, when the agent says that nothing is left to do, and by
+// itself when no agent speaks to it and it holds nothing or cannot be found. With `--stay`, for a container or unit of its own, it does not
+// end for want of an agent or of work: only on SIGTERM, and when its socket is gone, so that whoever keeps it running starts it anew.
 
+import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { TaplaneError } from '../errors.ts';
@@ -9,8 +11,11 @@ import { type Lane, openLane } from '../lane/lane.ts';
 import { linkMissing } from '../lane/link/probe.ts';
 import { packetSocketOf } from '../lane/place.ts';
 import { startLaneServer } from '../rpc/lane-server.ts';
+import { pidNamespace } from '../sys/pid-namespace.ts';
+import { giveBackMemoryWhenIdle } from './idle-memory.ts';
 import { type Log, openLog } from './log.ts';
 import { agentVersion, timestampOf } from './node.ts';
+import { notifier } from './notify.ts';
 
 const ALONE_MS = 10_000;
 const LAST_ANSWER_MS = 100;
@@ -23,14 +28,17 @@ const LAST_RECORDS_MS = 5_000;
 
 export interface LaneOptions {
   socket: string;
+  /** Somebody else starts it and ends it. */
+  stay?: boolean;
 }
 
 /** Runs until it ends; answers the exit code. */
-export async function runLane({ socket }: LaneOptions): Promise<number> {
+export async function runLane({ socket, stay = false }: LaneOptions): Promise<number> {
   process.umask(0o077);
   process.title = 'taplane lane';
   const log: Log = openLog('info');
   const { promise: ended, resolve: end } = Promise.withResolvers<string>();
+  const instance = randomBytes(16).toString('hex');
   const startTime = timestampOf(new Date(performance.timeOrigin));
   let alone: NodeJS.Timeout | undefined;
   let lane: Lane | undefined;
@@ -47,17 +55,20 @@ export async function runLane({ socket }: LaneOptions): Promise<number> {
       // Without its socket no agent can ever take it over.
       if (!existsSync(socket)) end('its socket is gone');
       // What it holds is what it is for, also without an agent.
-      else if (lane?.isUsed() === true) heard();
+      else if (stay || lane?.isUsed() === true) heard();
       else if (lane?.isUsed() && performance.now() - heardAt < METERING_ALONE_MS) waitAlone();
       else end('nobody speaks to it');
     }, ALONE_MS);
   };
   const state = (): LaneState => ({
     pid: process.pid,
+    instance,
+    pidNamespace: pidNamespace(),
     version: agentVersion,
     startTime,
     attachments: lane?.attachments() ?? [],
     streams: lane?.streams() ?? [],
+    streamTotals: lane?.streamTotals(),
   });
   let leaving = false;
   const endIfUnused = (deadline = performance.now() + LAST_RECORDS_MS): void => {
@@ -73,15 +84,19 @@ export async function runLane({ socket }: LaneOptions): Promise<number> {
         heard();
         return state();
       },
-      setAttachments({ attachments, keepRunning, flowLimits, pid }) {
-        if (pid !== 0 && pid !== process.pid)
-          throw new TaplaneError('FAILED_PRECONDITION', 'OTHER_LANE', `declare attachments: pid ${pid} is meant, this is ${process.pid}`);
+      setAttachments({ attachments, keepRunning, flowLimits, pid, instance: meant }) {
+        if ((meant !== '' && meant !== instance) || (pid !== 0 && pid !== process.pid))
+          throw new TaplaneError(
+            'FAILED_PRECONDITION',
+            'OTHER_LANE',
+            `declare attachments: process ${meant || pid} is meant, this is ${meant === '' ? process.pid : instance}`,
+          );
         // What was taken now would never be let go of again.
         if (over) return state();
         heard();
         lane?.setAttachments(attachments, flowLimits);
         const toldBefore = leaving;
-        leaving = attachments.length === 0 && !keepRunning;
+        leaving = attachments.length === 0 && !keepRunning && !stay;
         // After the answer is out.
         if (leaving && !toldBefore) setTimeout(() => endIfUnused(), LAST_ANSWER_MS);
         return state();
@@ -100,7 +115,12 @@ export async function runLane({ socket }: LaneOptions): Promise<number> {
   log.info({ pid: process.pid, socket }, 'lane ready');
   // Node writes the code that it has compiled when a process ends well. The lane after one that was killed has to be there at once all the same.
   setTimeout(flushCompileCache, SETTLED_MS).unref();
+  giveBackMemoryWhenIdle();
+  // A lane that an agent has started is none of the manager's business.
+  const manager = stay ? notifier(log) : undefined;
+  manager?.ready();
   const reason = await ended;
+  manager?.stopping();
   over = true;
   clearTimeout(alone);
   await lane.close();

@@ -1,14 +1,13 @@
 // Keeps one lane running for as long as something is attached or streams use it, and tells it what. A lane that runs already, left by an
-// agent before us, is taken over as it is. A lane that dies is started again at once, and with back-off when it dies before it has answered.
+// agent before us, is taken over as it is. A lane that dies is started again (`lane-child.ts`). Where somebody else keeps it running, it is
+// only spoken to, always: it is told everything as soon as it is there, and its absence is said.
 //
 //   not needed --want, use--> asking --answer--> settled --(every HEARTBEAT_MS, or want)--> asking
 //                               '--no answer--> start a process, ask again soon
 
-import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { TaplaneError } from '../errors.ts';
 import {
   type Attachment,
@@ -22,11 +21,14 @@ import type { ProbeLinkRequest, ProbeLinkResponse } from '../gen/taplane/v1/link
 import type { Lane } from '../gen/taplane/v1/node_service.ts';
 import { packetSocketOf } from '../lane/place.ts';
 import { connectLane, type LaneClient } from '../rpc/lane-client.ts';
-import { holdings, linkWords, processOf } from './lane-words.ts';
+import { LaneChild } from './lane-child.ts';
+import { holdings, linkWords, pidHere, processOf } from './lane-words.ts';
 import type { Log } from './log.ts';
 
 const HEARTBEAT_MS = 500;
 const ASK_AGAIN_MS = 25;
+/** A lane that somebody else starts is asked for less often the longer it is away, but at least so often. */
+const ASK_AGAIN_MOST_MS = 250;
 /** Of so many heartbeats one declares everything again, as a net. */
 const DECLARE_AGAIN = 10;
 const ANSWER_MS = 2000;
@@ -34,10 +36,10 @@ const ANSWER_MS = 2000;
 const PEER_MS = 1;
 /** A lane that does not answer so often in a row hangs, and is killed. */
 const SILENCES_MOST = 2;
+/** Of a lane that somebody else starts: about a second. */
+const MISSES_TOLD = 8;
 const FAREWELLS = 20;
 const FAREWELL_MS = 1500;
-const RESTART_MS = 50;
-const BACKOFF_MOST_MS = 5000;
 /** How long a lane stays that has nothing to do: the next stream finds it running. */
 const LINGER_MS = 10_000;
 
@@ -45,6 +47,8 @@ export interface LaneProcessOptions {
   runtimeDir: string;
   name: string;
   log: Log;
+  /** Somebody else starts and ends the process. */
+  external?: boolean | undefined;
   /** Called whenever what the lane holds has changed. */
   changed: () => void;
   /** Another process answers than before, since that one died while it was needed. */
@@ -79,23 +83,22 @@ export class LaneProcess {
   #asking = false;
   #askAgain = false;
   #stopped = false;
-  /** The process that we have started, while it runs. */
-  #child: ChildProcess | undefined;
-  #ended: Promise<void> = Promise.resolve();
-  #startedAt = 0;
-  #starts = 0;
-  #failures = 0;
+  /** Undefined where somebody else keeps it running. */
+  readonly #child: LaneChild | undefined;
   #silences = 0;
+  /** Answers that did not come, in a row. */
+  #misses = 0;
+  #replaced = 0;
   #farewells = 0;
   readonly #restarted: (lane: string, why: string) => void;
   readonly #linksChanged: () => void;
   readonly #complete: LaneProcessOptions['complete'];
   /** The process that last answered, until it was told that it is not needed. */
-  #lastPid: number | undefined;
+  #last: { process: string; pid: number } | undefined;
   /** Why that process ended, as far as we know. */
   #death = '';
 
-  constructor({ runtimeDir, name, log, changed, restarted = () => {}, ...more }: LaneProcessOptions) {
+  constructor({ runtimeDir, name, log, changed, restarted = () => {}, external = false, ...more }: LaneProcessOptions) {
     this.name = name;
     this.#flowLimits = more.flowLimits;
     this.#linksChanged = more.linksChanged ?? (() => {});
@@ -106,6 +109,8 @@ export class LaneProcess {
     this.#log = log;
     this.#changed = changed;
     this.#restarted = restarted;
+    const [socket, logFile] = [this.#socket, this.#logFile];
+    if (!external) this.#child = new LaneChild({ name, socket, logFile, log, gone: (pid, why) => this.#gone(pid, why) });
   }
 
   /** What the lane last said; undefined while it says nothing. */
@@ -118,15 +123,22 @@ export class LaneProcess {
     return this.#attachments.get(`${uid} ${kind}`);
   }
 
-  /** How often this agent had to start it again. */
+  /** How often this agent had to start it again, or found another process in its place. */
   get restarts(): number {
-    return Math.max(0, this.#starts - 1);
+    return this.#child?.restarts ?? this.#replaced;
+  }
+
+  /** Why it cannot be used although it is not ours to start; undefined when it answers, and before it was ever asked. */
+  get absence(): string | undefined {
+    if (this.#child !== undefined || this.#state !== undefined || this.#misses === 0) return undefined;
+    return existsSync(this.#socket) ? `${this.#socket} does not answer` : `${this.#socket} is not there`;
   }
 
   /** Declares all attachments. */
   want(attachments: Attachment[]): void {
     // Nothing to say and nobody to say it to. A socket that is there may be that of a lane which an agent before us left behind.
-    if (attachments.length === 0 && this.#wanted.length === 0 && this.#state === undefined && !existsSync(this.#socket)) return;
+    const isIdle = attachments.length === 0 && this.#wanted.length === 0 && this.#state === undefined;
+    if (isIdle && this.#child !== undefined && !existsSync(this.#socket)) return;
     this.#wanted = attachments;
     this.#farewells = FAREWELLS;
     this.#schedule(0);
@@ -153,7 +165,8 @@ export class LaneProcess {
     this.#waiting.push(resolve);
     const timer = setTimeout(() => {
       this.#waiting = this.#waiting.filter((other) => other !== resolve);
-      const message = `${this.name}: the data-plane process does not answer in time; its log is ${this.#logFile}`;
+      const where = this.#child === undefined ? 'look at what keeps it running: its container or unit' : `its log is ${this.#logFile}`;
+      const message = `${this.name}: the data-plane process does not answer in time; ${where}`;
       reject(new TaplaneError('UNAVAILABLE', 'LANE_UNAVAILABLE', message, { retryAfterMs: 1000 }));
     }, timeoutMs);
     await promise.finally(() => clearTimeout(timer));
@@ -189,16 +202,16 @@ export class LaneProcess {
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
-    if (this.#state === undefined) this.#child?.kill('SIGTERM');
+    if (this.#state === undefined) this.#child?.terminate();
     else if (this.#client !== undefined && (this.#wanted.length === 0 || this.#declared?.wanted !== this.#wanted))
       await this.#declare(this.#client, this.#wanted, this.#wanted.length > 0).catch(() => undefined);
-    if (this.#child !== undefined && (this.#state === undefined || (this.#wanted.length === 0 && this.#users === 0)))
-      await Promise.race([this.#ended, sleep(FAREWELL_MS)]);
+    if (this.#child?.isRunning === true && (this.#state === undefined || (this.#wanted.length === 0 && this.#users === 0)))
+      await Promise.race([this.#child.ended, sleep(FAREWELL_MS)]);
     this.#client?.close();
   }
 
   get #needed(): boolean {
-    return this.#wanted.length > 0 || this.#users > 0 || performance.now() < this.#lingerUntil;
+    return this.#child === undefined || this.#wanted.length > 0 || this.#users > 0 || performance.now() < this.#lingerUntil;
   }
 
   #schedule(delayMs: number): void {
@@ -220,27 +233,29 @@ export class LaneProcess {
     try {
       this.#client ??= connectLane(this.#socket, ANSWER_MS);
       this.#note(await this.#tell(this.#client, wanted, needed));
-      this.#failures = 0;
+      this.#child?.answered();
       this.#silences = 0;
+      this.#misses = 0;
       if (!needed) {
         this.#note(undefined);
-        this.#lastPid = undefined;
+        this.#last = undefined;
       }
     } catch (error) {
       this.#endIfSilent(error);
       this.#note(undefined);
+      this.#miss();
       // A channel that has failed waits before it dials again: a new one does not.
       this.#client?.close();
       this.#client = undefined;
-      if (needed) this.#start();
-      next = ASK_AGAIN_MS;
+      if (needed && !this.#stopped) this.#child?.start();
+      next = this.#child === undefined ? Math.min(ASK_AGAIN_MOST_MS, ASK_AGAIN_MS * this.#misses) : ASK_AGAIN_MS;
       // A lane that cannot be told that nothing is left is told again, but not for ever: there may be none.
       if (!needed && this.#farewells-- > 0) this.#askAgain = true;
     }
     this.#asking = false;
     const soon = this.#askAgain;
     this.#askAgain = false;
-    if (needed || soon) this.#schedule(soon && next !== ASK_AGAIN_MS ? 0 : next);
+    if (needed || soon) this.#schedule(soon && this.#misses === 0 ? 0 : next);
   }
 
   /** Declares what is wanted where that is news to the lane, else asks how it is. */
@@ -264,7 +279,7 @@ export class LaneProcess {
       return client.setAttachments(wanted, needed, flowLimits);
     const lane = this.#state ?? (await client.getLane());
     const patienceMs = wanted.reduce((sum, { link }) => sum + (link?.spec?.peers.length ?? 0) * PEER_MS, 0);
-    return client.setAttachments(await this.#complete(wanted, processOf(lane)), needed, flowLimits, lane.pid, patienceMs);
+    return client.setAttachments(await this.#complete(wanted, processOf(lane)), needed, flowLimits, lane, patienceMs);
   }
 
   /** A lane that is there and does not answer cannot be helped otherwise: its place is taken by a new one. */
@@ -275,15 +290,13 @@ export class LaneProcess {
     }
     if (++this.#silences < SILENCES_MOST) return;
     this.#silences = 0;
-    const pid = this.#state?.pid ?? this.#child?.pid ?? laneThatLogsTo(this.#logFile);
-    if (pid === undefined) return;
-    this.#log.warn({ lane: this.name, pid }, 'lane does not answer; ending it');
-    this.#death = ' (did not answer)';
-    try {
-      process.kill(pid, 'SIGKILL');
-    } catch {
-      // It has ended by itself.
-    }
+    if (this.#child?.kill(pidHere(this.#state)) === true) this.#death = ' (did not answer)';
+  }
+
+  /** An absence of a lane that is not ours to start is said once. */
+  #miss(): void {
+    if (++this.#misses !== MISSES_TOLD || this.#child !== undefined) return;
+    this.#log.warn({ lane: this.name, path: this.#socket }, 'lane is not there; waiting for whoever keeps it running');
   }
 
   #note(state: LaneState | undefined): void {
@@ -294,87 +307,26 @@ export class LaneProcess {
     this.#attachments = new Map(state?.attachments.map((attachment) => [`${attachment.uid} ${attachment.kind}`, attachment]));
     if (state !== undefined) {
       for (const resolve of this.#waiting.splice(0)) resolve();
-      this.#tellRestart(state.pid);
+      this.#tellRestart(state);
     }
     if (holdings(state) !== before) this.#changed();
     if (linkWords(state) !== linksBefore) this.#linksChanged();
   }
 
-  #tellRestart(pid: number): void {
-    const before = this.#lastPid;
+  #tellRestart(state: LaneState): void {
+    const before = this.#last;
     const why = this.#death;
-    this.#lastPid = pid;
+    this.#last = { process: processOf(state), pid: state.pid };
     this.#death = '';
-    if (before !== undefined && before !== pid) this.#restarted(this.name, `pid ${before} died${why}; pid ${pid} has taken its place`);
+    if (before === undefined || before.process === this.#last.process) return;
+    this.#replaced++;
+    this.#restarted(this.name, `pid ${before.pid} died${why}; pid ${state.pid} has taken its place`);
   }
 
-  #start(): void {
-    const now = performance.now();
-    if (this.#stopped || this.#child !== undefined || now < this.#startedAt + this.#pause()) return;
-    this.#failures++;
-    this.#startedAt = now;
-    try {
-      this.#spawn();
-    } catch (error) {
-      this.#log.error({ lane: this.name, err: String(error) }, 'lane not started');
-    }
-  }
-
-  #spawn(): void {
-    const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    const main = fileURLToPath(new URL(`../main.${extension}`, import.meta.url));
-    mkdirSync(dirname(this.#socket), { recursive: true, mode: 0o750 });
-    const log = openSync(this.#logFile, 'a', 0o600);
-    // A session of its own, so that a Ctrl-C meant for the agent does not reach it; no pipe to us, so that it does not feel our end.
-    const child = spawn(process.execPath, [...process.execArgv, main, 'lane', '--socket', this.#socket], {
-      detached: true,
-      stdio: ['ignore', 'ignore', log],
-    });
-    closeSync(log);
-    this.#child = child;
-    this.#starts++;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#ended = promise;
-    const gone = (why: string): void => {
-      if (this.#child !== child) return;
-      this.#child = undefined;
-      if (child.pid === this.#lastPid) this.#death ||= ` (${why})`;
-      resolve();
-      if (this.#needed && !this.#stopped) this.#log.warn({ lane: this.name, why }, 'lane is gone');
-      this.#schedule(0);
-    };
-    child.once('error', (error) => gone(error.message));
-    child.once('exit', (code, signal) => gone(signal ?? `exit code ${code}`));
-    child.unref();
-    this.#log.info({ lane: this.name, pid: child.pid }, 'lane started');
-  }
-
-  /** Milliseconds that must lie between two starts. */
-  #pause(): number {
-    return Math.min(BACKOFF_MOST_MS, RESTART_MS * 2 ** this.#failures);
-  }
-}
-
-/** The lane of another agent's time, which has not answered us yet: known by the log that it writes to. */
-function laneThatLogsTo(path: string): number | undefined {
-  return readdirSync('/proc')
-    .map(Number)
-    .find((pid) => pid > 1 && isLane(pid) && logOf(pid) === path);
-}
-
-function isLane(pid: number): boolean {
-  try {
-    return readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith('taplane');
-  } catch {
-    return false;
-  }
-}
-
-function logOf(pid: number): string {
-  try {
-    return readlinkSync(`/proc/${pid}/fd/2`);
-  } catch {
-    return '';
+  #gone(pid: number | undefined, why: string): void {
+    if (pid !== undefined && pid === this.#last?.pid) this.#death ||= ` (${why})`;
+    if (this.#needed && !this.#stopped) this.#log.warn({ lane: this.name, reason: why }, 'lane is gone');
+    this.#schedule(0);
   }
 }
 

@@ -1,16 +1,27 @@
 // The data plane of a node: its lanes, which interface is on which, and what they hold. An interface stays on its lane for as long as the
 // number of lanes stays, since the lane follows from the uid. Lanes beyond the number, left by an agent with more, are told to end.
+// Those that somebody else keeps running are only spoken to; which of them are missing is a condition of the node.
 
 import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TaplaneError } from '../errors.ts';
-import type { Attachment, Attachment_Kind, AttachmentState, FlowLimits, StreamSetup } from '../gen/taplane/lane/v1/lane_service.ts';
+import type {
+  Attachment,
+  Attachment_Kind,
+  AttachmentState,
+  FlowLimits,
+  StreamSetup,
+  StreamTotals,
+} from '../gen/taplane/lane/v1/lane_service.ts';
 import { Attachment_Kind as Kind } from '../gen/taplane/lane/v1/lane_service.ts';
+import type { Condition } from '../gen/taplane/v1/interface.ts';
 import type { Lane } from '../gen/taplane/v1/node_service.ts';
 import type { DataPlane } from '../interface/data-plane.ts';
 import { type LanePipe, openPipe, type PipeEvents } from '../lane/client.ts';
 import type { AskLane } from '../link/probe.ts';
+import { Conditions } from '../resource/conditions.ts';
 import { LaneProcess } from './lane-process.ts';
+import { pidHere } from './lane-words.ts';
 import type { Log } from './log.ts';
 
 const READY_MS = 8000;
@@ -22,6 +33,8 @@ export interface LanesOptions {
   /** How many, at least 1. */
   count: number;
   log: Log;
+  /** Somebody else starts and ends the processes, one for each lane. */
+  external?: boolean;
   /** Called whenever what the lanes hold has changed. */
   changed: () => void;
   /** A lane died while it was needed, and another process answers in its place. */
@@ -37,13 +50,16 @@ export interface LanesOptions {
 export class Lanes implements DataPlane {
   readonly #lanes: LaneProcess[];
   readonly #surplus: LaneProcess[];
+  readonly #isExternal: boolean;
+  readonly #conditions = new Conditions<'LanesReady'>();
 
   constructor({ count, ...options }: LanesOptions) {
     this.#lanes = Array.from({ length: count }, (_, number) => new LaneProcess({ ...options, name: `lane-${number}` }));
-    const { runtimeDir, log } = options;
+    const { runtimeDir, log, external = false } = options;
+    this.#isExternal = external;
     this.#surplus = numbersIn(runtimeDir)
       .filter((number) => number >= count)
-      .map((number) => new LaneProcess({ runtimeDir, name: `lane-${number}`, log, changed: () => {} }));
+      .map((number) => new LaneProcess({ runtimeDir, name: `lane-${number}`, log, external, changed: () => {} }));
   }
 
   want(attachments: Attachment[]): void {
@@ -71,7 +87,9 @@ export class Lanes implements DataPlane {
     const kinds = state.attachments.filter((attachment) => attachment.uid === uid && attachment.attached).map(({ kind }) => WORDS[kind]);
     if (state.streams.some((stream) => stream.uid === uid && stream.consuming)) kinds.unshift('stream');
     const what = kinds.find((word) => word !== undefined);
-    return what === undefined ? undefined : { pid: state.pid, what };
+    // A pid of elsewhere would name another process here.
+    const pid = pidHere(state);
+    return what === undefined || pid === undefined ? undefined : { pid, what };
   }
 
   /**
@@ -97,9 +115,26 @@ export class Lanes implements DataPlane {
     }
   }
 
+  /** What became of the frames of streams in lanes that answer, since each of them started. */
+  streamTotals(): { lane: string; totals: StreamTotals }[] {
+    return this.#lanes.flatMap(({ name, state }) =>
+      state?.streamTotals === undefined ? [] : [{ lane: name, totals: state.streamTotals }],
+    );
+  }
+
   /** For GetNode: those that run or should. */
   describe(): Lane[] {
     return this.#lanes.flatMap((lane) => lane.describe() ?? []);
+  }
+
+  /** Of the node: whether the lanes that others keep running are there. None where the agent starts them itself. */
+  conditions(nowMs: number = Date.now()): Condition[] {
+    if (!this.#isExternal) return [];
+    const missing = this.#lanes.flatMap(({ absence }) => absence ?? []);
+    const cure = 'see whether its container or unit runs (taplane lane --socket PATH --stay), and shares the runtime directory';
+    const message = missing.length === 0 ? '' : `${missing.join(', ')}: ${cure}`;
+    this.#conditions.set('LanesReady', missing.length === 0, missing.length === 0 ? 'Answering' : 'LaneMissing', message, nowMs);
+    return this.#conditions.list();
   }
 
   /** The lanes stay, with what they hold; the next agent takes them over. Those that hold nothing end. */

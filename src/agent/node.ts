@@ -4,20 +4,26 @@ import { existsSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 import type { ExportStats } from '../gen/taplane/v1/flow_service.ts';
 import type { Condition } from '../gen/taplane/v1/interface.ts';
-import type { KernelFeatures, Lane, NatsStatus, NetlinkCounters, Node } from '../gen/taplane/v1/node_service.ts';
+import type { KernelFeatures, Lane, NatsStatus, NetlinkCounters } from '../gen/taplane/v1/node_service.ts';
+import type { NodeFacts } from '../rpc/node-service.ts';
 import { effectiveCapabilities } from '../sys/capability.ts';
 import { tunFeatures } from '../sys/tun.ts';
 import type { Config } from './config.ts';
+import type { NodePolicy } from './policy.ts';
 
 /** The parts of a running agent that the answer needs. */
 export interface NodeNeeds {
   config: Config;
   interfaces: { nodeUid: string; count(): number; conditions(): Condition[]; netlinkCounters(): NetlinkCounters };
   links: { count(): number };
+  /** More conditions than interfaces make. */
+  conditions?: () => Condition[];
   nats: { status(): NatsStatus };
-  lanes(): Lane[];
+  lanes: { describe(): Lane[]; conditions(): Condition[] };
   /** What goes to NATS; absent without NATS. */
   export?: () => ExportStats | undefined;
+  /** Who may do what. */
+  policy: Pick<NodePolicy, 'status' | 'describe'>;
   /** Milliseconds from the start of the process to the first answered call; undefined before that. */
   startupMs(): number | undefined;
 }
@@ -25,7 +31,7 @@ export interface NodeNeeds {
 export const agentVersion: string = readVersion();
 
 /** A function that reads what changes at each call. */
-export function nodeFacts(needs: NodeNeeds): { getNode(): Promise<Node> } {
+export function nodeFacts(needs: NodeNeeds): Required<Pick<NodeFacts, 'getNode' | 'describe'>> {
   const startTime = new Date(performance.timeOrigin);
   const capabilities = effectiveCapabilities();
   return {
@@ -44,16 +50,18 @@ export function nodeFacts(needs: NodeNeeds): { getNode(): Promise<Node> } {
         startupDuration: duration(needs.startupMs()),
         kernelFeatures: kernelFeatures(),
         capabilities,
-        lanes: needs.lanes(),
+        lanes: needs.lanes.describe(),
         limits: config.limits,
         nats: needs.nats.status(),
-        conditions: interfaces.conditions(),
+        conditions: [...interfaces.conditions(), ...needs.lanes.conditions(), ...(needs.conditions?.() ?? [])],
         interfaceCount: interfaces.count(),
         netlink: interfaces.netlinkCounters(),
         export: needs.export?.(),
         linkCount: needs.links.count(),
+        policy: needs.policy.status(),
       };
     },
+    describe: (caller) => needs.policy.describe(caller),
   };
 }
 

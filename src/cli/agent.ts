@@ -7,6 +7,7 @@ import { EXIT } from './exit-code.ts';
 import { examples } from './interface.ts';
 import { collect, parseCount } from './literals.ts';
 import { print, printDocument } from './output.ts';
+import type { PolicyRoom } from './policy.ts';
 import { DEFAULT_SERVER, type Settings, settingsOf } from './settings.ts';
 import { printable } from './table.ts';
 
@@ -25,13 +26,19 @@ export interface AgentFlags {
   /** False with --no-flows. */
   flows?: boolean;
   ipfix?: string;
+  metricsListen?: string;
   config?: string;
   checkConfig?: boolean;
   /** What --check-config prints; YAML when not given. */
   output?: 'json';
   insecureLoopback?: boolean;
+  tlsCert?: string;
+  tlsKey?: string;
+  tlsClientCa?: string;
+  policy?: string;
   logLevel?: string;
   lanes?: number;
+  laneMode?: string;
 }
 
 export interface DoctorFlags extends AgentFlags {
@@ -48,20 +55,30 @@ export interface Check {
   cure: string;
 }
 
+export interface LaneFlags {
+  socket: string;
+  stay?: boolean;
+}
+
 /** What the agent room offers to the command line. */
 export interface AgentRoom {
   runAgent(flags: AgentFlags): Promise<number>;
   /** The data-plane process; absent where only the flags are of interest. */
-  runLane?(flags: { socket: string }): Promise<number>;
+  runLane?(flags: LaneFlags): Promise<number>;
   diagnose(flags: DoctorFlags): Promise<Check[]>;
+  /** What is wrong with a lane, or undefined; absent where only the flags are of interest. */
+  checkLane?(flags: { socket: string }): Promise<string | undefined>;
+  /** Absent where only the flags are of interest. */
+  policy?(): Promise<PolicyRoom>;
 }
 
 export function addAgentCommands(program: Command, agent: AgentRoom, exit: (code: number) => void): void {
   program
     .command('lane', { hidden: true })
-    .description('The data-plane process. The agent starts it.')
+    .description('The data-plane process. The agent starts it, unless it says laneMode: external.')
     .requiredOption('--socket <path>', 'where the agent speaks to it')
-    .action(async (flags: { socket: string }) => exit((await agent.runLane?.(flags)) ?? 1));
+    .option('--stay', 'end on SIGTERM only: another program keeps it running')
+    .action(async (flags: LaneFlags) => exit((await agent.runLane?.(flags)) ?? 1));
   addPlaceFlags(
     program
       .command('agent')
@@ -78,9 +95,15 @@ export function addAgentCommands(program: Command, agent: AgentRoom, exit: (code
     .addOption(new Option('--nats-tls-key <file>', 'its key, PEM'))
     .addOption(new Option('--no-flows', 'do not meter packets'))
     .addOption(new Option('--ipfix <host:port>', 'also send flow records to this IPFIX collector'))
+    .addOption(new Option('--metrics-listen <off|host:port>', 'metrics and probes over HTTP (default: 127.0.0.1:9464)'))
     .option('--check-config', 'read and check the configuration, print it as YAML or with -o json, and stop')
+    .addOption(new Option('--policy <file>', 'who may do what, YAML; read again when it changes'))
     .option('--insecure-loopback', 'allow TCP without TLS on loopback')
+    .option('--tls-cert <file>', 'certificate for TCP, PEM with its chain; taken anew when it changes')
+    .option('--tls-key <file>', 'its private key, PEM, mode 0600')
+    .option('--tls-client-ca <file>', 'who may have signed the certificates of clients, PEM')
     .addOption(new Option('--lanes <number>', 'data-plane processes, 1 to 64 (default: 1)').argParser(parseCount))
+    .addOption(new Option('--lane-mode <mode>', 'who runs them: the agent, or something else').choices(['spawn', 'external']))
     .addOption(new Option('--log-level <level>', 'least that is logged').choices(['debug', 'info', 'warn', 'error']))
     .addHelpText(
       'before',
@@ -110,6 +133,16 @@ export function addAgentCommands(program: Command, agent: AgentRoom, exit: (code
       const checks = await agent.diagnose({ ...flags, ...asked });
       await printChecks(checks, settings);
       exit(checks.some(({ status }) => status === 'fail') ? EXIT.failure : EXIT.ok);
+    });
+
+  program
+    .command('lane-check', { hidden: true })
+    .description('Ask a lane whether it is well, and exit with 1 when it does not answer. For whoever keeps it running.')
+    .requiredOption('--socket <path>', 'that of the lane')
+    .action(async (flags: { socket: string }) => {
+      const problem = await agent.checkLane?.(flags);
+      if (problem !== undefined) process.stderr.write(`taplane: ${problem}\n`);
+      exit(problem === undefined ? EXIT.ok : EXIT.failure);
     });
 }
 

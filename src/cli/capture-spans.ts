@@ -8,7 +8,7 @@ import { type CaptureLimits, captureRequest, type PacketOptions } from './captur
 import { firstAnswer } from './first-answer.ts';
 import type { Interruption } from './interruption.ts';
 import { Reconnection } from './reconnection.ts';
-import type { Settings } from './settings.ts';
+import { connectOptions, type Settings } from './settings.ts';
 
 export interface SpansNeeds {
   settings: Settings;
@@ -29,7 +29,7 @@ export async function* captureSpans(
   const reconnection = new Reconnection(interrupted.signal, say, 'beginning again: what passes meanwhile is missing');
   const startMs = performance.now();
   for (let left: typeof options | undefined = options; left !== undefined; left = rest(options, taken(), performance.now() - startMs)) {
-    await using client = connect(settings.server, { timeoutMs: settings.timeout });
+    await using client = connect(settings.server, connectOptions(settings));
     using answer = firstAnswer(`capture ${name}`, settings, interrupted.stop);
     try {
       for await (const batch of client.packets.capture(captureRequest(name, format, left), interrupted.signal)) {

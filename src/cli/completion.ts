@@ -4,7 +4,7 @@
 import { type Argument, type Command, Argument as CommandArgument, type Option } from 'commander';
 import { examples } from './interface.ts';
 import { LINE_FORMATS, print } from './output.ts';
-import { DEFAULT_SERVER, withClient } from './settings.ts';
+import { DEFAULT_SERVER, tlsOfEnvironment, withClient } from './settings.ts';
 
 const ANSWER_WITHIN_MS = 1000;
 
@@ -100,7 +100,7 @@ async function namesOf(wanted: Resource, server: string): Promise<Candidate[]> {
   const page = { pageSize: 1000, pageToken: '', labelSelector: {} };
   const word = ({ name }: { name: string }) => name.slice(`${wanted}s/`.length);
   try {
-    return await withClient({ server, output: 'name', timeout: ANSWER_WITHIN_MS }, async (client) => {
+    return await withClient({ server, output: 'name', timeout: ANSWER_WITHIN_MS, ...tlsOfEnvironment() }, async (client) => {
       if (wanted === 'link') {
         const { links } = await client.links.list({ ...page, interface: '' });
         return links.map((one) => ({ word: word(one), description: one.spec?.interface ?? '' }));

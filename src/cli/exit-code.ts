@@ -11,9 +11,15 @@ export const EXIT_CODE_HELP = `Exit codes:
   2  wrong usage or bad input    6  agent unavailable, or timed out
   3  not found                 130  interrupted`;
 
-/** A mistake on the command line that the parser cannot see. */
+/** A mistake on the command line that the parser cannot see; `exitCode` where what it names is not there, or is there already. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode: number = EXIT.usage) {
+    super(message);
+    this.exitCode = exitCode;
+  }
 }
 
 const CODES: Record<string, number> = {
@@ -30,7 +36,7 @@ const CODES: Record<string, number> = {
 };
 
 export function exitCodeOf(error: unknown): number {
-  if (error instanceof UsageError) return EXIT.usage;
+  if (error instanceof UsageError) return error.exitCode;
   if (!isFailure(error)) return EXIT.failure;
   return isLockedOut(error) ? EXIT.refused : (CODES[error.code] ?? EXIT.failure);
 }

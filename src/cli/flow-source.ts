@@ -8,7 +8,7 @@ import { type NatsFlags, natsTarget } from './flow-nats.ts';
 import type { Interruption } from './interruption.ts';
 import { message } from './output.ts';
 import { Reconnection } from './reconnection.ts';
-import type { Settings } from './settings.ts';
+import { connectOptions, type Settings } from './settings.ts';
 import { printable } from './table.ts';
 
 export const ALL = 2n ** 64n - 1n;
@@ -76,7 +76,7 @@ async function* oneConnection(
   failure: { error?: ClientError },
 ): AsyncGenerator<ObserveFlowsResponse> {
   const { connect } = await import('../rpc/client.ts');
-  await using client = connect(settings.server, { timeoutMs: settings.timeout });
+  await using client = connect(settings.server, connectOptions(settings));
   using answer = firstAnswer('observe flows', settings, () => client.close());
   try {
     for await (const response of client.flows.observe(request, signal)) {

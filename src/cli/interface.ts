@@ -146,10 +146,10 @@ export function addInterfaceCommands(program: Command): void {
     );
 }
 
-/** The flags of every call that changes something. */
-export function addChangeFlags(command: Command): Command {
+/** The flags of every call that changes something; `dryRun` says what one of them does. */
+export function addChangeFlags(command: Command, dryRun = 'check everything and print the plan, but change nothing'): Command {
   return command
-    .addOption(new Option('--dry-run', 'check everything and print the plan, but change nothing'))
+    .addOption(new Option('--dry-run', dryRun))
     .addOption(new Option('--validate-only', 'the same, by its name in the API'))
     .addOption(new Option('--request-id <uuid>', 'makes a repeated call safe: the same id has one effect').argParser(parseUuid));
 }

@@ -17,6 +17,7 @@ const UPDATE = 'change it: taplane interface update';
 
 const BY_REASON: Record<string, string | ((failure: Failure) => string | undefined)> = {
   CAPABILITY_MISSING: DOCTOR,
+  AUDIT_NOT_WRITABLE: 'see what is wrong with its disk: taplane node status',
   TUN_DEVICE_UNAVAILABLE: DOCTOR,
   SYSCTL_READ_ONLY: DOCTOR,
   FILTER_INVALID: 'see the language: man pcap-filter',
@@ -103,7 +104,7 @@ const BY_CODE: Record<string, string> = {
   INVALID_ARGUMENT: 'correct the input; --help shows what is accepted',
   OUT_OF_RANGE: 'start again without the resume token',
   NOT_FOUND: 'see what there is: taplane interface list',
-  PERMISSION_DENIED: 'ask who runs the agent for permission',
+  PERMISSION_DENIED: 'see which roles you have: taplane whoami; ask who runs the agent for one that allows it',
   UNAUTHENTICATED: 'ask who runs the agent for permission',
   ABORTED: 'it was changed meanwhile: read it again and repeat',
   RESOURCE_EXHAUSTED: 'see the limits of the agent: taplane node status',

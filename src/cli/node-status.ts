@@ -47,6 +47,7 @@ function facts(node: Node, recorded: FlowStats | undefined, nowMs: number): stri
     ['Links', limits?.links ? `${node.linkCount} of ${limits.links}` : ''],
     ['Lanes', node.lanes.map((lane) => `${lane.name} (${lane.pid > 0 ? `pid ${lane.pid}` : 'not running'})`).join(' ')],
     ['Flows', flowsLine(node, recorded)],
+    ['Policy', policyLine(node)],
     ['NATS', natsFacts],
     ['NATS login', nats?.urlFile ?? ''],
     ['Export', node.export ? exportLine(node.export) : ''],
@@ -74,6 +75,13 @@ function flowsLine({ interfaceCount }: Node, recorded: FlowStats | undefined): s
   const more = reasons.length > 1 ? `; and ${reasons.length - 1} more reasons: taplane flow stats` : '';
   const told = `${plural(records, 'record')}, ${lostRecords} lost`;
   return `${interfaces.length - idle.length} of ${interfaces.length} interfaces metered, ${told}${first && ` (${first}${more})`}`;
+}
+
+function policyLine({ policy }: Node): string {
+  if (policy === undefined) return 'none: the unix socket opens everything, a certificate nothing';
+  const { file, version, roles, identities, error } = policy;
+  const problem = error === '' ? '' : `; NOT as the file is now: ${error.split('\n')[0]}`;
+  return `${file}, version ${version}, ${roles} roles, ${identities} identities${problem}`;
 }
 
 function exportLine({

@@ -3,6 +3,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { addAddressCommands, addRouteCommands } from './address.ts';
 import { type AgentRoom, addAgentCommands } from './agent.ts';
+import { addAuditCommands } from './audit.ts';
 import { addCaptureCommand } from './capture.ts';
 import { addCompletionCommand, complete } from './completion.ts';
 import { EXIT, EXIT_CODE_HELP, exitCodeOf, explain, UsageError } from './exit-code.ts';
@@ -13,15 +14,18 @@ import { addLinkCommands } from './link.ts';
 import { addNodeCommands } from './node.ts';
 import { acceptClosedPipe, FORMATS, LINE_FORMATS } from './output.ts';
 import { addPacketCommands } from './packet.ts';
+import { addPolicyCommands } from './policy.ts';
 import { addResponderCommands } from './responder.ts';
 import { DEFAULT_SERVER, DEFAULT_TIMEOUT_MS, parseDuration } from './settings.ts';
+import { addSupportCommand } from './support.ts';
 import { addVersionCommand, clientVersion } from './version.ts';
 
 /** Runs one command. `argv` is what stands after the name of the program. Resolves with the exit code; never rejects. */
 export async function run(argv: string[], agent: AgentRoom): Promise<number> {
   acceptClosedPipe();
   // Set but empty says nothing, as with all variables of the agent.
-  if (process.env['TAPLANE_SERVER']?.trim() === '') delete process.env['TAPLANE_SERVER'];
+  for (const name of ['TAPLANE_SERVER', 'TAPLANE_SERVER_CA', 'TAPLANE_CLIENT_CERT', 'TAPLANE_CLIENT_KEY', 'TAPLANE_SERVER_NAME'])
+    if (process.env[name]?.trim() === '') delete process.env[name];
   let code: number = EXIT.ok;
   const program = commandTree(agent, (given) => {
     code = given;
@@ -63,6 +67,10 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
     .helpCommand(false)
     .version(clientVersion(), '-V, --version', 'print the version of this client')
     .addOption(new Option('--server <address>', 'agent to ask: unix:PATH or HOST:PORT').env('TAPLANE_SERVER').default(DEFAULT_SERVER))
+    .addOption(new Option('--server-ca <file>', 'TLS to HOST:PORT: who may have signed its certificate').env('TAPLANE_SERVER_CA'))
+    .addOption(new Option('--client-cert <file>', 'TLS: certificate of this client').env('TAPLANE_CLIENT_CERT'))
+    .addOption(new Option('--client-key <file>', 'TLS: its private key').env('TAPLANE_CLIENT_KEY'))
+    .addOption(new Option('--server-name <name>', 'TLS: the name in its certificate, if not HOST').env('TAPLANE_SERVER_NAME'))
     .addOption(
       new Option('-o, --output <format>', 'form of the data on stdout; compact and dict are of flow observe')
         .choices([...FORMATS, ...LINE_FORMATS])
@@ -97,7 +105,10 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
   addFlowCommands(program);
   program.commandsGroup('Node:');
   addNodeCommands(program);
+  addAuditCommands(program, exit);
   addAgentCommands(program, agent, exit);
+  addPolicyCommands(program, agent.policy, exit);
+  addSupportCommand(program);
   program.commandsGroup('Other:');
   addVersionCommand(program);
   addCompletionCommand(program);

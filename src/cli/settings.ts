@@ -3,7 +3,7 @@
 
 import type { Command } from 'commander';
 import { InvalidArgumentError } from 'commander';
-import type { TaplaneClient } from '../rpc/client.ts';
+import type { ConnectOptions, TaplaneClient } from '../rpc/client.ts';
 import { UsageError } from './exit-code.ts';
 import { FORMATS, type Format, LINE_FORMATS } from './output.ts';
 
@@ -14,6 +14,29 @@ export interface Settings {
   server: string;
   output: Format;
   timeout: number;
+  /** Files and name for TLS to a server HOST:PORT. */
+  serverCa?: string;
+  clientCert?: string;
+  clientKey?: string;
+  serverName?: string;
+}
+
+/** How a client connects with these settings. */
+export function connectOptions({ timeout, serverCa, clientCert, clientKey, serverName }: Settings): ConnectOptions {
+  return { timeoutMs: timeout, tls: { caFile: serverCa, certFile: clientCert, keyFile: clientKey, serverName } };
+}
+
+/** For those who do not read the command line. */
+export function tlsOfEnvironment(
+  env: NodeJS.ProcessEnv = process.env,
+): Pick<Settings, 'serverCa' | 'clientCert' | 'clientKey' | 'serverName'> {
+  const given = {
+    serverCa: env['TAPLANE_SERVER_CA'],
+    clientCert: env['TAPLANE_CLIENT_CERT'],
+    clientKey: env['TAPLANE_CLIENT_KEY'],
+    serverName: env['TAPLANE_SERVER_NAME'],
+  };
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value));
 }
 
 /** Throws UsageError for a form that only lines of a stream have, where `hasLines` is not given. */
@@ -26,7 +49,7 @@ export function settingsOf(command: Command, { hasLines = false } = {}): Setting
 
 export async function withClient<Result>(settings: Settings, use: (client: TaplaneClient) => Promise<Result>): Promise<Result> {
   const { connect } = await import('../rpc/client.ts');
-  await using client = connect(settings.server, { timeoutMs: settings.timeout });
+  await using client = connect(settings.server, connectOptions(settings));
   return await use(client);
 }
 

@@ -7,6 +7,7 @@
 // agent that dies loses none. Batches may come twice, after an agent died between disk and acknowledgement; the exporter tells by `id`.
 
 import type { ExportStats, FlowStats, ObserveFlowsRequest, ObserveFlowsResponse } from '../gen/taplane/v1/flow_service.ts';
+import type { TraceHeaders } from '../tracing/span.ts';
 
 /** A message for NATS: a batch of flow records, or an event. */
 export interface Outgoing {
@@ -23,6 +24,8 @@ export interface Outgoing {
   records: number;
   /** `taplane.v1.FlowBatch` or `taplane.v1.Event` in bytes (*transfers*). */
   payload: Uint8Array;
+  /** Of the span that it was made in. Not kept on disk. */
+  trace?: TraceHeaders | undefined;
 }
 
 /** Carries messages to NATS, at least once and in order for each subject; what it had to drop it tells of in their place. */
@@ -36,7 +39,11 @@ export interface Exporter {
 
 /** What FlowService answers from. */
 export interface Flows {
-  /** Ends with the request or when `signal` aborts. Throws TaplaneError for a bad request, before the first answer. */
-  observe(request: ObserveFlowsRequest, signal: AbortSignal): AsyncIterable<ObserveFlowsResponse>;
-  stats(): FlowStats;
+  /**
+   * Ends with the request or when `signal` aborts. Throws TaplaneError for a bad request, before the first answer. `isVisible` is asked for the
+   * interface of each batch, by kernel name; of what it denies nothing is told, and nothing counts.
+   */
+  observe(request: ObserveFlowsRequest, signal: AbortSignal, isVisible?: (id: string) => boolean): AsyncIterable<ObserveFlowsResponse>;
+  /** With the interfaces that `isVisible` lets through; what is counted for all together is told whole. */
+  stats(isVisible?: (id: string) => boolean): FlowStats;
 }

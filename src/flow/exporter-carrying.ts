@@ -1,6 +1,7 @@
 // What the publishing of one connection is to the exporter, and what it is given. Types only.
 
 import type { NatsLink, NatsLog } from '../nats/connection.ts';
+import type { Carried } from '../tracing/carried.ts';
 import type { Row, Spool, Subject } from './spool.ts';
 
 /** One connection's publishing. */
@@ -16,6 +17,8 @@ export interface Session {
 /** What sessions share. */
 export interface Carrying {
   spool: Spool;
+  /** Spans of messages that were put since the start. */
+  traces: Carried;
   counts: { messages: number; records: number; retried: number; republished: number };
   log: NatsLog;
   random: () => number;

@@ -4,6 +4,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { RecordLoss_Reason as Reason } from '../gen/taplane/v1/flow.ts';
 import type { NatsLink } from '../nats/connection.ts';
+import { producerSpan } from '../tracing/span.ts';
 import type { Carrying, Session } from './exporter-carrying.ts';
 import type { Row, Subject } from './spool.ts';
 
@@ -36,7 +37,8 @@ export function coreSession(carrying: Carrying, connection: NonNullable<ReturnTy
           spool.replace(next, Reason.TOO_LARGE);
           continue;
         }
-        core.publish(sending);
+        await producerSpan(sending.subject, carrying.traces.of(sending.id), async (trace) => core.publish({ ...sending, trace }));
+        carrying.traces.forget(sending.id);
         bytes += sending.payload.length;
         batch.push(next);
       }

@@ -8,6 +8,7 @@
 import { RecordLoss_Reason as Reason } from '../gen/taplane/v1/flow.ts';
 import type { NatsLink } from '../nats/connection.ts';
 import type { JetStream, StreamSeen, StreamWanted } from '../nats/jetstream.ts';
+import { producerSpan } from '../tracing/span.ts';
 import type { Carrying, Session } from './exporter-carrying.ts';
 import { isUnproven, reconcile } from './exporter-reconcile.ts';
 import type { Row, Subject } from './spool.ts';
@@ -191,13 +192,17 @@ export function jetStreamSession(carrying: Carrying, options: SessionOptions): S
     if (track.sent === sending.id) counts.retried += 1;
     track.sent = sending.id;
     bytesInFlight += sending.payload.length;
-    const published = await Promise.race([(jetStream as JetStream).publish(sending, subject.sequence), ending.promise]);
+    const publishing = producerSpan(sending.subject, carrying.traces.of(sending.id), (trace) =>
+      (jetStream as JetStream).publish({ ...sending, trace }, subject.sequence),
+    );
+    const published = await Promise.race([publishing, ending.promise]);
     bytesInFlight -= sending.payload.length;
     if (ended || published === undefined) return false;
     await breathe();
     switch (published.is) {
       case 'stored':
         spool.acked(next, published.sequence, stream.incarnation);
+        carrying.traces.forget(sending.id);
         counts.messages += 1;
         counts.records += next.reason === 0 ? next.records : 0;
         track.sent = '';

@@ -6,6 +6,7 @@ import type { RecordLoss_Reason as Reason } from '../gen/taplane/v1/flow.ts';
 import type { ExportStats } from '../gen/taplane/v1/flow_service.ts';
 import type { NatsLink, NatsLog } from '../nats/connection.ts';
 import { eventSubject, flowSubject, token } from '../nats/subject.ts';
+import { Carried } from '../tracing/carried.ts';
 import type { Exporter, Outgoing } from './contract.ts';
 import type { Carrying, Session } from './exporter-carrying.ts';
 import { coreSession } from './exporter-core.ts';
@@ -82,6 +83,7 @@ export function openExporter(options: ExporterOptions): Exporter {
 
   const carrying: Carrying = {
     spool,
+    traces: new Carried(),
     counts: { messages: 0, records: 0, retried: 0, republished: 0 },
     log,
     random,
@@ -160,6 +162,7 @@ export function openExporter(options: ExporterOptions): Exporter {
       try {
         touched = spool.put(messages);
         putFailure = '';
+        for (const { id, trace } of messages) carrying.traces.note(id, trace);
       } catch (error) {
         putFailure = `write to the spool: ${text(error)}`;
         throw error;

@@ -6,7 +6,7 @@ import { Flow } from '../gen/taplane/v1/flow.ts';
 import type { ExportStats, FlowStats, InterfaceFlowStats, IpfixStats, ObserveFlowsResponse } from '../gen/taplane/v1/flow_service.ts';
 import { recordPlaces } from './batch-head.ts';
 import type { Flows } from './contract.ts';
-import { observation } from './observation.ts';
+import { type Observation, observation } from './observation.ts';
 import { observe } from './observe.ts';
 import type { FlowRing } from './ring.ts';
 import { Turns } from './turns.ts';
@@ -37,8 +37,9 @@ export function openFlows({ ring, interfaces, exported, ipfix, maxObservers = MA
   const turns = new Turns();
   let observers = 0;
   return {
-    async *observe(request, signal): AsyncGenerator<ObserveFlowsResponse> {
-      const wanted = observation(request);
+    async *observe(request, signal, isVisible = () => true): AsyncGenerator<ObserveFlowsResponse> {
+      const asked = observation(request);
+      const wanted: Observation = { ...asked, test: (batch) => (isVisible(batch.interface) ? asked.test(batch) : undefined) };
       if (observers >= maxObservers)
         throw new TaplaneError('RESOURCE_EXHAUSTED', 'TOO_MANY_OBSERVERS', `observe flows: ${observers} observers are there already`, {
           metadata: { subject: 'observers', limit: String(maxObservers) },
@@ -50,8 +51,8 @@ export function openFlows({ ring, interfaces, exported, ipfix, maxObservers = MA
         observers--;
       }
     },
-    stats: (): FlowStats => ({
-      interfaces: interfaces(),
+    stats: (isVisible = () => true): FlowStats => ({
+      interfaces: interfaces().filter(({ interface: name }) => isVisible(name.slice(name.indexOf('/') + 1))),
       ringRecords: BigInt(ring.records),
       ringBytes: BigInt(ring.bytes),
       oldestTime: oldestTime(ring),

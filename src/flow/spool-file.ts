@@ -3,20 +3,22 @@
 // WAL with synchronous=NORMAL: a killed process loses nothing, a power failure the last moments, which the lanes would have lost as well.
 // A message is two rows, so that an acknowledgement does not write its payload anew. Pages of 8 KiB: batches of 45 KB take few of them.
 
-import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { TaplaneError } from '../errors.ts';
 
 export const PAGE_BYTES = 8192;
 /** Folded into the file by a megabyte: more at once would hold up the event loop for longer. */
 const CHECKPOINT_PAGES = 128;
-const VERSION = 1;
 
 /** `message.state`. */
 export const WAITING = 0;
 export const ACKED = 1;
 
-const SCHEMA = `
+/** Each makes the next version of a file; one that was ever shipped does not change, a new one goes behind the last. */
+export const SPOOL_SCHEMA: readonly string[] = [
+  `
 CREATE TABLE IF NOT EXISTS subject(id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, seq INTEGER NOT NULL,
   incarnation TEXT NOT NULL, touched INTEGER NOT NULL, UNIQUE(kind, name));
 CREATE TABLE IF NOT EXISTS message(pos INTEGER PRIMARY KEY, subject INTEGER NOT NULL, state INTEGER NOT NULL, epoch TEXT NOT NULL,
@@ -26,7 +28,8 @@ CREATE INDEX IF NOT EXISTS message_state ON message(state, pos);
 CREATE INDEX IF NOT EXISTS message_epoch ON message(epoch, first);
 CREATE TABLE IF NOT EXISTS payload(pos INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS epoch(epoch TEXT PRIMARY KEY, next INTEGER NOT NULL, touched INTEGER NOT NULL) WITHOUT ROWID;
-`;
+`,
+];
 
 const STATEMENTS = {
   begin: 'BEGIN IMMEDIATE',
@@ -67,15 +70,19 @@ export interface SpoolFile {
   run: Statements;
 }
 
-/** Opens or makes the file. A damaged one is moved to `<path>.corrupt-<time>`, of which the newest is kept. Throws when the disk fails. */
-export function openSpoolFile(path: string, nowMs: number): SpoolFile & { putAside: string } {
+/**
+ * Opens or makes the file. A damaged one is moved to `<path>.corrupt-<time>`, of which the newest is kept. Throws when the disk fails, and TaplaneError
+ * SPOOL_NEWER for a file of a newer version, which is not touched.
+ */
+export function openSpoolFile(path: string, nowMs: number, steps: readonly string[] = SPOOL_SCHEMA): SpoolFile & { putAside: string } {
+  refuseNewer(path, steps.length);
   try {
-    return { ...open(path), putAside: '' };
+    return { ...open(path, steps), putAside: '' };
   } catch (error) {
     if (!isDamage(error)) throw error;
     const reason = `spool was damaged and put aside: ${(error as Error).message}`;
     putAside(path, nowMs);
-    return { ...open(path), putAside: reason };
+    return { ...open(path, steps), putAside: reason };
   }
 }
 
@@ -99,15 +106,62 @@ export function putAside(path: string, nowMs: number): void {
   }
 }
 
-function open(path: string): SpoolFile {
+/** Leaves it as it is, byte by byte: what waits in the log of a newer file is not folded into it. */
+function refuseNewer(path: string, known: number): void {
+  const version = versionOfFile(path);
+  if (version > known) {
+    throw new TaplaneError(
+      'FAILED_PRECONDITION',
+      'SPOOL_NEWER',
+      `open ${path}: made by a newer version (schema ${version}, this agent knows ${known}); run that version until it is empty, or move the file away and lose what waits in it`,
+    );
+  }
+}
+
+/** The first 100 bytes (sqlite.org/fileformat2.html, section 1.3). */
+function headerOf(path: string): Buffer {
+  const header = Buffer.alloc(100);
+  const fd = openSync(path, 'r');
+  try {
+    readSync(fd, header, 0, header.length, 0);
+  } finally {
+    closeSync(fd);
+  }
+  return header;
+}
+
+/** From its header; where commits wait in a log beside it, from SQLite. 0 when neither can tell: what follows says what is wrong. */
+function versionOfFile(path: string): number {
+  const size = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  try {
+    if (size(`${path}-wal`) === 0) {
+      const header = headerOf(path);
+      return header.toString('latin1', 0, 15) === 'SQLite format 3' ? header.readInt32BE(60) : 0;
+    }
+    const hadIndex = existsSync(`${path}-shm`);
+    const database = new DatabaseSync(path, { readOnly: true });
+    try {
+      return Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0);
+    } finally {
+      database.close();
+      if (!hadIndex) rmSync(`${path}-shm`, { force: true });
+    }
+  } catch {
+    return 0;
+  }
+}
+
+function open(path: string, steps: readonly string[]): SpoolFile {
   const database = new DatabaseSync(path);
   try {
     database.exec(`PRAGMA page_size = ${PAGE_BYTES}; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;
       PRAGMA synchronous = NORMAL; PRAGMA secure_delete = OFF; PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES};
       PRAGMA journal_size_limit = ${4 * CHECKPOINT_PAGES * PAGE_BYTES}; PRAGMA cache_size = -4096`);
     const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
-    if (version !== 0 && version !== VERSION) throw damage(`it has version ${version}, not ${VERSION}`);
-    database.exec(`BEGIN; ${SCHEMA} PRAGMA user_version = ${VERSION}; COMMIT`);
+    if (version < 0 || version > steps.length) throw damage(`it has version ${version}, not ${steps.length}`);
+    // The first one also makes anew what is missing: of a spool that has lost a table the rest is still worth sending.
+    const due = [steps[0] ?? '', ...steps.slice(Math.max(1, version))];
+    database.exec(`BEGIN; ${due.join('\n')} PRAGMA user_version = ${steps.length}; COMMIT`);
     const run = Object.fromEntries(Object.entries(STATEMENTS).map(([name, sql]) => [name, database.prepare(sql)])) as Statements;
     return { database, run };
   } catch (error) {

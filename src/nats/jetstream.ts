@@ -40,6 +40,8 @@ export interface Sending {
   id: string;
   records: number;
   contentType: string;
+  /** More headers: those of a trace. */
+  trace?: Readonly<Record<string, string>> | undefined;
 }
 
 export type Published =
@@ -152,6 +154,7 @@ function headersOf(sending: Sending, make: () => MsgHdrs): MsgHdrs {
   all.set('Content-Type', sending.contentType);
   all.set('Taplane-Schema', 'v1');
   all.set('Taplane-Records', String(sending.records));
+  for (const [name, value] of Object.entries(sending.trace ?? {})) all.set(name, value);
   return all;
 }
 

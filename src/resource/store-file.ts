@@ -2,17 +2,15 @@
 // moved to `<file>.corrupt-<time>`, never repaired in place; single bad records go to the table `quarantine`. A file of a newer
 // version is left alone and refused.
 
-import { randomUUID } from 'node:crypto';
-import { chmodSync, closeSync, copyFileSync, existsSync, openSync, readFileSync, readSync, renameSync, statSync } from 'node:fs';
+import { chmodSync, closeSync, copyFileSync, existsSync, openSync, readFileSync, readSync, renameSync, rmSync, statSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { TaplaneError } from '../errors.ts';
 import { BadRecord, type RecordKind, type StoredRecord } from './record-kind.ts';
+import { bringUpToDate, corrupt, SCHEMA, type SchemaStep } from './store-schema.ts';
 import { isLogDamaged } from './write-ahead-log.ts';
 
-const VERSION = 1;
 const PAGE_BYTES = 4096;
 const IOERR_SHORT_READ = 522;
-const SQLITE_CORRUPT = 11;
 const OWNER_ONLY = 0o600;
 
 export interface Statements {
@@ -37,25 +35,30 @@ export interface Opened<R> {
 }
 
 /** Opens or makes the file. Throws TaplaneError. */
-export function openDatabase<R extends StoredRecord>(path: string, kind: RecordKind<R>, now: () => number): Opened<R> {
+export function openDatabase<R extends StoredRecord>(
+  path: string,
+  kind: RecordKind<R>,
+  now: () => number,
+  steps: readonly SchemaStep[] = SCHEMA,
+): Opened<R> {
   const fresh = !existsSync(path);
   try {
     if (kind.secret) keepSecret(path);
     if (!fresh) {
       checkHeader(path);
-      refuseNewer(path);
+      refuseNewer(path, steps.length);
     }
     // SQLite silently ends at a damaged frame of its log, as if what came after had never been answered.
     const damaged = existsSync(`${path}-wal`) && isLogDamaged(readFileSync(`${path}-wal`));
     if (damaged) putAside(path, now, copyFileSync);
-    const opened = readDatabase(path, kind, fresh, now);
+    const opened = readDatabase(path, kind, fresh, now, steps);
     return { ...opened, damaged: damaged || opened.damaged };
   } catch (error) {
     if (error instanceof TaplaneError) throw error;
     if (fresh || !isCorruption(error)) throw diskFailure(error);
     putAside(path, now, renameSync);
     if (kind.secret) keepSecret(path);
-    return { ...readDatabase(path, kind, true, now), damaged: true };
+    return { ...readDatabase(path, kind, true, now, steps), damaged: true };
   }
 }
 
@@ -76,13 +79,7 @@ function putAside(path: string, now: () => number, put: (from: string, to: strin
 function checkHeader(path: string): void {
   const size = statSync(path).size;
   if (size === 0) return; // dead before the first write
-  const header = Buffer.alloc(20);
-  const fd = openSync(path, 'r');
-  try {
-    readSync(fd, header, 0, header.length, 0);
-  } finally {
-    closeSync(fd);
-  }
+  const header = headerOf(path);
   const sound =
     size >= PAGE_BYTES &&
     header.toString('latin1', 0, 16) === 'SQLite format 3\0' &&
@@ -90,32 +87,58 @@ function checkHeader(path: string): void {
   if (!sound) throw Object.assign(new Error('not a database, or cut'), { errcode: 26 });
 }
 
-/** Read-only, so that the log of a file that is not ours to change is not folded into it. */
-function refuseNewer(path: string): void {
-  let version = 0;
-  try {
-    const database = new DatabaseSync(path, { readOnly: true });
-    try {
-      version = Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0);
-    } finally {
-      database.close();
-    }
-  } catch {
-    return; // what follows says what is wrong
-  }
-  if (version > VERSION) {
+/** Leaves it as it is, byte by byte: what waits in the log of a newer file is not folded into it. */
+function refuseNewer(path: string, known: number): void {
+  const version = versionOfFile(path);
+  if (version > known) {
     throw new TaplaneError(
       'FAILED_PRECONDITION',
       'STATE_NEWER',
-      `open ${path}: made by a newer version (schema ${version}, this agent knows ${VERSION}); run that version, or give this one another state directory`,
+      `open ${path}: made by a newer version (schema ${version}, this agent knows ${known}); run that version, or give this one another state directory`,
     );
   }
 }
 
-function readDatabase<R extends StoredRecord>(path: string, kind: RecordKind<R>, fresh: boolean, now: () => number): Opened<R> {
+/** The first 100 bytes (sqlite.org/fileformat2.html, section 1.3). */
+function headerOf(path: string): Buffer {
+  const header = Buffer.alloc(100);
+  const fd = openSync(path, 'r');
+  try {
+    readSync(fd, header, 0, header.length, 0);
+  } finally {
+    closeSync(fd);
+  }
+  return header;
+}
+
+/** From its header; where commits wait in a log beside it, from SQLite. 0 when neither can tell: what follows says what is wrong. */
+function versionOfFile(path: string): number {
+  const size = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  try {
+    if (size(`${path}-wal`) === 0) return size(path) < 100 ? 0 : headerOf(path).readInt32BE(60);
+    const hadIndex = existsSync(`${path}-shm`);
+    const database = new DatabaseSync(path, { readOnly: true });
+    try {
+      return Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0);
+    } finally {
+      database.close();
+      if (!hadIndex) rmSync(`${path}-shm`, { force: true });
+    }
+  } catch {
+    return 0;
+  }
+}
+
+function readDatabase<R extends StoredRecord>(
+  path: string,
+  kind: RecordKind<R>,
+  fresh: boolean,
+  now: () => number,
+  steps: readonly SchemaStep[],
+): Opened<R> {
   const database = new DatabaseSync(path);
   try {
-    prepareSchema(database, kind, fresh);
+    prepareSchema(database, path, kind, fresh, steps);
     const statements = prepareStatements(database, kind);
     const opened = { database, statements, nodeUid: identity(database), ...readRecords(database, kind, now()) };
     database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
@@ -128,8 +151,10 @@ function readDatabase<R extends StoredRecord>(path: string, kind: RecordKind<R>,
 
 function prepareSchema(
   database: DatabaseSync,
+  path: string,
   { table, secret }: Pick<RecordKind<StoredRecord>, 'table' | 'secret'>,
   fresh: boolean,
+  steps: readonly SchemaStep[],
 ): void {
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 0');
   if (secret) database.exec('PRAGMA secure_delete = ON');
@@ -137,24 +162,7 @@ function prepareSchema(
     const verdict = database.prepare('PRAGMA integrity_check(1)').get()?.['integrity_check'];
     if (verdict !== 'ok') throw corrupt(`integrity check: ${String(verdict)}`);
   }
-  const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
-  // A table that is missing here has been damaged: making it anew would hide that its rows are lost.
-  if (version === VERSION) return;
-  if (version !== 0) throw corrupt(`schema version ${version}`);
-  database.exec(`
-      BEGIN;
-      CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-      CREATE TABLE IF NOT EXISTS ${table} (name TEXT PRIMARY KEY, phase TEXT NOT NULL, body BLOB NOT NULL, sum BLOB NOT NULL) STRICT;
-      CREATE TABLE IF NOT EXISTS replay (request_id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, answer BLOB NOT NULL, at INTEGER NOT NULL) STRICT;
-      CREATE INDEX IF NOT EXISTS replay_at ON replay (at);
-      CREATE TABLE IF NOT EXISTS quarantine (name TEXT NOT NULL, phase TEXT NOT NULL, body BLOB NOT NULL, sum BLOB NOT NULL, at INTEGER NOT NULL) STRICT;
-      INSERT OR IGNORE INTO meta (key, value) VALUES ('node_uid', '${randomUUID()}');
-      PRAGMA user_version = ${VERSION};
-      COMMIT`);
-}
-
-function corrupt(what: string): Error {
-  return Object.assign(new Error(what), { errcode: SQLITE_CORRUPT });
+  bringUpToDate(database, path, table, steps);
 }
 
 function prepareStatements(database: DatabaseSync, { table }: { table: string }): Statements {

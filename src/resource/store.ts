@@ -10,6 +10,7 @@ import type { DatabaseSync } from 'node:sqlite';
 import { TaplaneError } from '../errors.ts';
 import type { RecordKind, StoredRecord } from './record-kind.ts';
 import { diskFailure, openDatabase, type Statements } from './store-file.ts';
+import type { SchemaStep } from './store-schema.ts';
 
 const REPLAY_MS = 24 * 60 * 60 * 1000;
 const REPLAY_MOST = 100_000;
@@ -60,11 +61,11 @@ export class Store<R extends StoredRecord> {
   #owes = false;
 
   /** Opens or makes the store in a directory that this process alone uses. Throws TaplaneError STATE_NEWER, or what the disk says. */
-  constructor(directory: string, kind: RecordKind<R>, now: () => number) {
+  constructor(directory: string, kind: RecordKind<R>, now: () => number, steps?: readonly SchemaStep[]) {
     this.#kind = kind;
     this.#now = now;
     const path = join(directory, kind.file);
-    const { database: opened, nodeUid, records, bad, statements, damaged } = openDatabase(path, kind, now);
+    const { database: opened, nodeUid, records, bad, statements, damaged } = openDatabase(path, kind, now, steps);
     this.#database = opened;
     this.nodeUid = nodeUid;
     this.records = records;
