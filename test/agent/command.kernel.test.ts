@@ -132,9 +132,11 @@ describe('with a start', () => {
     expect(await running.cli(['interface', 'create', 'tun0', '--mode', 'tun'])).toMatchObject({ code: 0 });
     expect(readFileSync(`/proc/${running.pid}/comm`, 'utf8')).toBe('taplane\n');
     expect(readFileSync(`/proc/${running.pid}/cmdline`, 'utf8')).toMatch(/^taplane agent .*--state-dir/);
-    const modes = readdirSync(running.stateDir).map(
-      (name) => `${name} ${(statSync(join(running.stateDir, name)).mode & 0o7777).toString(8)}`,
-    );
+    const modes = readdirSync(running.stateDir, { recursive: true, withFileTypes: true }).map((entry) => {
+      const mode = statSync(join(entry.parentPath, entry.name)).mode & 0o7777;
+      // A folder has to be entered as well.
+      return `${entry.name} ${(entry.isDirectory() ? mode & ~0o100 : mode).toString(8)}`;
+    });
     expect(modes).toContain('state.db 600');
     expect(modes.filter((mode) => !mode.endsWith(' 600'))).toEqual([]);
     expect(statSync(running.socket).mode & 0o7777).toBe(0o660);
@@ -157,9 +159,27 @@ describe('with a start', () => {
     expect(last[0]).toMatchObject({ error: { message: 'surprise', stack: expect.stringContaining('surprise') } });
   });
 
+  test('a password where everybody sees it: code 1, with the cure and without the password', async () => {
+    for (const [words, env] of [
+      [['--nats', 'nats://u:hunter2@192.0.2.1'], {}],
+      [[], { TAPLANE_NATS: 'nats://u:hunter2@192.0.2.1' }],
+    ] as const) {
+      const command = [TAPLANE, 'agent', '--state-dir', join(home, 'state'), '--runtime-dir', home, ...words];
+      const result = await run(command, { env: { ...env } });
+      expect(result.code).toBe(1);
+      expect(entries(result.stderr)).toMatchObject([
+        { reason: 'SECRET_EXPOSED', cure: expect.stringContaining('--config with mode 0600') },
+      ]);
+      expect(result.stderr).not.toContain('hunter2');
+    }
+    expect(existsSync(join(home, 'state'))).toBe(false);
+  });
+
   test('a NATS that is not there does not hold up start or stop', async () => {
     await using ns = createNamespace();
-    await using running = await startAgent({ namespace: ns, args: ['--nats', 'nats://u:hunter2@192.0.2.1:4222'] });
+    const config = join(home, 'nats.yaml');
+    writeFileSync(config, 'nats: nats://u:hunter2@192.0.2.1:4222\n', { mode: 0o600 });
+    await using running = await startAgent({ namespace: ns, args: ['--config', config] });
     const { nats } = await running.client().node.getNode();
     expect(nats).toMatchObject({ state: NatsStatus_State.CONNECTING, embedded: false });
     const startedAt = performance.now();

@@ -61,11 +61,25 @@ describe('layers', () => {
         },
         ipfix: '',
       },
+      audit: { enabled: true, maxBytes: 8388608, files: 8 },
+      metrics: { listen: '127.0.0.1:9464', allowRemote: false, perInterface: 1000 },
       insecureLoopback: false,
+      tls: { certFile: '', keyFile: '', clientCaFile: '' },
+      reflection: false,
       logLevel: 'info',
       lanes: 1,
-      policy: { allowDefaultRoutes: false },
-      limits: { interfaces: 4096, links: 1024, watchers: 256, messageBytes: 4194304, streamsPerConnection: 100 },
+      laneMode: 'spawn',
+      policyFile: '',
+      policy: { allowDefaultRoutes: false, allowNodeRoutes: false },
+      limits: {
+        interfaces: 4096,
+        links: 1024,
+        watchers: 256,
+        messageBytes: 4194304,
+        streamsPerConnection: 100,
+        connections: 256,
+        connectionsPerClient: 64,
+      },
     });
   });
 
@@ -84,7 +98,7 @@ describe('layers', () => {
       stateDir: '/file',
       nats: 'off',
       limits: { interfaces: 1, watchers: 2, streamsPerConnection: 100 },
-      policy: { allowDefaultRoutes: true },
+      policy: { allowDefaultRoutes: true, allowNodeRoutes: false },
     });
   });
 
@@ -242,11 +256,11 @@ describe('refusals', () => {
   /etc/taplane.yaml:3:3: limits.interfaces: must be 1 to 65536
     write a whole number from 1 to 65536
   /etc/taplane.yaml:4:3: limits.wachters: is not a known key
-    known here: interfaces, links, watchers, messageBytes, streamsPerConnection
+    known here: interfaces, links, watchers, messageBytes, streamsPerConnection, connections, connectionsPerClient
   /etc/taplane.yaml:5:1: logLevel: expected one of "debug"|"info"|"warn"|"error"
     write debug, info, warn or error
   /etc/taplane.yaml:6:1: extra: is not a known key
-    known here: listen, stateDir, runtimeDir, node, cluster, nats, natsCredsFile, natsNkeyFile, natsTlsCaFile, natsTlsCertFile, natsTlsKeyFile, flows, insecureLoopback, logLevel, lanes, policy, limits
+    known here: listen, stateDir, runtimeDir, node, cluster, nats, natsCredsFile, natsNkeyFile, natsTlsCaFile, natsTlsCertFile, natsTlsKeyFile, flows, audit, metrics, insecureLoopback, tls, reflection, logLevel, lanes, laneMode, policyFile, policy, limits
   environment: TAPLANE_STATE_DIR: is not an absolute path
     write an absolute path, such as /var/lib/taplane
   environment: TAPLANE_LIMITS_WATCHERS: expected number, received string
@@ -289,6 +303,16 @@ describe('refusals', () => {
     ['a NATS address that is none', { nats: 'localhost' }],
   ])('%s', (_, options) => void refused(options));
 
+  test('TLS: all three files or none, from every layer', () => {
+    const files = { tlsCert: '/a', tlsKey: '/b', tlsClientCa: '/c' };
+    const tls = { certFile: '/a', keyFile: '/b', clientCaFile: '/c' };
+    expect(loadConfig({ ...files, listen: ['0.0.0.0:7443', '127.0.0.1:7443'] }, {})).toMatchObject({ tls });
+    const env = { TAPLANE_TLS_CERT_FILE: '/a', TAPLANE_TLS_KEY_FILE: '/b', TAPLANE_TLS_CLIENT_CA_FILE: '/c', TAPLANE_REFLECTION: 'true' };
+    expect(loadConfig({}, env)).toMatchObject({ tls, reflection: true });
+    expect(() => loadConfig({ tlsCert: '/a' }, {})).toThrow(/tls\.keyFile: is missing.*\n.*\n.*tls\.clientCaFile: is missing/);
+    expect(() => loadConfig({ ...files, tlsKey: 'relative' }, {})).toThrow(/--tls-key: is not an absolute path/);
+  });
+
   test('loopback with the flag is fine', () => {
     loadConfig({ listen: ['127.0.0.1:0', '[::1]:0', 'localhost:5', 'unix:/x'], insecureLoopback: true }, {});
   });
@@ -312,5 +336,26 @@ describe('secrets', () => {
     expect(text).not.toContain(secret);
     expect(loadConfig({ config: file(text) }, {})).toEqual({ ...config, nats: 'nats://h:1' });
     expect(parse(text).limits.interfaces).toBe(4096);
+  });
+});
+
+describe('metrics', () => {
+  test('in file, variable and flag', () => {
+    const config = file('metrics: { listen: off, perInterface: 10 }\n');
+    expect(loadConfig({ config }, {}).metrics).toEqual({ listen: 'off', allowRemote: false, perInterface: 10 });
+    const environment = { TAPLANE_METRICS_LISTEN: '127.0.0.1:1', TAPLANE_METRICS_PER_INTERFACE: '5' };
+    expect(loadConfig({ config }, environment).metrics).toMatchObject({ listen: '127.0.0.1:1', perInterface: 5 });
+    expect(loadConfig({ config, metricsListen: '[::1]:2' }, environment).metrics.listen).toBe('[::1]:2');
+  });
+
+  test('beyond loopback only where that is said to be wanted', () => {
+    expect(refused({ metricsListen: '0.0.0.0:9464' }).message).toMatch(
+      /metrics.listen.*names of interfaces[\s\S]*metrics.allowRemote: true/,
+    );
+    expect(loadConfig({ metricsListen: '0.0.0.0:9464' }, { TAPLANE_METRICS_ALLOW_REMOTE: 'true' }).metrics.allowRemote).toBe(true);
+  });
+
+  test.each(['unix:/run/x.sock', '9464', 'on'])('%s is no address for it', (listen) => {
+    expect(refused({ metricsListen: listen }).message).toContain('--metrics-listen');
   });
 });

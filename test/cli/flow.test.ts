@@ -201,8 +201,10 @@ describe('observe', () => {
     const { interfaces, responders } = on.agent;
     const { noPackets } = await import('../rpc/memory-packets.ts');
     const { memoryNode } = await import('../rpc/memory-interfaces.ts');
+    const { peerCredentials } = await import('../../src/sys/peer-credentials.ts');
     const log = { error: () => {} };
     const server = await startServer({
+      peerCredentials,
       listen: [on.agent.address],
       interfaces,
       responders,

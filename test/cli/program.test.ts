@@ -167,6 +167,7 @@ Kernel:       6.18.0 x86_64
 TUN driver:   ok
 Capabilities: CAP_NET_ADMIN
 Interfaces:   1
+Policy:       none: the unix socket opens everything, a certificate nothing
 NATS:         off
 
 CONDITION   STATUS   REASON    MESSAGE

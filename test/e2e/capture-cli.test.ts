@@ -4,9 +4,12 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { expect, it } from 'vitest';
-import { type Agent, startAgent } from '../harness/agent.ts';
-import { createNamespace, type Namespace } from '../harness/namespace.ts';
+import { InterfaceSpec_Carrier, type InterfaceSpec_Mode } from '../../src/gen/taplane/v1/interface.ts';
+import type { Agent } from '../harness/agent.ts';
+import type { Namespace } from '../harness/namespace.ts';
 import { Child, type Result, run, runSync } from '../harness/process.ts';
+import { shareAgent } from '../harness/shared-agent.ts';
+import { creation, TAP, TUN } from './specs.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const TAPLANE = join(ROOT, 'bin', 'taplane');
@@ -15,11 +18,11 @@ const SOON = { timeout: 10_000 };
 const ECHO = '4500001c00000000400166d10a0700020a0700010800f7f800070000';
 
 async function setUp() {
-  const ns = createNamespace();
+  const shared = await shareAgent();
+  const { agent, ns } = shared;
   const folder = mkdtempSync(join(tmpdir(), `tpl-${process.pid}-`));
-  const agent = await startAgent({ namespace: ns });
   const env = { PATH, TAPLANE_SERVER: agent.server, NO_COLOR: '1', HOME: folder };
-  await create(agent, ns, 'tun0', 'tun', '10.7.0.1/24');
+  await create(agent, ns, 'tun0', TUN, '10.7.0.1/24');
   return {
     ns,
     agent,
@@ -27,17 +30,17 @@ async function setUp() {
     path: (name: string) => join(folder, name),
     start: (...words: string[]) => new Child([TAPLANE, ...words], { env }),
     async [Symbol.asyncDispose]() {
-      await agent[Symbol.asyncDispose]();
-      await ns[Symbol.asyncDispose]();
+      await shared[Symbol.asyncDispose]();
       rmSync(folder, { recursive: true, force: true });
     },
   };
 }
 
 /** Resolves once the lane has attached: before it there is no carrier, and nothing passes. */
-async function create(agent: Agent, ns: Namespace, name: string, mode: string, address: string): Promise<void> {
-  const made = await agent.cli(['interface', 'create', name, '--mode', mode, '--up', '--carrier', 'keep', '--address', address]);
-  expect(made.stderr).toBe('');
+async function create(agent: Agent, ns: Namespace, name: string, mode: InterfaceSpec_Mode, address: string): Promise<void> {
+  await agent
+    .client()
+    .interfaces.create(creation(name, { mode, up: true, carrier: InterfaceSpec_Carrier.KEEP, addresses: [{ cidr: address }] }));
   const flags = () => (ns.ip(`-j link show dev ${name}`) as { flags: string[] }[])[0]?.flags;
   await expect.poll(flags, SOON).toContain('LOWER_UP');
 }
@@ -67,7 +70,7 @@ it.each([
 ])('captures %s to a file with the packets that tcpdump sees, and drop counts, until Ctrl-C', async (device, mode, address) => {
   await using all = await setUp();
   if (mode === 'tap') {
-    await create(all.agent, all.ns, device, mode, '10.8.0.1/24');
+    await create(all.agent, all.ns, device, TAP, '10.8.0.1/24');
     all.ns.ip(`neighbour add ${address} lladdr 02:00:00:00:00:02 dev ${device}`);
   }
   const [file, seen] = [all.path('ours.pcapng'), all.path('seen.pcap')];
@@ -156,8 +159,8 @@ it('an interface that is deleted meanwhile leaves a whole file', async () => {
 
 it('replays what tcpdump has captured, packet for packet, and refuses what does not fit', async () => {
   await using all = await setUp();
-  await create(all.agent, all.ns, 'tun1', 'tun', '10.9.0.1/24');
-  await create(all.agent, all.ns, 'tap0', 'tap', '10.8.0.1/24');
+  await create(all.agent, all.ns, 'tun1', TUN, '10.9.0.1/24');
+  await create(all.agent, all.ns, 'tap0', TAP, '10.8.0.1/24');
   const [recorded, seen] = [all.path('recorded.pcap'), all.path('seen.pcap')];
   await using recording = await witness(all.ns, 'tun0', recorded, 'icmp');
   await all.ns.exec(['ping', '-c', '20', '-i', '0.02', '-s', '1200', '-W', '1', '10.7.0.2']);

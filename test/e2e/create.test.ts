@@ -4,14 +4,15 @@ import { randomUUID } from 'node:crypto';
 import { expect, it } from 'vitest';
 import { startAgent } from '../harness/agent.ts';
 import { createNamespace } from '../harness/namespace.ts';
+import { shareAgent } from '../harness/shared-agent.ts';
 import { link, tuntaps } from '../harness/truth.ts';
 import { creation, deletion, TAP, TUN } from './specs.ts';
 
 const flags = [false, true];
 
 it('makes every combination of mode, queues, headers, owner and group as ip shows it', async () => {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
+  await using shared = await shareAgent();
+  const { agent, ns } = shared;
   const { interfaces } = agent.client();
   let combinations = 0;
   for (const mode of [TUN, TAP])
@@ -57,8 +58,8 @@ it('makes every combination of mode, queues, headers, owner and group as ip show
 });
 
 it('shows in ip tuntap what ip tuntap would have made', async () => {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
+  await using shared = await shareAgent();
+  const { agent, ns } = shared;
   const { interfaces } = agent.client();
   const variants: [string, Parameters<typeof creation>[1], string][] = [
     ['v0', { mode: TUN }, 'mode tun user 0'],
@@ -135,8 +136,8 @@ it('gives the kernel what else a spec can ask for', async () => {
 });
 
 it('gives the same answer to the same request id, also after a restart, and has one effect', async () => {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
+  await using shared = await shareAgent();
+  const { agent, ns } = shared;
   const requestId = randomUUID();
   const request = creation('tun%d', { mode: TUN, addresses: [{ cidr: '10.0.0.1/24' }] }, { requestId });
   const { interfaces } = agent.client();
@@ -156,8 +157,8 @@ it('gives the same answer to the same request id, also after a restart, and has 
 });
 
 it('lets one of many creations of the same name win', async () => {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
+  await using shared = await shareAgent();
+  const { agent, ns } = shared;
   const { interfaces } = agent.client();
   for (let round = 0; round < 20; round++) {
     const outcomes = await Promise.allSettled(Array.from({ length: 100 }, () => interfaces.create(creation('one', { mode: TUN }))));

@@ -8,6 +8,7 @@ import { type Agent, startAgent } from '../harness/agent.ts';
 import { bound, SOON } from '../harness/bound.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { runSync } from '../harness/process.ts';
+import { shareAgent } from '../harness/shared-agent.ts';
 import { failAt } from '../harness/strace.ts';
 import { cidrs, link, links, restingSnapshot, snapshot, writeSysctl } from '../harness/truth.ts';
 import { creation, deletion, type PartialSpec, TAP, TUN, updating } from './specs.ts';
@@ -23,8 +24,8 @@ const listed = async (agent: Agent): Promise<string[]> =>
 it('a create that the kernel fails at any call leaves nothing, at once or soon after, and the name is free again', {
   timeout: 300_000,
 }, async () => {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
+  await using shared = await shareAgent();
+  const { agent, ns } = shared;
   const { interfaces } = agent.client();
   await interfaces.create(creation('warm', spec));
   await interfaces.delete(deletion('warm'));
@@ -76,8 +77,8 @@ it.each([
   'an update in which %s fails with %s takes nothing away: not ours, not defaults, not what others put there',
   { timeout: 300_000 },
   async (syscall, error, least) => {
-    await using ns = createNamespace();
-    await using agent = await startAgent({ namespace: ns });
+    await using shared = await shareAgent();
+    const { agent, ns } = shared;
     const { interfaces } = agent.client();
     const arrange = async (): Promise<string> => {
       await interfaces.delete({ ...deletion('u0'), allowMissing: true });
@@ -133,8 +134,8 @@ it.each([
 );
 
 it('a delete that the disk refused does not come true after a crash', async () => {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
+  await using shared = await shareAgent();
+  const { agent, ns } = shared;
   await agent.client().interfaces.create(creation('d0', spec));
   await using fault = await failAt(agent.pid, 'fsync', 'EIO', '1');
   await expect(agent.client().interfaces.delete(deletion('d0'))).rejects.toMatchObject({
@@ -151,8 +152,8 @@ it('a delete that the disk refused does not come true after a crash', async () =
 });
 
 it('a refused update is never seen', async () => {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
+  await using shared = await shareAgent();
+  const { agent, ns } = shared;
   const { interfaces } = agent.client();
   await interfaces.create(creation('v0', { ...spec, mtu: 1500 }));
   const seen = new Set<number | undefined>();
@@ -170,8 +171,8 @@ it('a refused update is never seen', async () => {
 });
 
 it('a foreign device in a namespace made anew under the same name is not taken over', async () => {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
+  await using shared = await shareAgent();
+  const { agent } = shared;
   const other = createNamespace();
   try {
     await agent.client().interfaces.create(creation('n0', { ...spec, networkNamespace: other.name }));
@@ -192,8 +193,8 @@ it('a foreign device in a namespace made anew under the same name is not taken o
 });
 
 it('a file that is no network namespace is refused at once', async () => {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
+  await using shared = await shareAgent();
+  const { agent } = shared;
   const fifo = `${agent.folder}/fifo`;
   runSync('mkfifo', fifo);
   for (const networkNamespace of [fifo, '/dev/null', '/proc/self/ns/mnt', '/etc/passwd', 'none-such']) {
@@ -230,8 +231,8 @@ it('what cannot be repaired does not keep the rest from being repaired', async (
 });
 
 it('two creations at once cannot have the same address', async () => {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
+  await using shared = await shareAgent();
+  const { agent, ns } = shared;
   const { interfaces } = agent.client();
   for (let round = 0; round < 20; round++) {
     const outcomes = await Promise.allSettled(['a0', 'b0', 'c0'].map((name) => interfaces.create(creation(name, spec))));
@@ -278,8 +279,8 @@ it('names the cause where the kernel only says no', async () => {
 });
 
 it('ends at once on SIGTERM, also with watchers, and tells them', async () => {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
+  await using shared = await shareAgent();
+  const { agent } = shared;
   const client = agent.client();
   const watches = Array.from({ length: 20 }, () =>
     client.interfaces.watch(WatchInterfacesRequest.fromPartial({}), new AbortController().signal)[Symbol.asyncIterator](),

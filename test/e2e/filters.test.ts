@@ -8,6 +8,7 @@ import { stopLanes } from '../harness/lanes.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { type OpenPartial, PacketClient } from '../harness/packet-stream.ts';
 import { random } from '../harness/random.ts';
+import { shareAgent } from '../harness/shared-agent.ts';
 import { complaints, startTcpdump, type Tcpdump } from '../harness/tcpdump.ts';
 import { counters, noRouterSolicitations, quiet, sendOfEverything, sendSegmented } from '../harness/traffic.ts';
 import { ethernetFrame, rawPacket } from '../packet/frame-corpus.ts';
@@ -24,15 +25,11 @@ const MAC = '02:00:00:00:90:09';
 const addresses = [{ cidr: '10.90.0.1/24' }, { cidr: 'fd90::1/64' }];
 
 async function withDevice(spec: PartialSpec, work: (agent: Agent, ns: Namespace) => Promise<void>): Promise<void> {
-  await using ns = createNamespace();
+  await using shared = await shareAgent();
+  const { agent, ns } = shared;
   noRouterSolicitations(ns);
-  await using agent = await startAgent({ namespace: ns });
-  try {
-    await agent.client().interfaces.create(creation(DEVICE, { up: true, txQueueLength: 10_000, addresses, ...spec }));
-    await work(agent, ns);
-  } finally {
-    await stopLanes(agent);
-  }
+  await agent.client().interfaces.create(creation(DEVICE, { up: true, txQueueLength: 10_000, addresses, ...spec }));
+  await work(agent, ns);
 }
 
 /** What of the frames went this way. */

@@ -40,7 +40,8 @@ async function withAgent(work: (agent: Agent, ns: Namespace) => Promise<void>): 
 it('costs next to nothing while devices are down', async () => {
   await withAgent(async (agent, ns) => {
     const names = Array.from({ length: INTERFACES }, (_, index) => `d${index}`);
-    for (const name of names) await agent.client().interfaces.create(creation(name, down));
+    const { interfaces } = agent.client();
+    for (const name of names) await interfaces.create(creation(name, down));
     for (const name of names) await watched(ns, name);
     const [lane] = (await lanesOf(agent)) as [number];
     await sleep(IDLE_MS / 2);

@@ -7,11 +7,11 @@ import { expect, it } from 'vitest';
 import { PacketBatch, InjectRejection_Reason as Reason } from '../../src/gen/taplane/v1/packet.ts';
 import { PacketServiceService, StreamOpen_Mode, StreamPacketsRequest } from '../../src/gen/taplane/v1/packet_service.ts';
 import { type DecodedStatus, decodeStatus } from '../../src/rpc/status.ts';
-import { type Agent, startAgent } from '../harness/agent.ts';
-import { stopLanes } from '../harness/lanes.ts';
+import type { Agent } from '../harness/agent.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { type OpenPartial, PacketClient } from '../harness/packet-stream.ts';
 import { random } from '../harness/random.ts';
+import { shareAgent } from '../harness/shared-agent.ts';
 import { link } from '../harness/truth.ts';
 import { Wiretap } from '../harness/wiretap.ts';
 import { creation, type PartialSpec, TAP, TUN, updating } from './specs.ts';
@@ -23,14 +23,10 @@ const REQUEST_FRAMES = 64;
 const WORKED_EVERY = 8n;
 
 async function withAgent(specs: Record<string, PartialSpec>, work: (agent: Agent, ns: Namespace) => Promise<void>): Promise<void> {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
-  try {
-    for (const [name, spec] of Object.entries(specs)) await agent.client().interfaces.create(creation(name, { up: true, ...spec }));
-    await work(agent, ns);
-  } finally {
-    await stopLanes(agent);
-  }
+  await using shared = await shareAgent();
+  const { agent, ns } = shared;
+  for (const [name, spec] of Object.entries(specs)) await agent.client().interfaces.create(creation(name, { up: true, ...spec }));
+  await work(agent, ns);
 }
 
 const inject = (agent: Agent, name: string, more: OpenPartial = {}): Promise<PacketClient> =>

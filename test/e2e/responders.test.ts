@@ -9,10 +9,11 @@ import {
   ListRespondersRequest,
   type ResponderStatus,
 } from '../../src/gen/taplane/v1/responder_service.ts';
-import { type Agent, startAgent } from '../harness/agent.ts';
-import { lanesOf, stopLanes } from '../harness/lanes.ts';
-import { createNamespace, type Namespace } from '../harness/namespace.ts';
+import type { Agent } from '../harness/agent.ts';
+import { lanesOf } from '../harness/lanes.ts';
+import type { Namespace } from '../harness/namespace.ts';
 import { floodPings, pings, untilAnswers } from '../harness/ping.ts';
+import { shareAgent } from '../harness/shared-agent.ts';
 import { link } from '../harness/truth.ts';
 import { creation, type PartialSpec, TAP, TUN, updating } from './specs.ts';
 
@@ -28,14 +29,10 @@ function responder(id: string, kind: Kind, more: Partial<ResponderSpec> = {}): R
 }
 
 async function withInterface(spec: PartialSpec, work: (agent: Agent, ns: Namespace) => Promise<void>): Promise<void> {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
-  try {
-    await agent.client().interfaces.create(creation('r0', { mode: TUN, up: true, addresses, ...spec }));
-    await work(agent, ns);
-  } finally {
-    await stopLanes(agent);
-  }
+  await using shared = await shareAgent();
+  const { agent, ns } = shared;
+  await agent.client().interfaces.create(creation('r0', { mode: TUN, up: true, addresses, ...spec }));
+  await work(agent, ns);
 }
 
 /** What responders have done, by their ids. */

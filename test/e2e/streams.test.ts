@@ -6,13 +6,14 @@ import { expect, it } from 'vitest';
 import { InterfaceSpec_Carrier } from '../../src/gen/taplane/v1/interface.ts';
 import { Loss_Reason } from '../../src/gen/taplane/v1/packet.ts';
 import { StreamOpen_Mode } from '../../src/gen/taplane/v1/packet_service.ts';
-import { type Agent, startAgent } from '../harness/agent.ts';
+import type { Agent } from '../harness/agent.ts';
 import { bound } from '../harness/bound.ts';
 import { watchKernel } from '../harness/ip-monitor.ts';
-import { lanesOf, lostCarrier, stopLanes } from '../harness/lanes.ts';
+import { lanesOf, lostCarrier } from '../harness/lanes.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 import { PacketClient } from '../harness/packet-stream.ts';
 import { runSync } from '../harness/process.ts';
+import { shareAgent } from '../harness/shared-agent.ts';
 import { link } from '../harness/truth.ts';
 import { creation, deletion, type PartialSpec, TUN } from './specs.ts';
 
@@ -21,14 +22,10 @@ const IFACE = 'interfaces/s0';
 const ROUNDS = bound(50, 15);
 
 async function withStream(more: PartialSpec, work: (agent: Agent, ns: Namespace) => Promise<void>): Promise<void> {
-  await using ns = createNamespace();
-  await using agent = await startAgent({ namespace: ns });
-  try {
-    await agent.client().interfaces.create(creation('s0', { ...spec, ...more }));
-    await work(agent, ns);
-  } finally {
-    await stopLanes(agent);
-  }
+  await using shared = await shareAgent();
+  const { agent, ns } = shared;
+  await agent.client().interfaces.create(creation('s0', { ...spec, ...more }));
+  await work(agent, ns);
 }
 
 /** Sends numbered UDP datagrams to an address behind the interface; the numbers can be read from what comes out. */

@@ -4,13 +4,14 @@
 //   await using agent = await startAgent({ namespace: ns });
 //   await agent.client().interfaces.list({ ... });
 
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { connect as connectSocket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, type TaplaneClient } from '../../src/rpc/client.ts';
 import { bound } from './bound.ts';
+import { confinedBy, suiteConfinement } from './confined.ts';
 import { endLanes } from './lanes.ts';
 import type { Namespace } from './namespace.ts';
 import { Child, endsWithin, type Result, run } from './process.ts';
@@ -31,6 +32,9 @@ export interface AgentOptions {
   /** For the ready line to come. */
   readyTimeoutMs?: number;
 }
+
+/** Each `client()` is a connection of its own, and a test may ask for many. */
+const MANY_CONNECTIONS = { TAPLANE_LIMITS_CONNECTIONS: '4096', TAPLANE_LIMITS_CONNECTIONS_PER_CLIENT: '4096' };
 
 /** Starts one and waits until it answers. */
 export async function startAgent(options: AgentOptions = {}): Promise<Agent> {
@@ -65,11 +69,25 @@ export class Agent implements AsyncDisposable {
   async start(): Promise<void> {
     if (this.#child?.isRunning) throw new Error('start agent: it runs already');
     const { namespace, args = [], env = {}, under = [] } = this.#options;
-    const defaults = { '--listen': this.server, '--state-dir': this.stateDir, '--runtime-dir': this.runtimeDir, '--nats': 'off' };
-    const unset = Object.entries(defaults).filter(([name]) => !args.includes(name));
+    const defaults = {
+      '--listen': this.server,
+      '--state-dir': this.stateDir,
+      '--runtime-dir': this.runtimeDir,
+      '--nats': 'off',
+      '--metrics-listen': 'off',
+    };
+    // A flag would win over the file.
+    const inFile = (name: string) => name === '--nats' && args.includes('--config');
+    const unset = Object.entries(defaults).filter(([name]) => !args.includes(name) && !inFile(name));
+    const given = (name: string): string[] => args.flatMap((word, at) => (word === name ? (args[at + 1] ?? []) : []));
+    const writable = [this.folder, ...given('--state-dir'), ...given('--runtime-dir')];
+    const there = writable.filter((folder) => existsSync(folder));
+    const confined = suiteConfinement === undefined ? [] : confinedBy({ writable: there, ...suiteConfinement });
     const inside = namespace ? ['ip', 'netns', 'exec', namespace.name] : [];
     const begun = performance.now();
-    this.#child = new Child([...inside, ...under, TAPLANE, 'agent', ...unset.flat(), ...args], { env: { PATH, ...env } });
+    this.#child = new Child([...inside, ...confined, ...under, TAPLANE, 'agent', ...unset.flat(), ...args], {
+      env: { PATH, ...MANY_CONNECTIONS, ...env },
+    });
     await this.#child.until((child) => readyLine(child.stderr), 'the ready line', this.#options.readyTimeoutMs ?? bound(20_000, 60_000));
     this.readyMs = performance.now() - begun;
     if (!args.includes('--listen')) await this.#answers();

@@ -18,16 +18,46 @@ export interface Import {
 /** What each room may import of the others: a room, or one file of it without its ending; `?` after it: only lazily. */
 export const ROOMS: Record<string, string[]> = {
   main: ['cli', 'agent?', 'lane?'],
-  cli: ['gen', 'rpc/client', 'rpc/status', 'packet/pcapng', 'packet/capture-reader', 'flow/filter', 'flow/nats-observer?'],
-  agent: ['rpc', 'interface', 'link', 'resource', 'flow', 'nats', 'lane', 'packet', 'sys', 'gen', 'errors'],
-  rpc: ['gen', 'interface', 'link', 'flow', 'lane/client', 'errors'],
-  interface: ['gen', 'resource', 'sys', 'errors'],
+  cli: [
+    'gen',
+    'rpc/client',
+    'rpc/status',
+    'packet/pcapng',
+    'packet/capture-reader',
+    'flow/filter',
+    'flow/nats-observer?',
+    'audit/verify?',
+    'audit/wire?',
+  ],
+  agent: [
+    'metrics',
+    'tracing',
+    'rpc',
+    'access',
+    'audit',
+    'interface',
+    'link',
+    'resource',
+    'flow',
+    'nats',
+    'lane',
+    'packet',
+    'sys',
+    'gen',
+    'errors',
+  ],
+  rpc: ['tracing', 'gen', 'access', 'interface', 'link', 'flow', 'lane/client', 'errors'],
+  interface: ['tracing', 'gen', 'resource', 'sys', 'errors'],
   link: ['gen', 'resource', 'errors'],
+  access: ['gen', 'resource/inet', 'flow/glob', 'errors'],
+  audit: ['gen', 'access', 'errors'],
   resource: ['gen', 'errors'],
-  flow: ['gen', 'nats', 'packet', 'errors'],
+  flow: ['tracing', 'gen', 'nats', 'packet', 'errors'],
   nats: ['gen', 'errors'],
   lane: ['gen', 'sys', 'packet', 'errors'],
   packet: [],
+  metrics: [],
+  tracing: [],
   sys: [],
   gen: [],
   errors: [],
@@ -43,6 +73,8 @@ export const PACKAGES: [name: RegExp, places: RegExp][] = [
   [/^zod$/, /^src\/agent\//],
   [/^yaml$/, /^src\/(agent|cli)\//],
   [/^pino$/, /^src\/agent\//],
+  [/^prom-client$/, /^src\/metrics\//],
+  [/^@opentelemetry\/api$/, /^src\/tracing\//],
   [/^@noble\//, /^src\/lane\/wireguard\//],
   [/^ipaddr\.js$/, /^src\/(resource|cli|lane)\//],
   [/^@nats-io\//, /^src\/nats\//],
@@ -51,7 +83,7 @@ export const PACKAGES: [name: RegExp, places: RegExp][] = [
 
 /** They take bytes or messages and return bytes or messages. */
 export const PURE =
-  /^src\/(packet\/.*|interface\/(plan|spec|text)|link\/(spec|prepared|underlay)|resource\/(inet|page|update-mask|labels|report|conditions)|flow\/(batch-gaps|batch-head|filter|flow-mask|gap|glob|goflow|ipfix|ipfix-template|one-way)|nats\/(subject|url)|sys\/netlink\/(attribute|message|link|address|route|neighbour|netconf|describe))\.ts$/;
+  /^src\/(packet\/.*|access\/.*|metrics\/(?!exposition).*|interface\/(plan|spec|text)|link\/(spec|prepared|underlay)|resource\/(inet|page|update-mask|labels|report|conditions)|flow\/(batch-gaps|batch-head|filter|flow-mask|gap|glob|goflow|ipfix|ipfix-template|one-way)|nats\/(subject|url)|sys\/netlink\/(attribute|message|link|address|route|neighbour|netconf|describe))\.ts$/;
 
 /** They touch the system. */
 const IMPURE =

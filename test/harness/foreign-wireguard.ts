@@ -1,29 +1,15 @@
 // wireguard-go and wg of Debian as the other end of a wireguard link. Its control sockets lie in one folder for all namespaces: device names are
 // unique on the machine.
 
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Namespace } from './namespace.ts';
 import { type Child, run } from './process.ts';
 
+const START_MS = 20_000;
 let last = 0;
-
-export interface WireguardPeer {
-  publicKey: string;
-  /** `address:port`; without one the peer has to speak first. */
-  endpoint?: string;
-  allowed: readonly string[];
-  keepalive?: number;
-  presharedKey?: string;
-}
-
-export interface WireguardGoOptions {
-  /** As `wg genkey` makes it. */
-  privateKey: string;
-  port: number;
-  /** With prefix lengths. */
-  addresses: readonly string[];
-  peers: readonly WireguardPeer[];
-  mtu?: number;
-}
 
 export interface WireguardKeys {
   /** Base64. */
@@ -38,80 +24,93 @@ export async function wireguardKeys(): Promise<WireguardKeys> {
   return { privateKey, publicKey };
 }
 
-export class WireguardGo implements AsyncDisposable {
-  readonly device: string;
-  readonly namespace: Namespace;
-  readonly #child: Child;
-
-  constructor(namespace: Namespace, device: string) {
-    this.namespace = namespace;
-    this.device = device;
-    this.#child = namespace.spawn(['wireguard-go', '-f', device], {
-      env: { LOG_LEVEL: 'error', WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD: '1' },
-    });
-  }
-
-  /** In place of all that was set. */
-  async set({ privateKey, port, peers }: Pick<WireguardGoOptions, 'privateKey' | 'port' | 'peers'>): Promise<void> {
-    const lines = ['[Interface]', `PrivateKey = ${privateKey}`, `ListenPort = ${port}`];
-    for (const peer of peers) {
-      lines.push('[Peer]', `PublicKey = ${peer.publicKey}`, `AllowedIPs = ${peer.allowed.join(', ')}`);
-      if (peer.endpoint !== undefined) lines.push(`Endpoint = ${peer.endpoint}`);
-      if (peer.keepalive !== undefined) lines.push(`PersistentKeepalive = ${peer.keepalive}`);
-      if (peer.presharedKey !== undefined) lines.push(`PresharedKey = ${peer.presharedKey}`);
-    }
-    // It opens a file by name, and a socket, which our end of its standard input is, has none.
-    const command = `cat | wg setconf ${this.device} /dev/stdin`;
-    const { code, stderr } = await this.namespace.exec(['sh', '-c', command], { input: `${lines.join('\n')}\n` });
-    if (code !== 0) throw new Error(`wg setconf ${this.device}: ${stderr}${this.#child.stderr}`);
-  }
-
-  async start({ addresses, mtu = 1420, ...settings }: WireguardGoOptions): Promise<void> {
-    const deadline = performance.now() + 10_000;
-    // Its device is there a moment before it answers.
-    for (;;) {
-      const { code } = await this.namespace.exec(['wg', 'show', this.device]);
-      if (code === 0) break;
-      if (performance.now() > deadline || !this.#child.isRunning) throw new Error(`wireguard-go ${this.device}: ${this.#child.stderr}`);
-    }
-    await this.set(settings);
-    for (const address of addresses) this.namespace.ip(`address add ${address} dev ${this.device}${address.includes(':') ? ' nodad' : ''}`);
-    this.namespace.ip(`link set dev ${this.device} mtu ${mtu} up`);
-  }
-
-  /** When the last handshake with a peer was completed, seconds since 1970; 0: never. */
-  async lastHandshake(publicKey: string): Promise<number> {
-    const { stdout } = await this.namespace.exec(['wg', 'show', this.device, 'latest-handshakes']);
-    const line = stdout.split('\n').find((text) => text.startsWith(publicKey));
-    return Number(line?.split('\t')[1] ?? 0);
-  }
-
-  /** Where it thinks that a peer is. */
-  async endpoint(publicKey: string): Promise<string | undefined> {
-    const { stdout } = await this.namespace.exec(['wg', 'show', this.device, 'endpoints']);
-    return stdout
-      .split('\n')
-      .find((text) => text.startsWith(publicKey))
-      ?.split('\t')[1];
-  }
-
-  get pid(): number {
-    return this.#child.pid;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#child[Symbol.asyncDispose]();
-  }
+export interface GoPeer {
+  publicKey: Buffer;
+  allowed: string[];
+  endpoint?: string;
+  presharedKey?: Buffer;
+  /** Seconds. */
+  keepalive?: number;
 }
 
-/** Up, with its addresses and peers. */
-export async function startWireguardGo(namespace: Namespace, options: WireguardGoOptions): Promise<WireguardGo> {
-  const peer = new WireguardGo(namespace, `wg${process.pid}-${++last}`);
-  try {
-    await peer.start(options);
-    return peer;
-  } catch (error) {
-    await peer[Symbol.asyncDispose]();
-    throw error;
+export class WireguardGo implements AsyncDisposable {
+  /** Of the device; its control socket is in a folder that all namespaces share. */
+  readonly device = `wg${process.pid}x${++last}`;
+  readonly #namespace: Namespace;
+  readonly #folder = mkdtempSync(join(tmpdir(), `tpl-${process.pid}-wg-`));
+  readonly #logLevel: string;
+  #child: Child | undefined;
+
+  /** `isVerbose`: it says what it does, for `said`. */
+  constructor(namespace: Namespace, isVerbose = false) {
+    this.#namespace = namespace;
+    this.#logLevel = isVerbose ? 'verbose' : 'error';
+  }
+
+  /** While it runs. */
+  get pid(): number {
+    return this.#child?.pid ?? 0;
+  }
+
+  /** Anew, with nothing of before. */
+  async start(privateKey: Buffer, port: number, addresses: string[], peers: GoPeer[]): Promise<void> {
+    this.#child = this.#namespace.spawn(['wireguard-go', '-f', this.device], {
+      env: { WG_PROCESS_FOREGROUND: '1', WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD: '1', LOG_LEVEL: this.#logLevel },
+    });
+    for (const deadline = performance.now() + START_MS; (await this.#namespace.exec(['wg', 'show', this.device])).code !== 0; ) {
+      if (performance.now() > deadline) throw new Error(`wireguard-go does not start: ${this.#child.stdout}${this.#child.stderr}`);
+      await sleep(20);
+    }
+    this.set('private-key', this.#file('private', privateKey), 'listen-port', String(port));
+    for (const peer of peers) this.setPeer(peer);
+    for (const address of addresses) {
+      this.#namespace.ip(`address add ${address} dev ${this.device} ${address.includes(':') ? 'nodad' : ''}`);
+    }
+    this.#namespace.ip(`link set dev ${this.device} mtu 1420 up`);
+  }
+
+  /** `wg set DEVICE ...`. */
+  set(...words: string[]): void {
+    this.#namespace.run('wg', 'set', this.device, ...words);
+  }
+
+  setPeer({ publicKey, allowed, endpoint, presharedKey, keepalive }: GoPeer): void {
+    const words = ['peer', publicKey.toString('base64'), 'allowed-ips', allowed.join(',')];
+    if (endpoint !== undefined) words.push('endpoint', endpoint);
+    if (presharedKey !== undefined) words.push('preshared-key', this.#file('preshared', presharedKey));
+    if (keepalive !== undefined) words.push('persistent-keepalive', String(keepalive));
+    this.set(...words);
+  }
+
+  removePeer(publicKey: Buffer): void {
+    this.set('peer', publicKey.toString('base64'), 'remove');
+  }
+
+  /** `wg show DEVICE WHAT` of the only peer. */
+  show(what: 'endpoints' | 'latest-handshakes' | 'transfer'): string {
+    return this.#namespace.run('wg', 'show', this.device, what).trim().split('\t').slice(1).join(' ');
+  }
+
+  /** How often it has said this since it started. */
+  said(text: string): number {
+    return `${this.#child?.stdout}${this.#child?.stderr}`.split(text).length - 1;
+  }
+
+  /** As a crash. */
+  async kill(): Promise<void> {
+    await this.#child?.[Symbol.asyncDispose]();
+    this.#child = undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+    rmSync(this.#folder, { recursive: true, force: true });
+    rmSync(`/var/run/wireguard/${this.device}.sock`, { force: true });
+  }
+
+  #file(name: string, key: Buffer): string {
+    const path = join(this.#folder, name);
+    writeFileSync(path, key.toString('base64'), { mode: 0o600 });
+    return path;
   }
 }

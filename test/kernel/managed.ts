@@ -8,6 +8,7 @@ import {
   DeleteInterfaceRequest,
   UpdateInterfaceRequest,
 } from '../../src/gen/taplane/v1/interface_service.ts';
+import type { TaplaneClient } from '../../src/rpc/client.ts';
 import { type Agent, type AgentOptions, startAgent } from '../harness/agent.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
 
@@ -25,35 +26,44 @@ export class Managed implements AsyncDisposable {
   }
 
   create(interfaceId: string, spec: Spec): Promise<Interface> {
-    return this.#interfaces.create(CreateInterfaceRequest.fromPartial({ interfaceId, interface: { spec: spec as object } }));
+    return this.#ask((interfaces) =>
+      interfaces.create(CreateInterfaceRequest.fromPartial({ interfaceId, interface: { spec: spec as object } })),
+    );
   }
 
   update(name: string, spec: Spec, updateMask: string[]): Promise<Interface> {
-    return this.#interfaces.update(
-      UpdateInterfaceRequest.fromPartial({ interface: { name: `interfaces/${name}`, spec: spec as object }, updateMask }),
+    return this.#ask((interfaces) =>
+      interfaces.update(
+        UpdateInterfaceRequest.fromPartial({ interface: { name: `interfaces/${name}`, spec: spec as object }, updateMask }),
+      ),
     );
   }
 
   adopt(interfaceId: string, networkNamespace = ''): Promise<Interface> {
-    return this.#interfaces.adopt(AdoptInterfaceRequest.fromPartial({ interfaceId, networkNamespace }));
+    return this.#ask((interfaces) => interfaces.adopt(AdoptInterfaceRequest.fromPartial({ interfaceId, networkNamespace })));
   }
 
   async delete(name: string): Promise<string[]> {
-    const { plan } = await this.#interfaces.delete(DeleteInterfaceRequest.fromPartial({ name: `interfaces/${name}` }));
+    const { plan } = await this.#ask((interfaces) => interfaces.delete(DeleteInterfaceRequest.fromPartial({ name: `interfaces/${name}` })));
     return plan.map(({ command }) => command);
   }
 
   get(name: string): Promise<Interface> {
-    return this.#interfaces.get({ name: `interfaces/${name}` });
+    return this.#ask((interfaces) => interfaces.get({ name: `interfaces/${name}` }));
   }
 
   async condition(name: string, type: string): Promise<Condition | undefined> {
     return (await this.get(name)).status?.conditions.find((condition) => condition.type === type);
   }
 
-  // A new connection each time: the agent may have been started anew.
-  get #interfaces() {
-    return this.agent.client().interfaces;
+  /** Over a new connection each time: the agent may have been started anew. */
+  async #ask<Answer>(question: (interfaces: TaplaneClient['interfaces']) => Promise<Answer>): Promise<Answer> {
+    const client = this.agent.client();
+    try {
+      return await question(client.interfaces);
+    } finally {
+      client.close();
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
