@@ -2,6 +2,8 @@
 // network namespaces of its own. `npm run bench -- NAME` runs one.
 
 import { aeadBench } from './aead.ts';
+import { auditBench } from './audit.ts';
+import { confinedBench } from './confined.ts';
 import { cutCoalesceBench } from './cut-coalesce.ts';
 import { flowEncodeBench } from './flow-encode.ts';
 import { flowExportBench } from './flow-export.ts';
@@ -19,6 +21,7 @@ const benches: Record<string, () => Promise<string[]>> = {
   netlink: netlinkBench,
   start: startBench,
   interfaces: interfacesBench,
+  audit: auditBench,
   'lane-patch': lanePatchBench,
   'lane-stream': laneStreamBench,
   'flow-meter': flowMeterBench,
@@ -29,7 +32,7 @@ const benches: Record<string, () => Promise<string[]>> = {
   'cut-coalesce': cutCoalesceBench,
 };
 /** Only when asked for by name. */
-const long: Record<string, () => Promise<string[]>> = { soak: soakBench, 'slow-subscriber': slowSubscriberBench };
+const long: Record<string, () => Promise<string[]>> = { soak: soakBench, confined: confinedBench, 'slow-subscriber': slowSubscriberBench };
 const wanted = process.argv.slice(2);
 
 for (const [name, run] of Object.entries({ ...benches, ...long })) {

@@ -12,6 +12,9 @@ const FILES = [
   'test/e2e/lane.test.ts',
   'test/e2e/slow-subscriber.test.ts',
   'test/e2e/faults.test.ts',
+  'test/e2e/observability.test.ts',
+  'test/metrics/catalogue.test.ts',
+  'test/agent/http.test.ts',
   'test/agent/command.kernel.test.ts',
   'test/kernel/reconcile.test.ts',
   'test/kernel/lifecycle.test.ts',
@@ -26,16 +29,25 @@ const FILES = [
   'test/lane/wireguard/wireguard-go.kernel.test.ts',
   'test/lane/wireguard/storm.test.ts',
   'test/packet/prefix-trie.test.ts',
+  'test/rpc/hostile-connections.test.ts',
+  'test/rpc/tls-rotation.test.ts',
   'test/e2e/link-faults.test.ts',
   'test/e2e/link-mtu.test.ts',
   'test/e2e/link-kills.test.ts',
   'test/e2e/link-bridge.test.ts',
   'test/e2e/link-peers.test.ts',
+  'test/e2e/docs.test.ts',
   'test/e2e/controllers.test.ts',
   'test/agent/hosts.kernel.test.ts',
+  'test/audit/log.test.ts',
+  'test/e2e/audit.test.ts',
+  'test/e2e/shutdown.test.ts',
+  'test/e2e/external-lane.test.ts',
+  'test/deploy/image.kernel.test.ts',
+  'test/deploy/package.kernel.test.ts',
 ];
 const TELLING =
-  /kills,|exactly once|NATS .* a call|disk full|codes:|ratio|restart|repairs in|n=\d+ p50|to watcher|lane back|lane killed|stall|loop:|moves:|joined|peers of|accepted|a cycle|% of a core|refused|packets\/s|TAPLANE_SEED|Tests /;
+  /scrape of|kills,|stops,|exactly once|NATS .* a call|disk full|codes:|ratio|restart|repairs in|n=\d+ p50|to watcher|lane back|lane killed|image contents|stall|loop:|moves:|joined|peers of|accepted|a cycle|% of a core|refused|packets\/s|TAPLANE_SEED|Tests /;
 
 const LENGTHS = {
   TAPLANE_KILLS: '1000',
