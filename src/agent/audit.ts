@@ -10,6 +10,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { entryOf, isAudited, isChange } from '../audit/entry.ts';
 import { type Found, listRecords } from '../audit/list.ts';
 import { AuditLog } from '../audit/log.ts';
+import { Strangers } from '../audit/strangers.ts';
 import { type Verdict, verifyFolder } from '../audit/verify.ts';
 import { recordMessage, tokenOf, verdictMessage, wantedOf } from '../audit/wire.ts';
 import { TaplaneError } from '../errors.ts';
@@ -76,6 +77,7 @@ export function nodeAudit(needs: AuditNeeds): NodeAudit {
   if (audit.damage !== '') log.error({ reason: audit.damage, path: folder }, 'audit log is not as it was written');
   feed = needs.exporter && auditFeed({ exporter: needs.exporter, folder, audit, cluster: config.cluster, node: config.node, log });
 
+  const strangers = new Strangers((entry) => audit.append(entry));
   const begun = new WeakMap<GatedCall, { atMs: number; since: number; refused: boolean }>();
   const around = (gate: Gate): Gate => ({
     ...gate,
@@ -92,6 +94,7 @@ export function nodeAudit(needs: AuditNeeds): NodeAudit {
         throw error;
       }
     },
+    stranger: (path, error) => strangers.refused(path, error),
     async record(call, outcome) {
       await gate.record(call, outcome);
       if (!isAudited(call.path, outcome.code)) return;
@@ -125,6 +128,7 @@ export function nodeAudit(needs: AuditNeeds): NodeAudit {
     },
     facts: () => ({ records: { ...counts }, failures, bytes: bytesOf(folder) }),
     async close() {
+      await strangers.close();
       await audit.close();
       feed?.close();
     },

@@ -26,6 +26,8 @@ export interface Gate {
   callerOf(peer: string): Caller | undefined;
   /** Throws TaplaneError PERMISSION_DENIED when policy does not allow it. Touches nothing. */
   authorize(call: GatedCall): void;
+  /** Told of each call that is UNAUTHENTICATED, before its answer. Never rejects. */
+  stranger?(path: string, error: TaplaneError): Promise<void>;
   /** What the caller may see in the answers of a method; everything where the gate does not say. */
   scopeOf?(path: string, caller: Caller): Scope;
   /**
@@ -56,8 +58,11 @@ export function scopeOf(gate: Gate, path: string, peer: string): Scope {
  */
 export async function enter(gate: Gate, path: string, peer: string, request: unknown): Promise<(error?: unknown) => Promise<void>> {
   const caller = gate.callerOf(peer);
-  if (caller === undefined)
-    throw new TaplaneError('UNAUTHENTICATED', 'UNKNOWN_CALLER', `call ${path}: nobody knows who is on this connection`);
+  if (caller === undefined) {
+    const error = unknownCaller(path);
+    await gate.stranger?.(path, error);
+    throw error;
+  }
   const call = { path, caller, request };
   try {
     gate.authorize(call);
@@ -68,6 +73,11 @@ export async function enter(gate: Gate, path: string, peer: string, request: unk
   return async (error) => {
     await gate.record(call, outcomeOf(error));
   };
+}
+
+export function unknownCaller(path: string): TaplaneError {
+  const message = `call ${path}: nobody knows who is on this connection; it is over: connect anew`;
+  return new TaplaneError('UNAUTHENTICATED', 'UNKNOWN_CALLER', message);
 }
 
 function outcomeOf(error: unknown): Outcome {

@@ -4,6 +4,7 @@ import { constants, type Http2Server, type SecureServerOptions, type ServerHttp2
 import { type ChannelOptions, type Server, ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
 import { TaplaneError } from '../errors.ts';
 import type { ConnectionLimits } from './connections.ts';
+import { type Gate, unknownCaller } from './gate.ts';
 import { toServiceError } from './status.ts';
 
 export interface ServerLimits extends ConnectionLimits {
@@ -133,12 +134,21 @@ export function metadataLimit(maxBytes: number): ServerInterceptor {
     });
 }
 
-/** Lets nobody call on a connection whose caller is not known, and tells `called` of every call by the name of its connection. */
-export function knownCallers(called: (peer: string) => unknown): ServerInterceptor {
+/**
+ * Lets nobody call on a connection whose caller is not known, and tells `called` of every call by the name of its connection. `stranger` hears of those
+ * that are refused, before their answer.
+ */
+export function knownCallers(called: (peer: string) => unknown, stranger: Gate['stranger']): ServerInterceptor {
   return (method, call) => {
     // Nothing is to be changed on the way: the call itself, without a layer around it.
     if (called(call.getPeer()) !== undefined) return call as ServerInterceptingCall;
-    const error = new TaplaneError('UNAUTHENTICATED', 'UNKNOWN_CALLER', `call ${method.path}: nobody knows who is on this connection`);
-    return new ServerInterceptingCall(call, { start: () => call.sendStatus(toServiceError(error)) });
+    const error = unknownCaller(method.path);
+    const refuse = () => call.sendStatus(toServiceError(error));
+    return new ServerInterceptingCall(call, {
+      start() {
+        if (stranger === undefined) refuse();
+        else stranger(method.path, error).then(refuse, refuse);
+      },
+    });
   };
 }

@@ -98,7 +98,7 @@ export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
   const server = new Server({
     ...serverOptions(limits),
     // The last is asked first.
-    interceptors: [metadataLimit(limits.maxMetadataBytes), knownCallers((peer) => table.called(peer))],
+    interceptors: [metadataLimit(limits.maxMetadataBytes), knownCallers((peer) => table.called(peer), needs.gate?.stranger)],
   });
   boundSessions(server, limits);
   const exit = errorExit(needs.log);

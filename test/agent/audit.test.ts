@@ -18,7 +18,7 @@ import { Spool } from '../../src/flow/spool.ts';
 import { ListAuditRecordsRequest } from '../../src/gen/taplane/v1/audit_service.ts';
 import { Event } from '../../src/gen/taplane/v1/event.ts';
 import { CreateLinkRequest } from '../../src/gen/taplane/v1/link_service.ts';
-import type { Gate } from '../../src/rpc/gate.ts';
+import { enter, type Gate } from '../../src/rpc/gate.ts';
 import { allRecords, entry, WIDE } from '../audit/entries.ts';
 import { creation, deletion, TUN } from '../e2e/specs.ts';
 import { served } from '../rpc/served.ts';
@@ -51,6 +51,18 @@ const gate: Gate = {
   },
   record() {},
 };
+
+test('calls of nobody are told of, and however many there are they fill no log', async () => {
+  const audit = open();
+  const calls = Array.from({ length: 200 }, () => enter(audit.around({ ...gate, callerOf: () => undefined }), '/a.B/C', 'x', {}));
+  for (const call of await Promise.allSettled(calls))
+    expect(call).toMatchObject({ reason: { code: 'UNAUTHENTICATED', reason: 'UNKNOWN_CALLER' } });
+  const first = { caller: { name: 'unknown', kind: 'unknown' }, method: '/a.B/C', code: 'UNAUTHENTICATED', request: '{"calls":1}' };
+  expect(allRecords(folder())).toMatchObject([first]);
+  await audit.close();
+  expect(allRecords(folder())).toMatchObject([first, { ...first, request: '{"calls":199}' }]);
+  expect(audit.facts().records).toEqual({ allowed: 0, denied: 2 });
+});
 
 test('each change and each refusal is a record before its answer; what is only read is none', async () => {
   const audit = open();

@@ -4,10 +4,14 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync } from 'node:fs';
 import { connect as connectSocket, type Socket } from 'node:net';
+import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { expect, test } from 'vitest';
 import type { Caller } from '../../src/access/caller.ts';
 import { WatchInterfacesRequest } from '../../src/gen/taplane/v1/interface_service.ts';
+import { NodeServiceService } from '../../src/gen/taplane/v1/node_service.ts';
 import { connect } from '../../src/rpc/client.ts';
+import { rawMethod } from '../../src/rpc/handlers.ts';
+import { knownCallers } from '../../src/rpc/limits.ts';
 import { eventually, type Served, served } from './served.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -42,6 +46,21 @@ test.runIf(isRoot)('another user is that user, whatever it says', async () => {
   curl.stdin.end(Buffer.alloc(5));
   await once(curl, 'close');
   expect(callers).toEqual([{ kind: 'unix', uid: 4242, gid: 4243, pid: curl.pid }]);
+});
+
+test('on a connection of which nobody knows whose it is no call is handled, and each is told of first', async () => {
+  const told: unknown[] = [];
+  const stranger = async (path: string, { code }: { code: string }) => void told.push([path, code]);
+  const server = new Server({ interceptors: [knownCallers(() => undefined, stranger)] });
+  const { getNode } = NodeServiceService;
+  server.addService({ getNode: rawMethod(getNode) }, { getNode: () => told.push('handled') });
+  const port = await new Promise((resolve) =>
+    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (_, taken) => resolve(taken)),
+  );
+  await using client = connect(`127.0.0.1:${port}`, { timeoutMs: 15_000 });
+  const refusal = await client.node.getNode().catch((error: { reason: string }) => [...told, error.reason]);
+  expect(refusal).toEqual([[GET_NODE, 'UNAUTHENTICATED'], 'UNKNOWN_CALLER']);
+  server.forceShutdown();
 });
 
 test('over loopback a caller is anybody of this machine', async () => {

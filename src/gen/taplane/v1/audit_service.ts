@@ -66,9 +66,12 @@ export interface AuditRecord {
 
 /** Who called. */
 export interface AuditCaller {
-  /** `uid:0`, the first URI of the certificate, `dns:NAME`, `loopback`; `agent` for the agent itself. */
+  /**
+   * `uid:0`, the first URI of the certificate, `dns:NAME`, `loopback`; `agent` for the agent itself; `unknown` for calls on
+   * connections of which nobody knows whose they are: of those at most one record in ten seconds, and `request` says of how many calls it tells.
+   */
   name: string;
-  /** `unix`, `tls`, `loopback`, `agent`. */
+  /** `unix`, `tls`, `loopback`, `agent`, `unknown`. */
   kind: string;
   /** Over a unix socket: user of the process that connected. */
   uid?:
