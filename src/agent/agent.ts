@@ -228,6 +228,7 @@ export async function startAgent(config: Config, log: AgentLog): Promise<Agent> 
     };
     const { listen, insecureLoopback, reflection } = config;
     const { responders } = interfaces;
+    const { authorize, scopeOf, stays } = access;
     const serving = await startServer({
       listen,
       insecureLoopback,
@@ -244,7 +245,7 @@ export async function startAgent(config: Config, log: AgentLog): Promise<Agent> 
       log,
       calls,
       limits,
-      gate: audit.around({ ...OPEN_GATE, authorize: access.authorize, scopeOf: access.scopeOf }),
+      gate: audit.around({ ...OPEN_GATE, authorize, scopeOf, stays }),
     });
     server = serving;
     parts.add('server', () => serving.stop(GRACE_MS));

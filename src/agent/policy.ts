@@ -4,12 +4,13 @@
 //                          |  ^---file mended-----------------------------.
 //                          '--file changed, bad or gone--> the old one stays in force, told in the log and in `status`
 //
-// A bad file at the start is an error. The file is looked at every two seconds (a new mtime, size or inode, so that a link that is turned to another file
+// A stream that the new one no longer allows ends at once. A bad file at the start is an error. The file is looked at every two seconds (a new mtime, size or inode, so that a link that is turned to another file
 // counts as well) and at SIGHUP. Nothing of a call waits for that.
 
 import { type BigIntStats, statSync } from 'node:fs';
-import { type Authorizer, authorizer } from '../access/authorize.ts';
+import { type AuthorizedCall, type Authorizer, authorizer } from '../access/authorize.ts';
 import { type Caller, callerName } from '../access/caller.ts';
+import { OpenStreams } from '../access/open-streams.ts';
 import { TaplaneError } from '../errors.ts';
 import { Caller_Kind, type Caller as CallerAnswer, type PolicyStatus } from '../gen/taplane/v1/node_service.ts';
 import type { ConfigProblem } from './config-error.ts';
@@ -20,6 +21,8 @@ import { type PolicyFile, readPolicyFile } from './policy-file.ts';
 const LOOK_MS = 2_000;
 
 export interface NodePolicy extends Authorizer {
+  /** See `Gate`: `end` is called when a policy no longer allows a stream. The answer forgets it. */
+  stays(call: AuthorizedCall, end: (error: TaplaneError) => void): () => void;
   /** Undefined without a file. */
   status(): PolicyStatus | undefined;
   /** Answer of `GetCaller`. */
@@ -43,6 +46,8 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
   let loadedAt = 0;
   let problem: { text: string; at: number } | undefined;
   let seen = '';
+  const decisions = authorizer(() => inForce?.policy);
+  const streams = new OpenStreams(decisions);
 
   const load = (): void => {
     const found = readPolicyFile(file);
@@ -55,6 +60,7 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
       const { version, roles, identities } = found;
       if (isNew) log.info({ file, version, roles, identities }, 'policy in force');
       if (isNew) changed(`policy ${version} in force`);
+      streams.check();
       return;
     }
     const text = tellProblems(found.problems);
@@ -84,9 +90,9 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
     timer.unref();
     process.on('SIGHUP', again);
   }
-  const decisions = authorizer(() => inForce?.policy);
   return {
     ...decisions,
+    stays: (call, end) => streams.add(call, end),
     status() {
       if (inForce === undefined) return undefined;
       const { version, roles, identities } = inForce;

@@ -26,6 +26,11 @@ export interface Gate {
   callerOf(peer: string): Caller | undefined;
   /** Throws TaplaneError PERMISSION_DENIED when policy does not allow it. Touches nothing. */
   authorize(call: GatedCall): void;
+  /**
+   * A stream that was let in goes on for as long as that is allowed: `end` is called with PERMISSION_DENIED when it no longer is, once, also before this
+   * returns. The answer is called when the stream is over.
+   */
+  stays?(call: GatedCall, end: (error: TaplaneError) => void): () => void;
   /** Told of each call that is UNAUTHENTICATED, before its answer. Never rejects. */
   stranger?(path: string, error: TaplaneError): Promise<void>;
   /** What the caller may see in the answers of a method; everything where the gate does not say. */
@@ -73,6 +78,22 @@ export async function enter(gate: Gate, path: string, peer: string, request: unk
   return async (error) => {
     await gate.record(call, outcomeOf(error));
   };
+}
+
+/** What became of the right to a stream: the error that it ends with, and when that was written down. */
+export interface Revocation {
+  readonly error: TaplaneError;
+  /** Never rejects: a disk that fails does not keep the stream open. */
+  readonly recorded: Promise<void>;
+}
+
+/** Watches over a stream that was let in. `revoked` must stop it at once, and not throw. The answer is called when the stream is over. */
+export function stay(gate: Gate, path: string, peer: string, request: unknown, revoked: (revocation: Revocation) => void): () => void {
+  const caller = gate.callerOf(peer);
+  if (caller === undefined || gate.stays === undefined) return () => {};
+  const call = { path, caller, request };
+  const record = async (error: TaplaneError) => gate.record(call, outcomeOf(error));
+  return gate.stays(call, (error) => revoked({ error, recorded: record(error).catch(() => {}) }));
 }
 
 export function unknownCaller(path: string): TaplaneError {

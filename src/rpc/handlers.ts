@@ -5,12 +5,13 @@
 //
 // Unary: `signal` aborts when the client cancels or the deadline passes; the answer is then dropped.
 // Server stream: at most `maxPendingBytes` wait for the client; then the generator is not asked for more. When the client
-// cancels, the generator's `return` is called at once, also in the middle of a wait: grpc-js never emits `drain` after a cancel.
+// cancels, the generator's `return` is called at once, also in the middle of a wait: grpc-js never emits `drain` after a cancel. The same when the
+// caller may no longer have it.
 
 import type { handleServerStreamingCall, handleUnaryCall, ServerUnaryCall, ServerWritableStream, ServiceError } from '@grpc/grpc-js';
 import type { Scope } from '../access/authorize.ts';
 import { TaplaneError } from '../errors.ts';
-import { enter, type Gate, scopeOf } from './gate.ts';
+import { enter, type Gate, type Revocation, scopeOf, stay } from './gate.ts';
 import { type CallObserver, observed } from './observed.ts';
 import type { ErrorExit } from './status.ts';
 
@@ -98,10 +99,23 @@ export function serverStream<Request, Response>(
       const request = decode(method, call.request);
       const leave = await enter(needs.gate, method.path, context.peer, request);
       await leave();
-      const write = boundedWriter(call, context.signal, needs.maxPendingBytes);
-      for await (const message of untilAborted(answer(request, context), context.signal)) {
-        await write(encode(method, needs, message));
+      let revocation: Revocation | undefined;
+      const forget = stay(needs.gate, method.path, context.peer, request, (found) => {
+        revocation = found;
+        context.abort();
+      });
+      try {
+        const write = boundedWriter(call, context.signal, needs.maxPendingBytes);
+        for await (const message of untilAborted(answer(request, context), context.signal)) {
+          await write(encode(method, needs, message));
+        }
+      } catch (error) {
+        if (revocation === undefined) throw error;
+      } finally {
+        forget();
       }
+      await revocation?.recorded;
+      if (revocation !== undefined) throw revocation.error;
     };
     observed(needs.calls, method.path, false, call.metadata, context.signal, run).then(
       () => call.end(),
@@ -111,13 +125,16 @@ export function serverStream<Request, Response>(
   };
 }
 
-function contextOf(call: ServerUnaryCall<Buffer, Buffer> | ServerWritableStream<Buffer, Buffer>, gate: Gate, path: string): CallContext {
+type OwnContext = CallContext & { abort(): void };
+
+function contextOf(call: ServerUnaryCall<Buffer, Buffer> | ServerWritableStream<Buffer, Buffer>, gate: Gate, path: string): OwnContext {
   const cancelled = new AbortController();
   call.once('cancelled', () => cancelled.abort());
   const deadline = call.getDeadline();
   const at = deadline instanceof Date ? deadline.getTime() : deadline;
   return {
     signal: cancelled.signal,
+    abort: () => cancelled.abort(),
     deadline: Number.isFinite(at) ? new Date(at) : undefined,
     peer: call.getPeer(),
     get scope() {

@@ -6,7 +6,7 @@ import { invalidFields } from '../errors.ts';
 import type { StreamSetup } from '../gen/taplane/lane/v1/lane_service.ts';
 import { CapturePacketsRequest, StreamPacketsRequest, PacketServiceService as service } from '../gen/taplane/v1/packet_service.ts';
 import type { LanePipe, PipeEvents } from '../lane/client.ts';
-import { enter } from './gate.ts';
+import { enter, type Revocation, stay } from './gate.ts';
 import { type HandlerNeeds, malformed, rawMethod } from './handlers.ts';
 import { codeOf } from './observed.ts';
 
@@ -37,10 +37,14 @@ export function packetService(
 
 function capturePackets(call: ServerWritableStream<Buffer, Buffer>, packets: Packets, needs: HandlerNeeds): void {
   const { path } = service.capturePackets;
-  const { fail, events, opened } = answering(call, path, needs);
+  const { fail, events, opened, stays } = answering(call, path, needs);
   try {
     const value = decode(CapturePacketsRequest.decode, call.request, path);
-    opened(admitted(call, path, needs, value).then(() => packets.open({ $case: 'capture', value }, events)));
+    opened(
+      admitted(call, path, needs, value)
+        .then(() => stays(value))
+        .then(() => packets.open({ $case: 'capture', value }, events)),
+    );
   } catch (error) {
     fail(error);
   }
@@ -51,7 +55,7 @@ function streamPackets(call: ServerDuplexStream<Buffer, Buffer>, packets: Packet
   let pipe: LanePipe | undefined;
   let begun = false;
   let halfClosed = false;
-  const { fail, events, opened } = answering(call, path, needs, () => call.resume());
+  const { fail, events, opened, stays } = answering(call, path, needs, () => call.resume());
   const begin = (bytes: Buffer): void => {
     begun = true;
     const request = decode(StreamPacketsRequest.decode, bytes, path);
@@ -60,6 +64,8 @@ function streamPackets(call: ServerDuplexStream<Buffer, Buffer>, packets: Packet
     // Until the stream is there, what follows stays where it is bounded.
     call.pause();
     const opening = admitted(call, path, needs, request).then(async () => {
+      // Not the frames, which would be kept for as long as the stream lasts.
+      stays({ open });
       const found = await packets.open({ $case: 'stream', value: open }, events);
       pipe = found;
       pipe.send(bytes);
@@ -90,26 +96,37 @@ function answering(call: Call, path: string, needs: HandlerNeeds, room: () => vo
   let over = false;
   let pendingBytes = 0;
   let paused = false;
+  let revoked = false;
+  let forget = (): void => {};
   const ended = needs.calls.begin(path, false);
+  /** Twice is once. */
+  const finish = (code: string): void => {
+    over = true;
+    ended(code);
+    forget();
+    // Whoever may no longer have the stream may not come back for it either.
+    if (revoked) pipe?.end();
+    // Else without a word: a client that lost its connection may come back for its stream.
+    pipe?.destroy();
+  };
   const fail = (error: unknown): void => {
     if (over) return;
-    over = true;
-    ended(codeOf(error));
-    pipe?.destroy();
+    finish(codeOf(error));
     call.emit('error', needs.exit(error, path));
   };
-  call.on('cancelled', () => {
-    over = true;
-    ended('CANCELLED');
-    // Without a word: a client that lost its connection may come back for its stream.
-    pipe?.destroy();
-  });
+  call.on('cancelled', () => finish('CANCELLED'));
   // A half-closed or reset call may also fail below us.
-  call.on('error', () => {
-    over = true;
-    ended('INTERNAL');
-    pipe?.destroy();
-  });
+  call.on('error', () => finish('INTERNAL'));
+  /** Ends the stream when its caller may no longer have it. */
+  const stays = (request: unknown): void => {
+    forget = stay(needs.gate, path, call.getPeer(), request, ({ error, recorded }: Revocation) => {
+      if (over) return;
+      revoked = true;
+      finish(error.code);
+      void recorded.then(() => call.emit('error', needs.exit(error, path)));
+    });
+    if (over) forget();
+  };
   const sent = (length: number, release: () => void) => (): void => {
     release();
     pendingBytes -= length;
@@ -128,8 +145,7 @@ function answering(call: Call, path: string, needs: HandlerNeeds, room: () => vo
     },
     end() {
       if (over) return;
-      over = true;
-      ended('OK');
+      finish('OK');
       call.end();
     },
     failed: fail,
@@ -138,11 +154,11 @@ function answering(call: Call, path: string, needs: HandlerNeeds, room: () => vo
   const opened = (opening: Promise<LanePipe>): void => {
     opening.then((found) => {
       pipe = found;
-      if (over) found.destroy();
+      if (over) finish('');
       else if (paused) found.pause();
     }, fail);
   };
-  return { fail, events, opened };
+  return { fail, events, opened, stays };
 }
 
 /** Streams are told of when they open; who may open one may use it. */

@@ -7,18 +7,20 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import type { FlowStats } from '../../src/gen/taplane/v1/flow_service.ts';
+import { ListAuditRecordsRequest } from '../../src/gen/taplane/v1/audit_service.ts';
+import { type FlowStats, ObserveFlowsRequest } from '../../src/gen/taplane/v1/flow_service.ts';
 import { ResponderSpec_Kind } from '../../src/gen/taplane/v1/interface.ts';
 import { ListInterfacesRequest, WatchInterfacesRequest } from '../../src/gen/taplane/v1/interface_service.ts';
 import { LinkSpec_Protocol } from '../../src/gen/taplane/v1/link.ts';
 import { CreateLinkRequest, ListLinksRequest } from '../../src/gen/taplane/v1/link_service.ts';
 import { Caller_Kind } from '../../src/gen/taplane/v1/node_service.ts';
 import { CreateResponderRequest } from '../../src/gen/taplane/v1/responder_service.ts';
-import type { TaplaneClient } from '../../src/rpc/client.ts';
+import type { ClientError, TaplaneClient } from '../../src/rpc/client.ts';
 import { type Agent, startAgent } from '../harness/agent.ts';
 import { SOON } from '../harness/bound.ts';
 import { type Call, callsAs } from '../harness/calls-as.ts';
 import { createNamespace, type Namespace } from '../harness/namespace.ts';
+import { PacketClient } from '../harness/packet-stream.ts';
 import { creation, TUN, updating } from './specs.ts';
 
 const LIST = ListInterfacesRequest.fromPartial({});
@@ -149,6 +151,51 @@ describe('a file that changes', () => {
     watching.abort();
     await watch;
     expect(calls).toBeGreaterThan(5);
+  });
+
+  it('ends within a second the streams that it no longer allows, and writes that down', async () => {
+    const endings: string[] = [];
+    const follow = async (name: string, stream: AsyncIterable<unknown>): Promise<void> => {
+      try {
+        for await (const _ of stream);
+      } catch (error) {
+        endings.push(`${name} ${(error as ClientError).code}`);
+      }
+    };
+    const signal = AbortSignal.timeout(60_000);
+    const watches = [
+      follow('watch', root.interfaces.watch(WatchInterfacesRequest.fromPartial({}), signal)),
+      follow('flows', root.flows.observe(ObserveFlowsRequest.fromPartial({ follow: true }), signal)),
+    ];
+    using stream = PacketClient.stream(agent.server, { interface: 'interfaces/ta0', resumeTimeout: { seconds: 30n } });
+    using capture = PacketClient.capture(agent.server, { interface: 'interfaces/ta0' });
+    using kept = PacketClient.capture(agent.server, { interface: 'interfaces/tb0' });
+    await Promise.all([stream, capture, kept].map((one) => one.ready()));
+    const few = '[InterfaceService/ListInterfaces, NodeService/GetNode, AuditService/*, PacketService/*]';
+    put(policy('ta*').replace('methods: ["*"], interfaces: ["*"]', `methods: ${few}, interfaces: [tb*]`));
+    const changed = performance.now();
+    process.kill(agent.pid, 'SIGHUP');
+    await Promise.all([...watches, stream.until(() => stream.error !== undefined, ''), capture.until(() => capture.error !== undefined, '')]);
+    expect(performance.now() - changed).toBeLessThan(1000);
+    expect(endings.sort()).toEqual(['flows PERMISSION_DENIED', 'watch PERMISSION_DENIED']);
+    expect([stream.error, capture.error]).toMatchObject([
+      { code: 'PERMISSION_DENIED', reason: 'INTERFACE_DENIED' },
+      { code: 'PERMISSION_DENIED', reason: 'INTERFACE_DENIED' },
+    ]);
+    expect(kept.error).toBeUndefined();
+    const { records } = await root.audit.list(ListAuditRecordsRequest.fromPartial({ code: 'PERMISSION_DENIED', pageSize: 4 }));
+    expect(records.map(({ method }) => method.split('/').at(-1)).sort()).toEqual([
+      'CapturePackets',
+      'ObserveFlows',
+      'StreamPackets',
+      'WatchInterfaces',
+    ]);
+    put(policy('ta*'));
+    process.kill(agent.pid, 'SIGHUP');
+    // Nothing is kept for whoever could not have it.
+    await expect.poll(async () => (await root.interfaces.list(LIST)).interfaces.length, SOON).toBeGreaterThan(2);
+    using again = PacketClient.stream(agent.server, { interface: 'interfaces/ta0' }, { from: stream });
+    await expect(again.ready()).rejects.toThrow('RESUME_TOKEN_UNKNOWN');
   });
 
   it('that is bad leaves the last good one in force, and says so', async () => {
