@@ -201,7 +201,7 @@ export async function startAgent(config: Config, log: AgentLog): Promise<Agent> 
       log,
       calls,
       checks,
-      reloads: () => reloadsOf(access),
+      reloads: () => reloadsOf(access, server?.tls()),
       connections: () => server?.connections(),
       audit: () => audit.facts(),
     });

@@ -11,7 +11,7 @@ import {
   LinkSpec_Protocol as Protocol,
   LinkDrops_Reason as Reason,
 } from '../gen/taplane/v1/link.ts';
-import { NatsStatus_State as NatsState, type NatsStatus, type PolicyStatus } from '../gen/taplane/v1/node_service.ts';
+import { NatsStatus_State as NatsState, type NatsStatus } from '../gen/taplane/v1/node_service.ts';
 import type { InterfaceManager } from '../interface/manager.ts';
 import type { LinkManager, SaidOfLink } from '../link/manager.ts';
 import type { CallMeter } from '../metrics/call-counts.ts';
@@ -26,6 +26,7 @@ import type {
   ReloadFacts,
   SpoolFacts,
 } from '../metrics/snapshot.ts';
+import type { TlsState } from '../rpc/tls-reload.ts';
 import type { Config } from './config.ts';
 import type { OutboxStats } from './event-outbox.ts';
 import type { HealthCheck } from './http-health.ts';
@@ -33,6 +34,7 @@ import type { Lanes } from './lanes.ts';
 import type { AgentLog } from './log.ts';
 import { watchProcess } from './metrics-process.ts';
 import { agentVersion } from './node.ts';
+import type { NodePolicy } from './policy.ts';
 
 /** A scrape that comes within this of another gets its answer. */
 const SAME_MS = 1_000;
@@ -151,10 +153,15 @@ async function load() {
 }
 
 /** What is read again while the agent runs. */
-export function reloadsOf(policy: { status(): PolicyStatus | undefined }): Record<string, ReloadFacts> {
+export function reloadsOf(policy: Pick<NodePolicy, 'status' | 'failures'>, tls: TlsState | undefined): Record<string, ReloadFacts> {
   const status = policy.status();
-  if (status === undefined) return {};
-  return { policy: { ok: status.error === '', lastSuccessMs: Number(status.loadTime?.seconds ?? 0n) * 1000 } };
+  const reloads: Record<string, ReloadFacts> = {};
+  if (status !== undefined) {
+    const { error, loadTime } = status;
+    reloads['policy'] = { ok: error === '', failures: policy.failures(), lastSuccessMs: Number(loadTime?.seconds ?? 0n) * 1000 };
+  }
+  if (tls !== undefined) reloads['certificates'] = { ok: !tls.stale, failures: tls.failures, lastSuccessMs: tls.takenAtMs };
+  return reloads;
 }
 
 function meterOf(said: InterfaceFlowStats | undefined): MeterFacts | undefined {

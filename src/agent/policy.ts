@@ -23,6 +23,8 @@ const LOOK_MS = 2_000;
 export interface NodePolicy extends Authorizer {
   /** See `Gate`: `end` is called when a policy no longer allows a stream. The answer forgets it. */
   stays(call: AuthorizedCall, end: (error: TaplaneError) => void): () => void;
+  /** How often the file could not be taken while it was looked at again. */
+  failures(): number;
   /** Undefined without a file. */
   status(): PolicyStatus | undefined;
   /** Answer of `GetCaller`. */
@@ -46,6 +48,7 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
   let loadedAt = 0;
   let problem: { text: string; at: number } | undefined;
   let seen = '';
+  let failures = 0;
   const decisions = authorizer(() => inForce?.policy);
   const streams = new OpenStreams(decisions);
 
@@ -71,6 +74,7 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
       changed(`policy file is not taken: ${text}`);
     }
     problem = { text, at: now() };
+    failures += 1;
   };
   const look = (): void => {
     const looks = looksOf(file);
@@ -93,6 +97,7 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
   return {
     ...decisions,
     stays: (call, end) => streams.add(call, end),
+    failures: () => failures,
     status() {
       if (inForce === undefined) return undefined;
       const { version, roles, identities } = inForce;

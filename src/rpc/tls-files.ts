@@ -40,12 +40,16 @@ export function loadTls(files: TlsFiles): LoadedTls {
   return { cert, key, ca, leaf, stamp };
 }
 
-/** Of the files as they are now; one that is not there is part of it. */
+/** Of the files as they are now; why one cannot be looked at is part of it. Never throws: nobody waits for what a timer does. */
 export function stampOf(files: TlsFiles): string {
   return [files.certFile, files.keyFile, files.clientCaFile]
     .map((path) => {
-      const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
-      return stat ? `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}` : '-';
+      try {
+        const { dev, ino, size, mtimeNs, ctimeNs } = statSync(path, { bigint: true });
+        return `${dev}:${ino}:${size}:${mtimeNs}:${ctimeNs}`;
+      } catch (error) {
+        return (error as NodeJS.ErrnoException).code ?? '-';
+      }
     })
     .join(' ');
 }

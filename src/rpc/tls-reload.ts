@@ -15,6 +15,12 @@ export interface TlsState {
   readonly fingerprint: string;
   /** How often new files were taken. */
   readonly reloads: number;
+  /** How often new files could not be taken. */
+  readonly failures: number;
+  /** New files that cannot be used are there. */
+  readonly stale: boolean;
+  /** When those in use were read, milliseconds since 1970. */
+  readonly takenAtMs: number;
 }
 
 export interface TlsReload {
@@ -39,6 +45,8 @@ export function watchTls(
   let seen = first.stamp;
   let failed = { stamp: '', looks: 0, error: '' };
   let reloads = 0;
+  let failures = 0;
+  let takenAtMs = now();
   let warnedAtMs = Number.NEGATIVE_INFINITY;
 
   const look = (): void => {
@@ -58,12 +66,14 @@ export function watchTls(
       seen = loaded.stamp;
       failed = { stamp: '', looks: 0, error: '' };
       reloads += 1;
+      takenAtMs = now();
       warnedAtMs = Number.NEGATIVE_INFINITY;
       log.info?.({ path: files.certFile, not_after: loaded.leaf.validTo }, 'TLS certificate taken');
     } catch (error) {
       const { message, preconditions = [] } = error as Partial<TaplaneError> & Error;
       failed = { stamp, looks: stamp === failed.stamp ? failed.looks + 1 : 1, error: message };
       if (failed.looks !== 2) return;
+      failures += 1;
       const cure = preconditions.map(({ description }) => description).join('; ');
       log.warn?.({ error: message, cure }, 'new TLS files cannot be used; the last good ones stay');
     }
@@ -77,6 +87,9 @@ export function watchTls(
       problem: failed.looks > 1 ? `new TLS files cannot be used, the last good ones stay: ${failed.error}` : endingOf(used.leaf, now()),
       fingerprint: used.leaf.fingerprint256.replaceAll(':', '').toLowerCase(),
       reloads,
+      failures,
+      stale: failed.looks > 1,
+      takenAtMs,
     }),
     stop: () => clearInterval(timer),
   };

@@ -4,6 +4,7 @@ import { chmodSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { reloadsOf } from '../../src/agent/metrics.ts';
 import { openPolicy } from '../../src/agent/policy.ts';
 import { type Accounts, parseAccounts } from '../../src/agent/policy-accounts.ts';
 import { testPolicy } from '../../src/agent/policy-check.ts';
@@ -157,12 +158,14 @@ test('a file that changes is taken, a bad one is not, and the last good one stay
     put('version: 1\nroles: {}\nidentities: [{ uid: 5, roles: [a] }]\n');
     expect(policy.status()).toMatchObject({ version: before?.version, error: expect.stringContaining("there is no role 'a'") });
     expect(policy.rolesOf(caller)).toEqual(['a']);
+    expect(reloadsOf(policy, undefined)).toMatchObject({ policy: { ok: false, failures: 1 } });
     rmSync(file);
     process.emit('SIGHUP');
     expect(policy.status()).toMatchObject({ version: before?.version, error: expect.stringContaining('ENOENT') });
     expect(policy.rolesOf(caller)).toEqual(['a']);
     put(first.replaceAll('a:', 'b:').replaceAll('[a]', '[b]'));
     expect(policy.status()).toMatchObject({ error: '' });
+    expect(reloadsOf(policy, undefined)).toEqual({ policy: { ok: true, failures: 2, lastSuccessMs: 1_700_000_000_000 } });
     expect(policy.status()?.version).not.toBe(before?.version);
     expect(policy.rolesOf(caller)).toEqual(['b']);
     expect(lines.map(([text]) => text)).toEqual([

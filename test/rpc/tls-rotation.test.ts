@@ -79,6 +79,13 @@ test('rotation under load drops no call; broken files change nothing', async () 
   use(1, 'ca', 0);
   await eventually(() => agent.server.tls()?.problem !== '' && warned.some((line) => line.includes('last good ones stay')));
   expect(agent.server.tls()).toMatchObject({ fingerprint: started, problem: expect.stringContaining('is not the key of') });
+  expect(agent.server.tls()).toMatchObject({ stale: true, failures: 1 });
+
+  // A link in a circle: stat(2) answers ELOOP, as it answers EACCES or EIO elsewhere.
+  symlinkSync('..data', at('..new'));
+  renameSync(at('..new'), at('..data'));
+  await eventually(() => warned.some((line) => line.includes('ELOOP')));
+  expect(agent.server.tls()).toMatchObject({ fingerprint: started, stale: true, failures: 2, problem: expect.stringContaining('ELOOP') });
   const connectionsBefore = connections;
   await eventually(() => connections > connectionsBefore + 3);
 
