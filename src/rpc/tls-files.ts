@@ -1,9 +1,10 @@
 // The files behind a TLS listener: certificate with its chain, private key, and the authorities of clients. They are taken as a whole or not at all:
-// each must parse, the key must be that of the certificate, and nobody but its owner and group may read the key. Errors name a file, never its content.
+// each must parse, the key must be that of the certificate, and fit for a secret as `sys/secret-file.ts` has it. Errors name a file, never its content.
 
 import { createPrivateKey, X509Certificate } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
 import { TaplaneError } from '../errors.ts';
+import { secretFileProblem } from '../sys/secret-file.ts';
 
 /** Absolute paths of PEM files. */
 export interface TlsFiles {
@@ -23,16 +24,13 @@ export interface LoadedTls {
 }
 
 const MAX_BYTES = 1024 * 1024;
-/** What a key file may allow at most: reading and writing to its owner, reading to its group. */
-const KEY_MODE = 0o640;
 
 /** Reads all three. Throws TaplaneError TLS_FILE_UNUSABLE with a cure. */
 export function loadTls(files: TlsFiles): LoadedTls {
   const stamp = stampOf(files);
   const cert = read(files.certFile, 'certificate');
   const leaf = certificates(files.certFile, cert, 'certificate')[0] as X509Certificate;
-  checkMode(files.keyFile);
-  const key = read(files.keyFile, 'key');
+  const key = read(files.keyFile, 'key', true);
   checkKey(files, key, leaf);
   const ca = read(files.clientCaFile, 'client CA');
   certificates(files.clientCaFile, ca, 'client CA');
@@ -52,22 +50,6 @@ export function stampOf(files: TlsFiles): string {
       }
     })
     .join(' ');
-}
-
-function checkMode(path: string): void {
-  let stat: ReturnType<typeof statSync>;
-  try {
-    stat = statSync(path);
-  } catch (cause) {
-    throw unreadable('key', path, cause);
-  }
-  const mode = stat.mode & 0o777;
-  if ((mode & ~KEY_MODE) !== 0)
-    throw unusable('key', path, `its mode ${mode.toString(8).padStart(4, '0')} lets others at it`, `chmod 0600 ${path}`);
-  const uid = process.geteuid?.() ?? 0;
-  // A mounted secret is root's, and read through the group.
-  if (stat.uid !== uid && stat.uid !== 0)
-    throw unusable('key', path, `it belongs to user ${stat.uid}, who could replace it`, `chown ${uid} ${path}`);
 }
 
 function checkKey(files: TlsFiles, pem: Buffer, leaf: X509Certificate): void {
@@ -93,13 +75,23 @@ function certificates(path: string, pem: Buffer, what: string): X509Certificate[
   }
 }
 
-function read(path: string, what: string): Buffer {
+/** Judges the file that it reads, whatever takes its place meanwhile. */
+function read(path: string, what: string, isSecret = false): Buffer {
+  let fd: number | undefined;
   try {
-    if (statSync(path).size > MAX_BYTES) throw unusable(what, path, 'it is larger than 1 MiB', 'give the right file');
-    return readFileSync(path);
+    // O_NONBLOCK: what is no file must not hold the agent up.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) throw unusable(what, path, 'it is no file', 'give the right file');
+    if (stat.size > MAX_BYTES) throw unusable(what, path, 'it is larger than 1 MiB', 'give the right file');
+    const problem = isSecret ? secretFileProblem(path, stat) : undefined;
+    if (problem !== undefined) throw unusable(what, path, problem.cause, problem.cure);
+    return readFileSync(fd);
   } catch (cause) {
     if (cause instanceof TaplaneError) throw cause;
     throw unreadable(what, path, cause);
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
 }
 

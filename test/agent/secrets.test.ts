@@ -4,7 +4,8 @@ import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { exposedSecrets, secretFileProblem } from '../../src/agent/secrets.ts';
+import { exposedSecrets } from '../../src/agent/secrets.ts';
+import { secretFileProblem } from '../../src/sys/secret-file.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'taplane-secrets-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));

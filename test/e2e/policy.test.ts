@@ -175,7 +175,11 @@ describe('a file that changes', () => {
     put(policy('ta*').replace('methods: ["*"], interfaces: ["*"]', `methods: ${few}, interfaces: [tb*]`));
     const changed = performance.now();
     process.kill(agent.pid, 'SIGHUP');
-    await Promise.all([...watches, stream.until(() => stream.error !== undefined, ''), capture.until(() => capture.error !== undefined, '')]);
+    await Promise.all([
+      ...watches,
+      stream.until(() => stream.error !== undefined, ''),
+      capture.until(() => capture.error !== undefined, ''),
+    ]);
     expect(performance.now() - changed).toBeLessThan(1000);
     expect(endings.sort()).toEqual(['flows PERMISSION_DENIED', 'watch PERMISSION_DENIED']);
     expect([stream.error, capture.error]).toMatchObject([

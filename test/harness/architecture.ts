@@ -46,7 +46,7 @@ export const ROOMS: Record<string, string[]> = {
     'gen',
     'errors',
   ],
-  rpc: ['tracing', 'gen', 'access', 'interface', 'link', 'flow', 'lane/client', 'errors'],
+  rpc: ['tracing', 'gen', 'access', 'interface', 'link', 'flow', 'lane/client', 'sys/secret-file', 'errors'],
   interface: ['tracing', 'gen', 'resource', 'sys', 'errors'],
   link: ['gen', 'resource', 'errors'],
   access: ['gen', 'resource/inet', 'flow/glob', 'errors'],

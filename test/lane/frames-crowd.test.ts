@@ -1,7 +1,7 @@
 // Connections of frames over TCP that come to nothing: floods of TLS handshakes, an end that is refused, one end with TLS and the other without, files that
 // are not what they should be. On the loopback.
 
-import { chmodSync, copyFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -213,7 +213,7 @@ describe('files of TLS', () => {
       [{ certificateFile: junk }, `${junk}: holds no certificate`],
       [{ privateKeyFile: junk }, `${junk}: holds no private key that can be used: unsupported`],
       [{ privateKeyFile: tls.near.privateKeyFile }, `${tls.near.privateKeyFile}: is not the key of ${own.certificateFile}`],
-      [{ privateKeyFile: open_ }, `${open_}: others than its owner may use it: chmod 600`],
+      [{ privateKeyFile: open_ }, `${open_}: its mode is 0644: others may use it: chmod 600 ${open_}`],
       [{ caFile: junk }, `${junk}: holds no certificate`],
       [{ caFile: '/dev/zero' }, '/dev/zero: no file of at most 1 MiB'],
       [{ caFile: folder }, `${folder}: no file of at most 1 MiB`],
@@ -240,8 +240,17 @@ describe('files of TLS', () => {
       return problemOf(tunnel);
     };
     expect(again()).toBe('');
+    // Of a group of ours, as a mounted secret.
     chmodSync(own.privateKeyFile, 0o640);
-    expect(again()).toBe(`${own.privateKeyFile}: others than its owner may use it: chmod 600`);
+    expect(again()).toBe('');
+    chmodSync(own.privateKeyFile, 0o604);
+    expect(again()).toMatch(/its mode is 0604: others may use it/);
+    chmodSync(own.privateKeyFile, 0o600);
+    if (process.getuid?.() === 0) {
+      chownSync(own.privateKeyFile, 54321, 0);
+      expect(again()).toMatch(/belongs to uid 54321, who may read it and change it/);
+      chownSync(own.privateKeyFile, 0, 0);
+    }
     chmodSync(own.privateKeyFile, 0o600);
     expect(again()).toBe('');
     const files = new TlsFiles(spec);

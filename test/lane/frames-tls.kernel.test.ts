@@ -90,9 +90,9 @@ it('joins who can show who they are, and nobody else', async () => {
   await refused(/showed no certificate/);
 
   // A key that others may read.
-  chmodSync(far1.privateKeyFile, 0o640);
+  chmodSync(far1.privateKeyFile, 0o644);
   await dial(t1, far1);
-  await unwilling(/far\.key: others than its owner may use it: chmod 600/);
+  await unwilling(/far\.key: its mode is 0644: others may use it: chmod 600/);
   await dial(t1, { ...far1, privateKeyFile: '/dev/zero' });
   await unwilling(/\/dev\/zero: no file/);
   expect((await client.status()).state).toBe(State.CONNECTING);

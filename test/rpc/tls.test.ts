@@ -1,6 +1,6 @@
 // TCP with certificates on both sides, over real sockets: who gets in, as whom, and what the others are told.
 
-import { chmodSync, readFileSync } from 'node:fs';
+import { chmodSync, chownSync, readFileSync } from 'node:fs';
 import { connect as connectTcp } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import { Client, credentials } from '@grpc/grpc-js';
@@ -257,11 +257,16 @@ test('a key that others may read, or that is of another certificate, is refused 
   expect(await start({ certFile: lax.certificateFile, keyFile: lax.privateKeyFile })).toMatchObject({
     code: 'FAILED_PRECONDITION',
     reason: 'TLS_FILE_UNUSABLE',
-    message: expect.stringContaining('its mode 0644 lets others at it'),
-    preconditions: [{ description: `chmod 0600 ${lax.privateKeyFile}` }],
+    message: expect.stringContaining('its mode is 0644: others may use it'),
+    preconditions: [{ description: `chmod 600 ${lax.privateKeyFile}` }],
   });
   chmodSync(lax.privateKeyFile, 0o440);
   expect(await start({ certFile: lax.certificateFile, keyFile: lax.privateKeyFile })).toBeUndefined();
+  if (process.getuid?.() === 0) {
+    chownSync(lax.privateKeyFile, 0, 54321);
+    expect(await start({ keyFile: lax.privateKeyFile })).toMatchObject({ message: expect.stringContaining('group 54321 is not ours') });
+    chownSync(lax.privateKeyFile, 0, process.getgid?.() ?? 0);
+  }
   expect(await start({ keyFile: lax.privateKeyFile })).toMatchObject({ message: expect.stringContaining('is not the key of') });
   expect(await start({ clientCaFile: '/nonexistent' })).toMatchObject({ message: expect.stringContaining('ENOENT') });
 });

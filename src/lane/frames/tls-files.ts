@@ -5,10 +5,10 @@ import { X509Certificate } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
 import type { TlsSpec } from '../../gen/taplane/v1/link.ts';
+import { secretFileProblem } from '../../sys/secret-file.ts';
 
 /** More is no certificate or key. */
 const FILE_MOST = 1024n * 1024n;
-const OTHERS = 0o077n;
 /** Of a file that was written so short ago, what is read next may differ and its times may not. */
 const SETTLED_MS = 1000;
 
@@ -106,9 +106,11 @@ function openedFile(path: string, isSecret: boolean): OpenFile {
   const fd = open(path);
   try {
     const stat = fstatSync(fd, { bigint: true });
-    const { dev, ino, size, mtimeNs, ctimeNs, ctimeMs, mode } = stat;
+    const { dev, ino, size, mtimeNs, ctimeNs, ctimeMs, mode, uid, gid } = stat;
     if (!stat.isFile() || size > FILE_MOST) throw new Error(`${path}: no file of at most 1 MiB`);
-    if (isSecret && (mode & OTHERS) !== 0n) throw new Error(`${path}: others than its owner may use it: chmod 600`);
+    const who = { mode: Number(mode), uid: Number(uid), gid: Number(gid) };
+    const problem = isSecret ? secretFileProblem(path, who) : undefined;
+    if (problem !== undefined) throw new Error(`${path}: ${problem.cause}: ${problem.cure}`);
     const isSettled = Math.abs(Date.now() - Number(ctimeMs)) > SETTLED_MS;
     return { fd, isSettled, identity: [dev, ino, size, mtimeNs, ctimeNs, mode].join(' ') };
   } catch (error) {

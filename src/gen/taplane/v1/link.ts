@@ -262,7 +262,7 @@ export interface VxlanSpec {
 export interface TlsSpec {
   /** Certificate chain of this end. Required. */
   certificateFile: string;
-  /** Its private key, readable by its owner only. Required. */
+  /** Its private key, which belongs to root or the user of the agent, mode 0600, or 0640 with a group of the agent. Required. */
   privateKeyFile: string;
   /** Authorities that the other end's certificate must come from. Required. */
   caFile: string;
