@@ -57,7 +57,10 @@ export function addHealth(server: Server, exit: ErrorExit): Health {
         if (call.cancelled) return;
         const method = definition['Watch'];
         const write = (message: unknown) => method && call.write(method.responseSerialize(message));
-        handlers['watch']?.({ request: read(method, call.request, 'Watch'), write, on: call.on.bind(call) });
+        const request = read(method, call.request, 'Watch') as { service: string };
+        // The library keeps every name that was ever asked for. What is not known now never will be: all services are there from the start.
+        if (!states.has(request.service)) return write({ status: 'SERVICE_UNKNOWN' });
+        handlers['watch']?.({ request, write, on: call.on.bind(call) });
       })
       .catch((error: unknown) => call.emit('error', exit(error, `${PATH}Watch`)));
   };

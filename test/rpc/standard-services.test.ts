@@ -3,7 +3,8 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { credentials, type GrpcObject, loadPackageDefinition, type ServiceClientConstructor } from '@grpc/grpc-js';
-import { describe, expect, test } from 'vitest';
+import { HealthImplementation } from 'grpc-health-check';
+import { describe, expect, test, vi } from 'vitest';
 import { eventually, served } from './served.ts';
 
 const require = createRequire(import.meta.url);
@@ -48,6 +49,23 @@ describe('health', () => {
     expect(seen).toEqual(['SERVING', 'NOT_SERVING']);
     watch.cancel();
     health.close();
+  });
+
+  test('keeps no names of services that somebody has made up', async () => {
+    const kept = vi.spyOn(HealthImplementation.prototype as unknown as { addWatcher(name: string): void }, 'addWatcher');
+    await using agent = await served();
+    const health = client(require('grpc-health-check').protoPath, 'grpc.health.v1.Health', agent.address);
+    const seen: string[] = [];
+    const watches = ['made-up', 'taplane.v1.NodeService'].map((service) => {
+      const watch = health['watch']?.({ service }) as unknown as NodeJS.EventEmitter & { cancel(): void };
+      return watch.on('data', ({ status }: { status: string }) => seen.push(status)).on('error', () => {});
+    });
+    await eventually(() => seen.length === 2);
+    expect(seen.sort()).toEqual(['NOT_SERVING', 'SERVICE_UNKNOWN']);
+    expect(kept.mock.calls.map(([name]) => name)).toEqual(['taplane.v1.NodeService']);
+    for (const watch of watches) (watch as unknown as { cancel(): void }).cancel();
+    health.close();
+    kept.mockRestore();
   });
 });
 
