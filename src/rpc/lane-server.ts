@@ -1,4 +1,5 @@
-// The server of a lane on its unix socket: mode 0660 like the agent's, for the agent alone.
+// The server of a lane on its unix socket. It asks nobody who they are, so that its mode is 0600: the group of the agent's socket, whom a policy limits, must
+// not come past the policy here.
 
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import {
@@ -13,7 +14,7 @@ import { rawMethod, serverStream, unary } from './handlers.ts';
 import { DEFAULT_LIMITS, LANE_MESSAGE_BYTES, metadataLimit, serverOptions } from './limits.ts';
 import { NOBODY } from './observed.ts';
 import { type ErrorLog, errorExit } from './status.ts';
-import { reserveSocket } from './unix-socket.ts';
+import { OWNER_MODE, reserveSocket } from './unix-socket.ts';
 
 /** What the service needs of the lane. */
 export interface LaneFacts {
@@ -46,7 +47,7 @@ export async function startLaneServer(path: string, lane: LaneFacts, log: ErrorL
       probePeer: serverStream(methods.probePeer, needs, (request, { signal }) => lane.probePeer(request, signal)),
     },
   );
-  const socket = await reserveSocket(path);
+  const socket = await reserveSocket(path, OWNER_MODE);
   try {
     await socket.bind(
       () =>

@@ -1,28 +1,31 @@
-// The place of a unix socket: made safe before the bind, opened to the group after it, gone after the stop.
+// The place of a unix socket: made safe before the bind, opened to the group after it where it is for the group, gone after the stop.
 //
 // Refused: a symlink or anything but a socket at the path, a directory that everybody may write to, a socket that answers.
 // A socket that nobody answers is the rest of a killed agent and is removed.
 
-import { chmod, lstat, mkdir, rm } from 'node:fs/promises';
+import { chmod, lstat, mkdir, rm, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { TaplaneError } from '../errors.ts';
 
-const SOCKET_MODE = 0o660;
+/** For owner and group, and for the owner alone. */
+export const GROUP_MODE = 0o660;
+export const OWNER_MODE = 0o600;
 const DIRECTORY_MODE = 0o750;
 const PROBE_TIMEOUT_MS = 1000;
 
 export interface ReservedSocket {
-  /** Binds with a mask that lets nobody in, then opens the socket to owner and group. */
+  /** Binds with a mask that lets nobody in, then gives the socket its mode. */
   bind(listen: () => Promise<unknown>): Promise<void>;
   /** Removes the socket if it is still the one that was bound. */
   remove(): Promise<void>;
 }
 
-export async function reserveSocket(path: string): Promise<ReservedSocket> {
+export async function reserveSocket(path: string, mode = GROUP_MODE): Promise<ReservedSocket> {
   const directory = dirname(path);
   await makeDirectory(directory);
-  const parent = await lstat(directory);
+  // Also of a link to a directory: what counts is who may put another socket there.
+  const parent = await stat(directory);
   // Sticky as /tmp: others may add files there but cannot take ours away.
   if (parent.isDirectory() && (parent.mode & 0o002) !== 0 && (parent.mode & 0o1000) === 0) {
     throw unsafe(path, `everybody may write to ${directory}`, `chmod o-w ${directory}, or choose another directory`);
@@ -38,7 +41,7 @@ export async function reserveSocket(path: string): Promise<ReservedSocket> {
       } finally {
         process.umask(mask);
       }
-      await chmod(path, SOCKET_MODE);
+      await chmod(path, mode);
       inode = (await lstat(path, { bigint: true })).ino;
     },
     async remove() {

@@ -1,6 +1,6 @@
 // A probe on its way between agent and lane: the socket of a lane, with measuring of the test's own behind it.
 
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -16,7 +16,7 @@ const reply = (sequence: number): ProbeLinkResponse =>
 
 type Measure = (request: ProbePeerRequest, signal: AbortSignal) => AsyncIterable<ProbeLinkResponse>;
 
-async function laneThat(probePeer: Measure): Promise<{ client: LaneClient } & AsyncDisposable> {
+async function laneThat(probePeer: Measure): Promise<{ client: LaneClient; path: string } & AsyncDisposable> {
   const folder = mkdtempSync(join(tmpdir(), 'tpl-probe-'));
   const path = join(folder, 'lane.sock');
   const state = (): LaneState => LaneState.fromPartial({});
@@ -24,6 +24,7 @@ async function laneThat(probePeer: Measure): Promise<{ client: LaneClient } & As
   const client = connectLane(path, 5000);
   return {
     client,
+    path,
     async [Symbol.asyncDispose]() {
       client.close();
       await server.stop();
@@ -34,6 +35,11 @@ async function laneThat(probePeer: Measure): Promise<{ client: LaneClient } & As
 
 const ask = (client: LaneClient, signal = new AbortController().signal): AsyncIterable<ProbeLinkResponse> =>
   client.probePeer('uid', ProbeLinkRequest.fromPartial({ name: 'links/a', count: 3 }), signal);
+
+it('is for its owner alone, since no policy is asked there', async () => {
+  await using lane = await laneThat(async function* () {});
+  expect(statSync(lane.path).mode & 0o7777).toBe(0o600);
+});
 
 it('brings every message, in order', async () => {
   await using lane = await laneThat(async function* ({ linkUid, probe }) {

@@ -100,7 +100,9 @@ describe('unix sockets', () => {
     const open = join(directory, 'open');
     await mkdir(open);
     await chmod(open, 0o777);
-    for (const path of [file, link, join(open, 'agent.sock')]) {
+    const linked = join(directory, 'linked');
+    await symlink(open, linked);
+    for (const path of [file, link, join(open, 'agent.sock'), join(linked, 'agent.sock')]) {
       expect(await refusal([`unix:${path}`]), path).toMatchObject({ code: 'FAILED_PRECONDITION', reason: 'SOCKET_PATH_UNSAFE' });
     }
     expect((await stat(file)).size).toBe(8);
