@@ -19,6 +19,7 @@ import {
   linkDemand,
   linkDemands,
   namespaceDemand,
+  nodeDemands,
   routeDemand,
   streamDemands,
 } from './demands.ts';
@@ -51,12 +52,15 @@ type Table = { readonly [Path in Method['path']]: MethodRule<RequestOf<Path>> };
 const nothing = (): Demand[] => [];
 /** Touches nothing by name. Only for what tells of the caller alone, or leaves out of its answers what the caller may not see. */
 const read = { access: 'read', demands: nothing } as const;
-const sensitive = { access: 'read', sensitive: true, demands: nothing } as const;
+const sensitive = { access: 'read', sensitive: true, demands: nodeDemands } as const;
 const named = ({ name }: { name: string }): Demand[] => [interfaceDemand(name, 'name')];
 const linkNamed = ({ name }: { name: string }): Demand[] => [linkDemand(name, 'name')];
 
-/** Of the whole node: only for a role that may touch every interface and every link, whatever it is called. */
-const whole = { access: 'write', demands: (): Demand[] => [interfaceDemand('%d', 'node'), linkDemand('%d', 'node')] } as const;
+/** Of the whole node: only for a role that may touch every interface and every link, whatever it is called, and may what is of the node. */
+const whole = {
+  access: 'write',
+  demands: (): Demand[] => [interfaceDemand('%d', 'node'), linkDemand('%d', 'node'), ...nodeDemands()],
+} as const;
 
 const table: Table = {
   '/taplane.v1.InterfaceService/CreateInterface': {

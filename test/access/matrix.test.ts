@@ -125,6 +125,24 @@ describe('method x role x resource', () => {
       for (const { request } of cases) expect(reasonOf(path, 7, request)).toBe(path.endsWith('/GetCaller') ? undefined : 'METHOD_DENIED');
   });
 
+  it('of the whole node needs the use node, whatever else a role may', () => {
+    const may = Object.keys(USES).filter((use) => use !== 'node');
+    const calls = [
+      'AuditService/ListAuditRecords',
+      'AuditService/VerifyAuditLog',
+      'NodeService/SetLogLevel',
+      'NodeService/CollectSupportBundle',
+    ];
+    const roles = { without: { methods: calls, ...ALL, may }, with: { methods: calls, ...ALL, may: ['node'] } };
+    const identities = Object.keys(roles).map((role, uid) => ({ who: { kind: 'uid', uid } as const, roles: [role] }));
+    const { authorize } = authorizer(() => compilePolicy({ roles, identities }));
+    for (const call of calls) {
+      const ask = (uid: number) => () => authorize({ path: `/taplane.v1.${call}`, caller: unix(uid), request: {} });
+      expect(ask(0), call).toThrow(expect.objectContaining({ reason: 'USE_DENIED' }));
+      expect(ask(1), call).not.toThrow();
+    }
+  });
+
   it('does not add two roles up', () => {
     const path = '/taplane.v1.InterfaceService/GetInterface';
     expect(reasonOf(path, 500, { name: 'interfaces/own-0' })).toBeUndefined();
