@@ -49,6 +49,8 @@ export function readNames(text: string): { uris: string[]; dnsNames: string[] } 
   if (spiffe.length > 1) return 'it has more than one SPIFFE ID';
   if (spiffe.some((id) => id.length > MAX_SPIFFE_BYTES || !SPIFFE_ID.test(id))) return 'its SPIFFE ID is malformed';
   if (uris.some((uri) => !/^[A-Za-z][A-Za-z0-9+.-]*:[\x21-\x7e]+$/.test(uri))) return 'it has a URI without a scheme';
+  // Names of other kinds of callers, see `callerName`: in the audit log and in limits they must not be taken for these.
+  if (uris.some((uri) => /^(uid|dns):/i.test(uri))) return 'it has a URI that reads like another kind of caller';
   if (!dnsNames.every((name) => name.length <= 253 && DNS_NAME.test(name))) return 'it has a malformed DNS name';
   if (uris.length + dnsNames.length === 0) return 'it has neither a URI nor a DNS name among its subject alternative names';
   return { uris, dnsNames };

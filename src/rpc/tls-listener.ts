@@ -38,7 +38,7 @@ export function tlsListeners({ files, table, inject, reloadMs, log }: TlsListene
     // The table has the clock that counts: this one begins anew with every byte.
     handshakeTimeout: 2 * table.handshakeTimeoutMs,
   });
-  // By where it comes from, which no other open socket of the node shares.
+  // By both its ends, which no other open socket of the node shares: one client port may talk to two of ours.
   const shaking = new Map<string, Socket>();
   tls.on('secureConnection', (socket) => {
     const place = placeOf(socket);
@@ -103,7 +103,8 @@ function identityOn(socket: TLSSocket): TlsIdentity | [Refusal, string] {
   return typeof identity === 'string' ? ['no_identity', `the client certificate is refused: ${identity}`] : identity;
 }
 
-const placeOf = ({ remoteAddress, remotePort, localAddress }: Socket): string => `${remoteAddress} ${remotePort} ${localAddress}`;
+const placeOf = ({ remoteAddress, remotePort, localAddress, localPort }: Socket): string =>
+  `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;
 const fromOf = ({ remoteAddress, remotePort }: Socket): string => (remoteAddress === undefined ? '' : `${remoteAddress}:${remotePort}`);
 
 /** By the codes of OpenSSL (ssl/ssl_err.c, as Node spells them) and of its verification (x509_vfy.h). */

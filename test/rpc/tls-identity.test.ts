@@ -28,6 +28,8 @@ test('names are read as they stand, or not at all', () => {
     'URI:spiffe://t/x?y',
     'URI:spiffe://t/%61',
     'URI:no-scheme',
+    'URI:uid:0',
+    'URI:spiffe://t/x, URI:DNS:a',
     `URI:spiffe://t/${'x'.repeat(2048)}`,
     Array.from({ length: 65 }, (_, n) => `DNS:n${n}`).join(', '),
   ])

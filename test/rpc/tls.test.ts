@@ -162,7 +162,7 @@ test('a client says why it does not come together with an agent, and what to do'
   }
   for (const [tls, cause] of [
     [asClient(good, { keyFile: undefined }), /--client-cert is of no use alone/],
-    [asClient(good, { caFile: '/nonexistent' }), /ENOENT/],
+    [asClient(good, { caFile: '/nonexistent/file' }), /ENOENT/],
     [asClient(good, { caFile: good.privateKeyFile }), /no certificate in PEM/],
     [asClient(good, { keyFile: serverIdentity.privateKeyFile }), /is not the key of/],
   ] as const)
@@ -268,5 +268,5 @@ test('a key that others may read, or that is of another certificate, is refused 
     chownSync(lax.privateKeyFile, 0, process.getgid?.() ?? 0);
   }
   expect(await start({ keyFile: lax.privateKeyFile })).toMatchObject({ message: expect.stringContaining('is not the key of') });
-  expect(await start({ clientCaFile: '/nonexistent' })).toMatchObject({ message: expect.stringContaining('ENOENT') });
+  expect(await start({ clientCaFile: '/nonexistent/file' })).toMatchObject({ message: expect.stringContaining('ENOENT') });
 });
