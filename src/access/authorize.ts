@@ -21,6 +21,7 @@ export interface Scope {
 }
 
 export const EVERYTHING: Scope = { isLimited: false, interface: () => true, link: () => true };
+export const NOTHING: Scope = { isLimited: true, interface: () => false, link: () => false };
 
 export interface AuthorizedCall {
   /** `/taplane.v1.InterfaceService/CreateInterface` */

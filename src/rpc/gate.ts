@@ -1,7 +1,7 @@
 // What every call passes on its way in and out: who calls, whether that is allowed, and the record of it. The handlers know the moments; what
 // happens at them is decided by who composes the server.
 
-import { EVERYTHING, type Scope } from '../access/authorize.ts';
+import { EVERYTHING, NOTHING, type Scope } from '../access/authorize.ts';
 import type { Caller } from '../access/caller.ts';
 import { type ErrorCode, TaplaneError } from '../errors.ts';
 
@@ -53,8 +53,10 @@ export const OPEN_GATE: Gate = {
 
 /** What who is on this connection may see in the answers of a method. */
 export function scopeOf(gate: Gate, path: string, peer: string): Scope {
+  if (gate.scopeOf === undefined) return EVERYTHING;
   const caller = gate.callerOf(peer);
-  return (caller && gate.scopeOf?.(path, caller)) ?? EVERYTHING;
+  // Its connection may be gone by now.
+  return caller === undefined ? NOTHING : gate.scopeOf(path, caller);
 }
 
 /**
