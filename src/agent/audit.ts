@@ -100,8 +100,13 @@ export function nodeAudit(needs: AuditNeeds): NodeAudit {
       if (!isAudited(call.path, outcome.code)) return;
       const { atMs, since, refused } = begun.get(call) ?? { atMs: Date.now(), since: performance.now(), refused: false };
       const entry = entryOf(call, outcome, { atMs, durationMs: performance.now() - since }, rolesOf(call));
-      if (refused) audit.appendLate(entry);
-      else await audit.append(entry);
+      if (refused) return audit.appendLate(entry);
+      try {
+        await audit.append(entry);
+      } catch (error) {
+        failures++;
+        throw error;
+      }
     },
   });
 

@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { InterfaceServiceService } from '../gen/taplane/v1/interface_service.ts';
 import { LinkServiceService } from '../gen/taplane/v1/link_service.ts';
+import { NodeServiceService } from '../gen/taplane/v1/node_service.ts';
 import { PacketServiceService } from '../gen/taplane/v1/packet_service.ts';
 import { ResponderServiceService } from '../gen/taplane/v1/responder_service.ts';
 
@@ -24,7 +25,7 @@ const HARMLESS = /^(public_?key|peer_?public_?key|has_.*|has[A-Z].*|.*_?file)$/i
 type Serializer = (request: never) => Buffer;
 
 const SERIALIZERS = new Map<string, Serializer>(
-  [InterfaceServiceService, ResponderServiceService, LinkServiceService, PacketServiceService].flatMap((service) =>
+  [InterfaceServiceService, ResponderServiceService, LinkServiceService, PacketServiceService, NodeServiceService].flatMap((service) =>
     Object.values(service).map(({ path, requestSerialize }): [string, Serializer] => [path, requestSerialize as Serializer]),
   ),
 );

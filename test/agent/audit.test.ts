@@ -11,13 +11,14 @@ import { auditFeed } from '../../src/agent/audit-feed.ts';
 import type { Log } from '../../src/agent/log.ts';
 import { isAudited } from '../../src/audit/entry.ts';
 import { AuditLog } from '../../src/audit/log.ts';
-import { resourcesOf, summaryOf } from '../../src/audit/summary.ts';
+import { digestOf, resourcesOf, summaryOf } from '../../src/audit/summary.ts';
 import { TaplaneError } from '../../src/errors.ts';
 import type { Outgoing } from '../../src/flow/contract.ts';
 import { Spool } from '../../src/flow/spool.ts';
 import { ListAuditRecordsRequest } from '../../src/gen/taplane/v1/audit_service.ts';
 import { Event } from '../../src/gen/taplane/v1/event.ts';
 import { CreateLinkRequest } from '../../src/gen/taplane/v1/link_service.ts';
+import { SetLogLevelRequest } from '../../src/gen/taplane/v1/node_service.ts';
 import { enter, type Gate } from '../../src/rpc/gate.ts';
 import { allRecords, entry, WIDE } from '../audit/entries.ts';
 import { creation, deletion, TUN } from '../e2e/specs.ts';
@@ -148,6 +149,7 @@ test('every method that may change something is written down', () => {
     expect(isAudited(path, 'PERMISSION_DENIED'), path).toBe(true);
   }
   expect(isAudited('/taplane.v1.Unheard/Of', 'OK')).toBe(true);
+  expect(digestOf('/taplane.v1.NodeService/SetLogLevel', SetLogLevelRequest.fromPartial({}))).toMatch(/^[0-9a-f]{64}$/);
 });
 
 test('nothing is done that cannot be written down, which is told; reading goes on; and what was refused is written when it can be', async () => {
@@ -162,6 +164,8 @@ test('nothing is done that cannot be written down, which is told; reading goes o
     reason: 'AUDIT_NOT_WRITABLE',
   });
   await expect(interfaces.get({ name: 'interfaces/a0' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  await expect(interfaces.get({ name: 'interfaces/forbidden' })).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  expect(audit.facts().failures).toBe(2);
   await expect(agent.client.audit.verify()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   expect(audit.works).toBe(false);
   expect(audit.conditions()).toMatchObject([{ type: 'AuditWritten', status: 2, reason: 'AUDIT_NOT_WRITABLE' }, { type: 'AuditIntact' }]);
@@ -171,6 +175,7 @@ test('nothing is done that cannot be written down, which is told; reading goes o
   expect(audit.conditions()[0]).toMatchObject({ status: 1, reason: 'Written' });
   expect(allRecords(folder()).map(({ code, late }) => [code, late])).toEqual([
     ['UNAVAILABLE', true],
+    ['PERMISSION_DENIED', true],
     ['OK', undefined],
   ]);
   await audit.close();
