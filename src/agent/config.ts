@@ -104,7 +104,7 @@ export function loadConfig(options: AgentOptions = {}, env: NodeJS.ProcessEnv = 
       ...checkFlows(config.flows),
       ...checkMetrics(config.metrics),
     );
-  if (problems.length === 0 && config.policyFile !== '') problems.push(...readPolicyFile(config.policyFile).problems);
+  if (problems.length === 0 && config.policyFile !== '') problems.push(...readPolicyFile(config.policyFile, { inForce: true }).problems);
   if (problems.length > 0)
     throw new ConfigError(problems.sort((a, b) => rank(a) - rank(b) || a.source.localeCompare(b.source, 'en', { numeric: true })));
   return config;

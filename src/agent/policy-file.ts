@@ -2,9 +2,10 @@
 // roles, never other text of the file.
 
 import { createHash } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats } from 'node:fs';
 import { isMap, isNode, LineCounter, parseDocument } from 'yaml';
 import { compilePolicy, type Identity, type Policy, type PolicySpec } from '../access/policy.ts';
+import { ourselves } from '../sys/secret-file.ts';
 import type { ConfigProblem } from './config-error.ts';
 import { type Accounts, readAccounts } from './policy-accounts.ts';
 import { type IdentityDocument, type PolicyDocument, policyCure, policySchema } from './policy-schema.ts';
@@ -23,8 +24,15 @@ export interface PolicyFile {
   identities: number;
 }
 
-/** Never throws. */
-export function readPolicyFile(path: string, accounts: () => Accounts = readAccounts): PolicyFile {
+/** What an agent is to follow must be in the hands of root or of the agent: whoever else may write it may give themselves every role. */
+function writers({ mode, uid, gid }: Stats, path: string): [cause: string, cure: string] | undefined {
+  const { uid: own } = ourselves();
+  if (uid !== 0 && uid !== own) return [`belongs to uid ${uid}, who may change it`, `chown ${own} ${path}`];
+  return (mode & 0o020) !== 0 && gid !== 0 ? [`may be written by group ${gid}`, `chmod g-w ${path}`] : undefined;
+}
+
+/** Never throws. With `inForce` it is for an agent to follow, else only to be judged: then its owner and group do not matter. */
+export function readPolicyFile(path: string, { inForce = false } = {}): PolicyFile {
   const bad = (cause: string, cure: string): PolicyFile => ({
     policy: undefined,
     problems: [{ source: path, field: '', cause, cure }],
@@ -32,15 +40,22 @@ export function readPolicyFile(path: string, accounts: () => Accounts = readAcco
     roles: 0,
     identities: 0,
   });
+  let fd: number | undefined;
   try {
-    const { size, mode } = statSync(path);
-    if (size > MAX_BYTES) return bad('is larger than 1 MiB', 'give the right file with --policy');
-    // Whoever may write it may give themselves every role.
-    if ((mode & 0o002) !== 0) return bad('may be written by everybody', `chmod o-w ${path}`);
-    return parsePolicy(readFileSync(path, 'utf8'), path, accounts());
+    // O_NONBLOCK: what is no file must not hold the agent up. What is judged is what is read, whatever takes its place meanwhile.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const stat = fstatSync(fd);
+    if (!stat.isFile() && !stat.isDirectory()) return bad('is no file', 'give the right file with --policy');
+    if (stat.size > MAX_BYTES) return bad('is larger than 1 MiB', 'give the right file with --policy');
+    if ((stat.mode & 0o002) !== 0) return bad('may be written by everybody', `chmod o-w ${path}`);
+    const others = inForce ? writers(stat, path) : undefined;
+    if (others !== undefined) return bad(...others);
+    return parsePolicy(readFileSync(fd, 'utf8'), path, readAccounts());
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'not a readable file';
     return bad(`cannot be read: ${code}`, 'give an existing, readable file with --policy, or leave --policy out');
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
 }
 

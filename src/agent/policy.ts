@@ -53,7 +53,7 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
   const streams = new OpenStreams(decisions);
 
   const load = (): void => {
-    const found = readPolicyFile(file);
+    const found = readPolicyFile(file, { inForce: true });
     if (found.policy !== undefined) {
       const isNew = found.version !== inForce?.version;
       inForce = found;

@@ -1,6 +1,6 @@
 // Policy files: the example, all problems at once with their lines, accounts of the node, and what happens when a file changes.
 
-import { chmodSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
@@ -120,6 +120,19 @@ test('text that is no YAML, none at all, and other things', () => {
   writeFileSync(open, readFileSync(EXAMPLE));
   chmodSync(open, 0o666);
   expect(readPolicyFile(open).problems[0]?.cause).toBe('may be written by everybody');
+  expect(readPolicyFile('/dev/zero').problems[0]?.cause).toBe('is no file');
+  if (process.getuid?.() !== 0) return;
+  // Only judged it may be of anybody; what an agent follows may not.
+  const cause = (uid: number, gid: number, mode: number): unknown => {
+    chownSync(open, uid, gid);
+    chmodSync(open, mode);
+    expect(readPolicyFile(open).problems).toEqual([]);
+    return readPolicyFile(open, { inForce: true }).problems[0]?.cause;
+  };
+  expect(cause(4242, 0, 0o644)).toBe('belongs to uid 4242, who may change it');
+  expect(cause(0, 4242, 0o664)).toBe('may be written by group 4242');
+  expect(cause(0, 0, 0o664)).toBeUndefined();
+  expect(cause(0, 4242, 0o640)).toBeUndefined();
 });
 
 test('users and groups, with members by /etc/group and by first group', () => {
