@@ -13,7 +13,7 @@ interface LogCall {
   message: string;
 }
 
-const CALL = /(?:^|[\s.(#?])(?:log|#log)(?:\.(?:debug|info|warn|error)|\[level\])\(/g;
+const CALL = /(?:^|[\s.(#?])(?:log|#log)(?:\.(?:debug|info|warn|error)|\[level\])(?:\?\.)?\(/g;
 
 /** The calls of one file. Written for the way this tree is formatted. */
 function callsIn(path: string, text: string): LogCall[] {
