@@ -111,6 +111,9 @@ export class Streams {
       );
     }
     const [stream, waiting] = found;
+    // What a client may do was decided by the mode that it asked for.
+    if (plan.mode !== stream.plan.mode)
+      throw invalidFields([{ field: 'open.mode', description: `must be that of the stream which is resumed, to ${stream.plan.mode}` }]);
     const { delivery } = stream;
     if (!delivery.canResume(plan.resumeSequence)) {
       throw new TaplaneError(

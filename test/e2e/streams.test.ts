@@ -110,7 +110,7 @@ it('without a window tells every frame that a dying agent swallowed', async () =
   });
 });
 
-it('does not go on with a token that is unknown, of another interface, or whose time is over, and says so', async () => {
+it('does not go on with a token that is unknown, of another interface or mode, or whose time is over, and says so', async () => {
   await withStream({}, async (agent) => {
     await agent.client().interfaces.create(creation('s1', { mode: TUN, up: true }));
     const open = { interface: IFACE, resumeTimeout: { seconds: 1n } };
@@ -118,6 +118,8 @@ it('does not go on with a token that is unknown, of another interface, or whose 
     expect(first.opened?.resumeToken).not.toBe('');
     using other = PacketClient.stream(agent.server, { ...open, interface: 'interfaces/s1' }, { from: first });
     await expect(other.ready()).rejects.toThrow('OUT_OF_RANGE RESUME_TOKEN_UNKNOWN');
+    using more = PacketClient.stream(agent.server, { ...open, mode: StreamOpen_Mode.INJECT }, { from: first });
+    await expect(more.ready()).rejects.toThrow(/INVALID_ARGUMENT INVALID_FIELDS.*mode/);
     first.nextSequence = 99;
     using beyond = PacketClient.stream(agent.server, open, { from: first });
     await expect(beyond.ready()).rejects.toThrow('OUT_OF_RANGE RESUME_SEQUENCE_UNKNOWN');

@@ -74,7 +74,10 @@ export interface StreamOpen {
   resumeTimeout:
     | Duration
     | undefined;
-  /** Go on with the subscription of this token, on the same interface; of the other fields only `resume_sequence` is read. */
+  /**
+   * Go on with the subscription of this token, on the same interface and with the same `mode`; of the other fields only `resume_sequence` is
+   * read.
+   */
   resumeToken: string;
   /**
    * Number of the next frame that the client wants. What was sent from there on comes again where a window kept it, else it is told as
