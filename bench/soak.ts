@@ -29,7 +29,7 @@ const FILES = [
   'test/lane/wireguard/wireguard-go.kernel.test.ts',
   'test/lane/wireguard/storm.test.ts',
   'test/packet/prefix-trie.test.ts',
-  'test/rpc/hostile-connections.test.ts',
+  'test/e2e/hostile-connections.test.ts',
   'test/rpc/tls-rotation.test.ts',
   'test/e2e/link-faults.test.ts',
   'test/e2e/link-mtu.test.ts',
@@ -47,7 +47,7 @@ const FILES = [
   'test/deploy/package.kernel.test.ts',
 ];
 const TELLING =
-  /scrape of|kills,|stops,|exactly once|NATS .* a call|disk full|codes:|ratio|restart|repairs in|n=\d+ p50|to watcher|lane back|lane killed|image contents|stall|loop:|moves:|joined|peers of|accepted|a cycle|% of a core|refused|packets\/s|TAPLANE_SEED|Tests /;
+  /scrape of|kills,|stops,|exactly once|NATS .* a call|disk full|codes:|ratio|restart|repairs in|n=\d+ p50|to watcher|lane back|lane killed|image contents|stall|loop:|moves:|joined|peers of|accepted|a cycle|% of a core|refused|packets\/s|hostile connections:|TAPLANE_SEED|Tests /;
 
 const LENGTHS = {
   TAPLANE_KILLS: '1000',

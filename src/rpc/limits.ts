@@ -1,6 +1,6 @@
 // Every limit of grpc-js, said aloud: by default it has no bound on streams, session memory, answers, age or idle time.
 
-import { constants, type Http2Server, type SecureServerOptions, type ServerHttp2Stream } from 'node:http2';
+import type { SecureServerOptions } from 'node:http2';
 import { type ChannelOptions, type Server, ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
 import { TaplaneError } from '../errors.ts';
 import type { ConnectionLimits } from './connections.ts';
@@ -87,24 +87,6 @@ export function boundSessions(server: Server, limits: ServerLimits): void {
   options.maxSessionInvalidFrames = 100;
   // Told to clients; what exceeds the limit of metadata but not this gets a status.
   options.settings = { ...options.settings, maxHeaderListSize: 4 * limits.maxMetadataBytes };
-}
-
-/**
- * Ends a session that opens more streams in one turn of the event loop than it may have open: it has reset the others before they could be answered.
- * Node's own limit of resets acts at the end of a read of 64 KiB only, after hundreds of calls. To be called after the injector was made.
- */
-export function boundBursts(server: Server, maxConcurrentStreams: number): void {
-  const { http2Servers } = server as unknown as { http2Servers: Map<Http2Server, unknown> };
-  const opened = new WeakMap<object, number>();
-  for (const http2Server of http2Servers.keys()) {
-    http2Server.prependListener('stream', ({ session }: ServerHttp2Stream) => {
-      if (session === undefined) return;
-      const count = (opened.get(session) ?? 0) + 1;
-      opened.set(session, count);
-      if (count === 1) setImmediate(() => opened.delete(session));
-      if (count > maxConcurrentStreams) session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
-    });
-  }
 }
 
 /** Refuses calls with too much metadata; grpc-js has no option for it, and Node's own bound is 64 KiB. */

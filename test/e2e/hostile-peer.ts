@@ -125,7 +125,11 @@ function once(deaf: boolean, bytes: Buffer, halfOpen: boolean, lingerMs: number)
     let closed = false;
     if (deaf) socket.pause();
     else socket.resume();
-    socket.on('error', () => (closed = true)).on('end', () => (closed = true));
+    socket.on('error', () => (closed = true));
+    socket.on('end', () => {
+      closed = true;
+      socket.destroy();
+    });
     const timer = setTimeout(() => socket.destroy(), lingerMs);
     socket.on('close', () => {
       clearTimeout(timer);
