@@ -47,7 +47,7 @@ const FILES = [
   'test/deploy/package.kernel.test.ts',
 ];
 const TELLING =
-  /scrape of|kills,|stops,|exactly once|NATS .* a call|disk full|codes:|ratio|restart|repairs in|n=\d+ p50|to watcher|lane back|lane killed|image contents|stall|loop:|moves:|joined|peers of|accepted|a cycle|% of a core|refused|packets\/s|hostile connections:|TAPLANE_SEED|Tests /;
+  /scrape of|kills,|stops,|exactly once|NATS .* a call|disk full|codes:|ratio|restart|repairs in|n=\d+ p50|to watcher|lane back|lane killed|image contents|idle memory|stall|loop:|moves:|joined|peers of|accepted|a cycle|% of a core|refused|packets\/s|hostile connections:|TAPLANE_SEED|Tests /;
 
 const LENGTHS = {
   TAPLANE_KILLS: '1000',

@@ -1,11 +1,14 @@
 // The connections of a server: who is on each of them, how many there may be, and what became of them. grpc-js knows a connection by the remote
 // address of its socket; here that address is a key of our own, by which the caller is found again, in one look-up.
 //
+// One too many is let in for a moment, a few of them at a time, so that its call can be told why; it counts as none.
+//
 // A connection is admitted once its caller is known and before a byte of HTTP/2 is read. It is forgotten when its socket closes. One whose first
 // call does not come in time is closed: that is what a silent client, a half-open one and one that never ends its headers have in common.
 
 import type { Socket } from 'node:net';
 import { type Caller, callerName } from '../access/caller.ts';
+import { TaplaneError } from '../errors.ts';
 import { REFUSALS, type Refusal, type RefusalLog } from './refusals.ts';
 
 export type CallerKind = Caller['kind'];
@@ -37,8 +40,18 @@ export interface ConnectionLimits {
 interface Connection {
   readonly caller: Caller;
   readonly socket: Socket;
+  /** The limit that it exceeds. */
+  readonly excess: Limit | undefined;
   silence: NodeJS.Timeout | undefined;
 }
+
+/** What a connection exceeds that is one too many. */
+export type Limit = Extract<Refusal, 'connections' | 'client_connections'>;
+
+/** Connections above a limit that are told so, at once; more are just closed. */
+const MOST_EXCESS = 16;
+/** How long one of these has to make its call, milliseconds. */
+const EXCESS_MS = 1000;
 
 export class ConnectionTable {
   readonly #limits: ConnectionLimits;
@@ -47,6 +60,7 @@ export class ConnectionTable {
   readonly #perClient = new Tally();
   readonly #perAddress = new Tally();
   readonly #shaking = new Map<Socket, { group: string; clock: NodeJS.Timeout }>();
+  #excess = 0;
   readonly #open = { unix: 0, tls: 0, loopback: 0 };
   readonly #accepted = { unix: 0, tls: 0, loopback: 0 };
   #last = 0;
@@ -68,32 +82,48 @@ export class ConnectionTable {
     socket.on('error', () => {});
     const name = callerName(caller);
     const from = caller.kind === 'unix' ? name : `${name} ${caller.address}`;
-    const full = this.#full(caller, name);
-    if (full !== undefined) {
-      this.refuse(socket, full, from);
+    if (this.#closed) {
+      this.refuse(socket, 'stopping', from);
+      return;
+    }
+    const excess = this.#exceeded(name);
+    if (excess !== undefined && this.#excess >= MOST_EXCESS) {
+      this.refuse(socket, excess, from);
       return;
     }
     const key = `connection-${++this.#last}`;
-    const silence = setTimeout(() => this.refuse(socket, 'no_call', from), this.#limits.firstCallTimeoutMs);
-    this.#byKey.set(key, { caller, socket, silence });
-    this.#perClient.add(name);
-    this.#open[caller.kind] += 1;
-    this.#accepted[caller.kind] += 1;
+    let silence: NodeJS.Timeout;
+    if (excess === undefined) {
+      silence = setTimeout(() => this.refuse(socket, 'no_call', from), this.#limits.firstCallTimeoutMs);
+      this.#count(socket, name, caller.kind);
+    } else {
+      silence = setTimeout(() => socket.destroy(), EXCESS_MS);
+      this.#excess += 1;
+      this.#refusals.refused(excess, from);
+    }
+    this.#byKey.set(key, { caller, socket, excess, silence });
     socket.once('close', () => {
-      clearTimeout(this.#byKey.get(key)?.silence);
+      clearTimeout(silence);
       this.#byKey.delete(key);
-      this.#perClient.remove(name);
-      this.#open[caller.kind] -= 1;
+      if (excess !== undefined) this.#excess -= 1;
       if (this.#byKey.size === 0) this.#emptied();
     });
     Object.defineProperties(socket, { remoteAddress: { value: key }, remotePort: { value: undefined } });
     inject(socket);
   }
 
-  #full(caller: Caller, name: string): Refusal | undefined {
-    if (this.#closed) return 'stopping';
-    const isRoot = caller.kind === 'unix' && caller.uid === 0;
-    if (!isRoot && this.#byKey.size >= this.#limits.maxConnections) return 'connections';
+  #count(socket: Socket, name: string, kind: CallerKind): void {
+    this.#perClient.add(name);
+    this.#open[kind] += 1;
+    this.#accepted[kind] += 1;
+    socket.once('close', () => {
+      this.#perClient.remove(name);
+      this.#open[kind] -= 1;
+    });
+  }
+
+  #exceeded(name: string): Limit | undefined {
+    if (this.#byKey.size - this.#excess >= this.#limits.maxConnections) return 'connections';
     return this.#perClient.of(name) >= this.#limits.maxConnectionsPerClient ? 'client_connections' : undefined;
   }
 
@@ -133,14 +163,24 @@ export class ConnectionTable {
     return this.#byKey.get(peer)?.caller;
   }
 
-  /** Told of every call; the answer is its caller. */
-  called(peer: string): Caller | undefined {
+  /** Told of every call. Throws what the call is to end with: nobody is known there, or the connection is one too many. */
+  called(peer: string, path: string): void {
     const connection = this.#byKey.get(peer);
-    if (connection?.silence !== undefined) {
-      clearTimeout(connection.silence);
-      connection.silence = undefined;
-    }
-    return connection?.caller;
+    if (connection === undefined)
+      throw new TaplaneError('UNAUTHENTICATED', 'UNKNOWN_CALLER', `call ${path}: nobody knows who is on this connection`);
+    if (connection.excess !== undefined) throw this.#tooMany(connection.excess, connection.caller, path);
+    clearTimeout(connection.silence);
+    connection.silence = undefined;
+  }
+
+  #tooMany(limit: Limit, caller: Caller, path: string): TaplaneError {
+    const { maxConnections, maxConnectionsPerClient } = this.#limits;
+    const [most, whose] = limit === 'connections' ? [maxConnections, 'all callers'] : [maxConnectionsPerClient, callerName(caller)];
+    const cure =
+      'make calls over one connection, close those that are not used, or raise limits.connections and limits.connectionsPerClient';
+    return new TaplaneError('RESOURCE_EXHAUSTED', 'TOO_MANY_CONNECTIONS', `call ${path}: ${whose} may have ${most} connections; ${cure}`, {
+      metadata: { subject: limit, limit: String(most) },
+    });
   }
 
   counts(): ConnectionCounts {

@@ -116,21 +116,15 @@ export function metadataLimit(maxBytes: number): ServerInterceptor {
     });
 }
 
-/**
- * Lets nobody call on a connection whose caller is not known, and tells `called` of every call by the name of its connection. `stranger` hears of those
- * that are refused, before their answer.
- */
-export function knownCallers(called: (peer: string) => unknown, stranger: Gate['stranger']): ServerInterceptor {
+/** Tells `called` of every call, by the name of its connection. What it throws is the end of the call. */
+export function knownCallers(called: (peer: string, path: string) => void): ServerInterceptor {
   return (method, call) => {
-    // Nothing is to be changed on the way: the call itself, without a layer around it.
-    if (called(call.getPeer()) !== undefined) return call as ServerInterceptingCall;
-    const error = unknownCaller(method.path);
-    const refuse = () => call.sendStatus(toServiceError(error));
-    return new ServerInterceptingCall(call, {
-      start() {
-        if (stranger === undefined) refuse();
-        else stranger(method.path, error).then(refuse, refuse);
-      },
-    });
+    try {
+      called(call.getPeer(), method.path);
+      // Nothing is to be changed on the way: the call itself, without a layer around it.
+      return call as ServerInterceptingCall;
+    } catch (error) {
+      return new ServerInterceptingCall(call, { start: () => call.sendStatus(toServiceError(error as TaplaneError)) });
+    }
   };
 }

@@ -99,7 +99,7 @@ export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
   const server = new Server({
     ...serverOptions(limits),
     // The last is asked first.
-    interceptors: [metadataLimit(limits.maxMetadataBytes), knownCallers((peer) => table.called(peer), needs.gate?.stranger)],
+    interceptors: [metadataLimit(limits.maxMetadataBytes), knownCallers((peer, path) => table.called(peer, path))],
   });
   boundSessions(server, limits);
   const exit = errorExit(needs.log);

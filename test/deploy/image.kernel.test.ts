@@ -4,6 +4,7 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { layOut, sizeOf } from '../../scripts/image.ts';
 import { LinkSpec_Protocol } from '../../src/gen/taplane/v1/link.ts';
@@ -12,10 +13,13 @@ import { creation, TUN } from '../e2e/specs.ts';
 import { SOON, whenStrict } from '../harness/bound.ts';
 import { SECCOMP_PROFILE } from '../harness/confined.ts';
 import { ConfinedNode } from '../harness/confined-node.ts';
+import { memoryOf } from '../harness/memory.ts';
 import { createNamespace } from '../harness/namespace.ts';
 import { run } from '../harness/process.ts';
 
 const MOST_BYTES = 250e6;
+const MOST_IDLE_BYTES = 160e6;
+const IDLE_MS = 30_000;
 const START = ['/usr/local/bin/node', '--max-semi-space-size=4', '--disable-warning=ExperimentalWarning', '/taplane/dist/main.js'];
 
 whenStrict('the image: small, without a shell, and all that an agent and a lane need for an interface and a link', async () => {
@@ -46,6 +50,13 @@ whenStrict('the image: small, without a shell, and all that an agent and a lane 
     // libpcap is found: a filter compiles.
     const capture = await node.cli('capture', 'tun0', '--filter', 'udp port 53', '-w', '/dev/null', '--duration', '200ms');
     expect(capture).toMatchObject({ code: 0 });
+    // After both gave back what their start needed. The image has a Node.js of its own, so what these two share nobody else does: counted once.
+    await sleep(IDLE_MS);
+    const idle = [agent, lane].map((part) => ({ resident: memoryOf(node.pidOf(part), 'Rss'), share: memoryOf(node.pidOf(part), 'Pss') }));
+    const total = idle.reduce((sum, { share }) => sum + share, 0);
+    const each = idle.map(({ resident }) => (resident / 1e6).toFixed(0)).join(' and ');
+    console.log(`idle memory: agent and lane ${each} MB resident, ${(total / 1e6).toFixed(0)} MB with shared pages once`);
+    expect(total).toBeLessThan(MOST_IDLE_BYTES);
     for (const part of [agent, lane]) expect((await node.terminate(part)).code).toBe(0);
     expect(existsSync(join(root, 'var/lib/taplane/state.db'))).toBe(true);
   } finally {

@@ -18,7 +18,9 @@ const AT_ONCE = 14;
 const REST_MS = 80_000;
 
 async function attack(agent: Agent, connections: number): Promise<Record<string, number>> {
-  const peer = spawn(process.execPath, [PEER, agent.socket, String(connections), String(AT_ONCE)], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const peer = spawn(process.execPath, [PEER, agent.socket, String(connections), String(AT_ONCE)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   let said = '';
   peer.stdout.on('data', (chunk) => (said += chunk));
   await once(peer, 'close');

@@ -1,6 +1,5 @@
 // Five hundred peers on one wireguard interface: what they cost, and that each can be reached.
 
-import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { InterfaceSpec_Carrier } from '../../src/gen/taplane/v1/interface.ts';
 import { makePrivateKey, publicKeyOf } from '../../src/link/keys.ts';
@@ -8,6 +7,7 @@ import { type Agent, startAgent } from '../harness/agent.ts';
 import { bound, SOON } from '../harness/bound.ts';
 import { lanesOf } from '../harness/lanes.ts';
 import { type Linked, LinkLane } from '../harness/link-lane.ts';
+import { memoryOf } from '../harness/memory.ts';
 import type { Namespace } from '../harness/namespace.ts';
 import { createUnderlay } from '../harness/underlay.ts';
 import { linking, WIREGUARD } from '../link/links.ts';
@@ -101,15 +101,9 @@ function manyDevices(ns: Namespace, count: number): Linked['device'][] {
 
 /** Of agent and lane; pages that processes share are counted in each, and, in brackets, once among them. */
 async function memory(agent: Agent): Promise<{ rss: number; text: string }> {
-  const each = [agent.pid, ...(await lanesOf(agent))].map((pid) => ({ rss: resident(pid, 'Rss'), pss: resident(pid, 'Pss') }));
+  const each = [agent.pid, ...(await lanesOf(agent))].map((pid) => ({ rss: memoryOf(pid, 'Rss') / 1e6, pss: memoryOf(pid, 'Pss') / 1e6 }));
   const rss = each.reduce((sum, one) => sum + one.rss, 0);
   const pss = each.reduce((sum, one) => sum + one.pss, 0);
   const text = each.map((one) => `${one.rss.toFixed(0)} (${one.pss.toFixed(0)})`).join(' + ');
   return { rss, text: `${text} = ${rss.toFixed(0)} (${pss.toFixed(0)}) MB resident, agent + lane` };
-}
-
-/** Megabytes of a process, see proc_pid_smaps(5). */
-function resident(pid: number, what: 'Rss' | 'Pss'): number {
-  const found = new RegExp(`^${what}:\\s+(\\d+) kB`, 'm').exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1];
-  return (Number(found) * 1024) / 1e6;
 }

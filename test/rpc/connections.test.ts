@@ -95,7 +95,27 @@ test('too many connections are refused, of one caller and of all, and room is ma
   const ofTwo = [await socket(2), await socket(2)];
   await once(await socket(3), 'close');
   expect(count()).toMatchObject({ open: { unix: 5 }, refused: { client_connections: 1, connections: 1 } });
-  // However many others have taken all there are, root can look what is going on.
+  // Who calls on such a connection is told why.
+  uids.push(1);
+  await using oneMore = connect(agent.address, { timeoutMs: 15_000 });
+  await expect(oneMore.node.getNode()).rejects.toMatchObject({
+    code: 'RESOURCE_EXHAUSTED',
+    reason: 'TOO_MANY_CONNECTIONS',
+    message: expect.stringMatching(/all callers may have 5 connections.*limits\.connections /),
+  });
+  // A few at a time; others are closed at once.
+  const begun = performance.now();
+  const many = await Promise.all(Array.from({ length: 40 }, () => silent(agent)));
+  const closed = many.map(async (one) => {
+    if (!one.closed) await once(one, 'close');
+    return performance.now() - begun;
+  });
+  await Promise.race(closed);
+  expect(performance.now() - begun).toBeLessThan(900);
+  await Promise.all(closed);
+  expect(count()).toMatchObject({ open: { unix: 5 }, accepted: { unix: 5 } });
+  ofOne[0]?.destroy();
+  await eventually(() => count().open.unix === 4);
   expect((await agent.client.node.getNode()).name).toBe('node-a');
   ofOne[0]?.destroy();
   await eventually(() => count().open.unix === 5);
