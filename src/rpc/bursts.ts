@@ -56,6 +56,8 @@ function inTurns(maxConcurrentStreams: number, begin: Begin): Begin {
   };
   return (...opened) => {
     const { session } = opened[0];
+    // While it waits nobody else listens: a client that resets it with an error would end the process.
+    opened[0].on('error', () => {});
     if (session === undefined || session.destroyed) return;
     let burst = bursts.get(session);
     if (burst === undefined) {
