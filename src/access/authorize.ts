@@ -6,7 +6,7 @@
 
 import { TaplaneError } from '../errors.ts';
 import { type Caller, callerName } from './caller.ts';
-import type { Demand, DemandKind } from './demands.ts';
+import { ANYWHERE, type Demand, type DemandKind } from './demands.ts';
 import { METHODS, shortName } from './methods.ts';
 import type { Policy, Role } from './policy.ts';
 
@@ -18,10 +18,12 @@ export interface Scope {
   interface(id: string): boolean;
   /** By id, without `links/`. */
   link(id: string): boolean;
+  /** Whether this link may take whoever connects. Asked where that follows from what the link was before, which the request alone does not tell. */
+  anyPeer(id: string): boolean;
 }
 
-export const EVERYTHING: Scope = { isLimited: false, interface: () => true, link: () => true };
-export const NOTHING: Scope = { isLimited: true, interface: () => false, link: () => false };
+export const EVERYTHING: Scope = { isLimited: false, interface: () => true, link: () => true, anyPeer: () => true };
+export const NOTHING: Scope = { isLimited: true, interface: () => false, link: () => false, anyPeer: () => false };
 
 export interface AuthorizedCall {
   /** `/taplane.v1.InterfaceService/CreateInterface` */
@@ -60,10 +62,13 @@ const VALUE_MOST = 64;
 export function authorizer(policy: () => Policy | undefined): Authorizer {
   const scopeOf = (path: string, caller: Caller): Scope => {
     const rolesNow = (): readonly Role[] | undefined => policy()?.rolesOf(caller);
-    const may = (kind: 'interface' | 'link') => (id: string) => {
-      const roles = rolesNow();
-      return roles === undefined || roles.some((role) => role.methods.has(path) && role.allows({ kind, value: id }));
-    };
+    const may =
+      (kind: 'interface' | 'link', more: readonly Pick<Demand, 'kind' | 'value'>[] = []) =>
+      (id: string) => {
+        const roles = rolesNow();
+        const all = [{ kind, value: id }, ...more];
+        return roles === undefined || roles.some((role) => role.methods.has(path) && all.every((demand) => role.allows(demand)));
+      };
     return {
       get isLimited() {
         const roles = rolesNow();
@@ -71,6 +76,7 @@ export function authorizer(policy: () => Policy | undefined): Authorizer {
       },
       interface: may('interface'),
       link: may('link'),
+      anyPeer: may('link', ANYWHERE),
     };
   };
   const decide = (path: string, caller: Caller, demands: () => readonly Demand[]): void => {

@@ -39,7 +39,7 @@ export type Use = keyof typeof USES;
 export const OWN_NAMESPACE = 'self';
 
 /** Any place of the underlay. */
-const ANYWHERE = ['0.0.0.0/0', '::/0'];
+export const ANYWHERE = ['0.0.0.0/0', '::/0'].map((value) => ({ kind: 'peer', value }) as const);
 
 const demand = (kind: DemandKind, value: string, field: string): Demand => ({ kind, value, field });
 const use = (value: Use, field: string): Demand => ({ kind: 'use', value, field });
@@ -115,14 +115,14 @@ export function linkDemands({ spec }: Pick<Link, 'spec'>, isNew: boolean): Deman
       // What a peer may send from is taken into the node as if it came from there.
       ...allowedPrefixes.map((prefix, index) => demand('inner', prefix, `${path}.peers[${at}].allowed_prefixes[${index}]`)),
     ]),
-    ...(takesAnybody(spec) ? ANYWHERE.map((prefix) => demand('peer', prefix, `${path}.listen`)) : []),
+    ...(takesAnybody(spec) ? ANYWHERE.map(({ kind, value }) => demand(kind, value, `${path}.listen`)) : []),
     ...(socketMark === 0 ? [] : [use('underlay', `${path}.socket_mark`)]),
     ...(bindDevice === '' ? [] : [use('underlay', `${path}.bind_device`)]),
     ...(tls === undefined ? [] : [use('tls-files', `${path}.tls`)]),
   ];
 }
 
-/** A server of frames over TCP without TLS takes whoever connects, peers named or not. */
+/** A server of frames over TCP without TLS takes whoever connects, peers named or not. What a change of a part makes one, `link/changes.ts` sees. */
 function takesAnybody({ protocol, transport, listen, tls }: LinkSpec): boolean {
   return protocol === Protocol.FRAMES && transport === Transport.TCP && listen !== '' && tls === undefined;
 }

@@ -15,7 +15,7 @@ import { idProblems, joinedId, linkId, linkName } from './name.ts';
 import { prepare, withSecretsOf } from './prepared.ts';
 import { etagOf, type LinkRecord, newRecord, nextRecord } from './record.ts';
 import { interfaceOf, type Registry } from './registry.ts';
-import { immutableProblems, joinedProblems, specProblems } from './spec.ts';
+import { immutableProblems, joinedProblems, specProblems, takesAnybody } from './spec.ts';
 import { viewOf } from './status.ts';
 import { loopOf } from './underlay.ts';
 
@@ -26,6 +26,9 @@ const WORD_MS = 1000;
 export type Remember<A> = (answer: A) => Replay | undefined;
 
 export const LINK_FIELDS: SpecFields<LinkSpec> = specFields(LinkSpec.fromPartial({}), ['wireguard', 'vxlan', 'tls']);
+
+/** Whether a link with this id may take whoever connects. */
+type AnyPeer = (id: string) => boolean;
 
 export interface ChangeNeeds {
   registry: Registry;
@@ -81,7 +84,7 @@ export class Changes {
     return made instanceof Entry ? this.#answer(made, remember) : made;
   }
 
-  update(request: UpdateLinkRequest, remember: Remember<Link>): Promise<Link> {
+  update(request: UpdateLinkRequest, remember: Remember<Link>, anyPeer: AnyPeer = () => true): Promise<Link> {
     const patch = request.link;
     if (patch === undefined) return Promise.reject(invalidFields([{ field: 'link', description: 'must be given' }]));
     const id = linkId(patch.name, 'link.name');
@@ -89,7 +92,7 @@ export class Changes {
       const { requestId, validateOnly } = request;
       return this.create({ linkId: id, link: patch, requestId, validateOnly }, remember);
     }
-    return this.#update(id, patch, request, remember);
+    return this.#update(id, patch, request, remember, anyPeer);
   }
 
   async delete(request: DeleteLinkRequest, remember: Remember<DeleteLinkResponse>): Promise<DeleteLinkResponse> {
@@ -112,7 +115,7 @@ export class Changes {
     });
   }
 
-  async #update(id: string, patch: Link, request: UpdateLinkRequest, remember: Remember<Link>): Promise<Link> {
+  async #update(id: string, patch: Link, request: UpdateLinkRequest, remember: Remember<Link>, anyPeer: AnyPeer): Promise<Link> {
     const { registry, turns, store, now } = this.#needs;
     const verb = `update link ${id}`;
     const changed = await turns.run(id, async () => {
@@ -125,6 +128,7 @@ export class Changes {
       const violations: FieldViolation[] = [...specProblems(asked), ...labelProblems(updated.labels, 'link.labels')];
       if (violations.length === 0) violations.push(...immutableProblems(before.spec, asked));
       if (violations.length > 0) throw invalidFields(violations);
+      if (takesAnybody(asked) && !takesAnybody(before.spec) && !anyPeer(id)) throw openToAll(id, asked.listen);
       // An interface that is not there keeps nobody from changing the link that waits for it.
       if (this.#needs.joined(interfaceOf(entry)) !== undefined) this.#checkJoin(asked, interfaceOf(entry), verb, id);
       const after = nextRecord(before, prepare(asked), updated.labels, now());
@@ -215,4 +219,11 @@ function withoutUid(shown: Link, asked: LinkSpec): Link {
   const isKeyGiven = asked.wireguard !== undefined && asked.wireguard.privateKey.length > 0;
   const status = shown.status && (isKeyGiven ? shown.status : { ...shown.status, publicKey: Buffer.alloc(0) });
   return { ...shown, uid: '', etag: '', status };
+}
+
+function openToAll(id: string, listen: string): TaplaneError {
+  const description = `'${listen}' without TLS would take whoever connects, which no role of the caller allows`;
+  return new TaplaneError('PERMISSION_DENIED', 'PEER_DENIED', `update link ${id}: link.spec.listen: ${description}`, {
+    fields: [{ field: 'link.spec.listen', description: `${description}; keep tls, or be given the peers 0.0.0.0/0 and ::/0` }],
+  });
 }

@@ -256,6 +256,9 @@ describe('what answers hold', () => {
       false,
     ]);
     expect(changing.scopeOf(path, unix(uidOf('operator'))).isLimited).toBe(false);
+    const update = '/taplane.v1.LinkService/UpdateLink';
+    expect(changing.scopeOf(update, unix(uidOf('tenant'))).anyPeer('own-1')).toBe(false);
+    expect(changing.scopeOf(update, unix(uidOf('operator'))).anyPeer('own-1')).toBe(true);
     const writer = changing.scopeOf(path, unix(uidOf('changer')));
     expect([writer.isLimited, writer.interface('own-1')]).toEqual([true, false]);
     const both = changing.scopeOf(path, unix(500));

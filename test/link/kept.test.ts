@@ -1,4 +1,4 @@
-// Links on disk: epochs of handshakes that only grow, and keys that are nobody else's business.
+// Links on disk: epochs of handshakes that only grow, keys that are nobody else's business, and what a change of a part makes of them.
 
 import { chmodSync, copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -7,7 +7,12 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Attachment, AttachmentState } from '../../src/gen/taplane/lane/v1/lane_service.ts';
 import { Device } from '../../src/gen/taplane/lane/v1/lane_service.ts';
 import { InterfaceSpec } from '../../src/gen/taplane/v1/interface.ts';
-import { LinkStatus_State as State } from '../../src/gen/taplane/v1/link.ts';
+import {
+  LinkSpec_Protocol as Protocol,
+  LinkStatus_State as State,
+  LinkSpec_Transport as Transport,
+} from '../../src/gen/taplane/v1/link.ts';
+import { CreateLinkRequest, UpdateLinkRequest } from '../../src/gen/taplane/v1/link_service.ts';
 import { type LinkManager, openLinks } from '../../src/link/manager.ts';
 import { LINK_RECORDS } from '../../src/link/record.ts';
 import { seal } from '../../src/resource/record-kind.ts';
@@ -219,4 +224,28 @@ function spellings(secret: Buffer): string[] {
 it('a record that cannot be read says nothing of what stands in it', () => {
   const { body, sum } = seal({ name: 'a', phase: 'ready' }, Buffer.from('c2VjcmV0 is no JSON'));
   expect(() => LINK_RECORDS.decode('a', 'ready', body, sum)).toThrow(/^(?!.*c2Vj)record of a: /);
+});
+
+it('a part of a link that is changed makes no server for everybody of it, unless its caller may have one', async () => {
+  await using one = open();
+  const tls = { certificateFile: '/c', privateKeyFile: '/k', caFile: '/a', peerName: '' };
+  const frames = { interface: 'interfaces/t0', protocol: Protocol.FRAMES, transport: Transport.TCP };
+  const make = (linkId: string, spec: object) =>
+    one.links.create(CreateLinkRequest.fromPartial({ linkId, link: { spec: { ...frames, ...spec } } }));
+  await make('a', { listen: '127.0.0.1:4999', tls });
+  await make('b', { interface: 'interfaces/t1', peers: [{ endpoint: '192.0.2.1:4999' }] });
+  const asked: string[] = [];
+  const change = (name: string, spec: object, paths: string[], may = false) =>
+    one.links.update(UpdateLinkRequest.fromPartial({ link: { name: `links/${name}`, spec }, updateMask: paths }), (id) => {
+      asked.push(id);
+      return may;
+    });
+  const denied = { code: 'PERMISSION_DENIED', reason: 'PEER_DENIED', fields: [{ field: 'link.spec.listen' }] };
+  await expect(change('a', {}, ['spec.tls'])).rejects.toMatchObject(denied);
+  await expect(change('b', { listen: '127.0.0.1:5000' }, ['spec.listen'])).rejects.toMatchObject(denied);
+  await expect(change('b', { listen: '127.0.0.1:5000' }, [])).rejects.toMatchObject(denied);
+  expect(asked.splice(0)).toEqual(['a', 'b', 'b']);
+  await change('a', { listen: '127.0.0.1:5001' }, ['spec.listen']);
+  expect(asked).toEqual([]);
+  expect((await change('a', {}, ['spec.tls'], true)).spec?.tls).toBeUndefined();
 });
