@@ -55,9 +55,10 @@ function inTurns(maxConcurrentStreams: number, begin: Begin): Begin {
     else bursts.delete(session);
   };
   return (...opened) => {
-    const { session } = opened[0];
-    // While it waits nobody else listens: a client that resets it with an error would end the process.
-    opened[0].on('error', () => {});
+    const [stream] = opened;
+    // Until it is a call nobody else listens, and an error that nobody hears ends the process.
+    stream.on('error', () => {});
+    const { session } = stream;
     if (session === undefined || session.destroyed) return;
     let burst = bursts.get(session);
     if (burst === undefined) {
