@@ -42,8 +42,8 @@ export function addLinkFlags(command: Command): Command {
     new Option('--transport <transport>', 'what carries it; tcp is for frames alone').choices(TRANSPORTS),
     new Option('--listen <ip:port>', 'local address and port, or :PORT; with tcp it makes this end the server').argParser(parseListen),
     new Option(
-      `--peer <${PEER_FORM}>`,
-      'remote end; also ,keepalive=SECONDS ,preshared-key=FILE ,mac=MAC+MAC ,name=TEXT ,probe=IP; repeatable',
+      '--peer <key=value[,...]>',
+      `remote end: ${PEER_FORM}; also ,keepalive=SECONDS ,preshared-key=FILE ,mac=MAC+MAC ,name=TEXT ,probe=IP; repeatable`,
     ).argParser(collect(parsePeer)),
     count('--mtu <bytes>', 'largest packet that the link takes; 0: computed'),
     count('--mark <number>', 'mark of the sockets, for policy routing; 0: none'),

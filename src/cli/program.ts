@@ -1,6 +1,6 @@
 // The command tree, and the one exit of the command line: every command ends here, with a code.
 
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError, Help, Option } from 'commander';
 import { addAddressCommands, addRouteCommands } from './address.ts';
 import { type AgentRoom, addAgentCommands } from './agent.ts';
 import { addAuditCommands } from './audit.ts';
@@ -32,7 +32,8 @@ export async function run(argv: string[], agent: AgentRoom): Promise<number> {
   });
   try {
     if (argv[0] === '__complete') await complete(program, argv.slice(argv[1] === '--' ? 2 : 1));
-    else await program.parseAsync(argv, { from: 'user' });
+    // `help link create`, as many programs have it.
+    else await program.parseAsync(argv[0] === 'help' ? [...argv.slice(1), '--help'] : argv, { from: 'user' });
     return code;
   } catch (error) {
     // The parser has said already what was wrong. Help that was asked for is no failure; help for want of a command is.
@@ -62,7 +63,14 @@ export function commandTree(agent: AgentRoom, exit: (code: number) => void): Com
     .exitOverride()
     .showSuggestionAfterError()
     .showHelpAfterError('next: add --help to see what is accepted')
-    .configureHelp({ showGlobalOptions: true, sortOptions: false })
+    .configureHelp({
+      showGlobalOptions: true,
+      sortOptions: false,
+      // Of a noun people want to see the verbs, which come last.
+      visibleGlobalOptions(command) {
+        return command.commands.length > 0 ? [] : Help.prototype.visibleGlobalOptions.call(this, command);
+      },
+    })
     .helpOption('-h, --help', 'display help')
     .helpCommand(false)
     .version(clientVersion(), '-V, --version', 'print the version of this client')

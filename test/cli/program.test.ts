@@ -29,6 +29,17 @@ describe('usage', () => {
     }
   });
 
+  test('help of a noun ends with its verbs, and help is also a word', async () => {
+    const { stdout } = await taplane(['link', '--help'], NOWHERE);
+    expect(stdout).not.toContain('Global Options:');
+    expect(stdout).toContain('\n  probe [options] <link>');
+    expect(await taplane(['help', 'link'], NOWHERE)).toEqual({ code: 0, stdout, stderr: '' });
+    const create = (await taplane(['help', 'link', 'create'], NOWHERE)).stdout;
+    expect(create).toContain('Global Options:');
+    const options = create.slice(create.indexOf('Usage:')).split('\n');
+    expect(options.filter((line) => line.length > 80)).toEqual([]);
+  });
+
   test.each([
     [[]],
     [['interface']],
