@@ -83,7 +83,13 @@ async function read<Message>(path: string, known: Shape, decode: (document: Reco
   if (!isObject(document)) return fail(path, 'expected one object with spec and labels');
   const kept = Object.fromEntries(Object.entries(document).filter(([key]) => !OUTPUT_ONLY.includes(camel(key))));
   const unknown = unknownKeys(kept, known, '');
-  if (unknown.length > 0) return fail(path, `unknown fields: ${unknown.join(', ')}`);
+  if (unknown.length > 0) {
+    const tooHigh = unknown.filter((key) => known.children['spec']?.fields.includes(camel(key)));
+    return fail(
+      path,
+      `unknown fields: ${unknown.join(', ')}${tooHigh.length > 0 ? `; below spec: is the place of ${tooHigh.join(', ')}` : ''}`,
+    );
+  }
   try {
     return decode(kept);
   } catch (error) {

@@ -158,6 +158,10 @@ next: correct the input; --help shows what is accepted
     await writeFile(file, 'spec:\n  mode: MODE_TUN\n  mtuu: 1400\n  addresses:\n    - cdir: 10.0.0.1/24\n');
     const ran = await run(`interface create tun0 -f ${file}`);
     expect(ran).toMatchObject({ code: 2, stderr: `error: read ${file}: unknown fields: spec.mtuu, spec.addresses[0].cdir\n` });
+    await writeFile(file, 'mode: MODE_TUN\nx: 1');
+    expect((await run(`interface create tun0 -f ${file}`)).stderr).toMatch(
+      /: unknown fields: mode, x; below spec: is the place of mode\n$/,
+    );
     await writeFile(file, 'spec: { mode: tun }');
     expect(await run(`interface create tun0 -f ${file}`)).toMatchObject({ code: 2 });
     expect(calls('create')).toEqual([]);
