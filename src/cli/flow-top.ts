@@ -38,11 +38,13 @@ export async function top(options: TopOptions, filters: Filters, settings: Setti
   using interrupted = interruption();
   using losses = flowLosses(missedReason(options), message);
   const rates = new Rates();
+  // One table alone goes below what stands there.
+  const isInPlace = process.stdout.isTTY === true && count > 1;
   const request = ObserveFlowsRequest.fromPartial({ ...filters, follow: true, last: ALL, since: parseMoment(LOOK_BACK, Date.now()) });
   let shown = 0;
   const show = (): void => {
     const isApart = shown > 0 && settings.output !== 'json' && process.stdout.isTTY !== true;
-    print(`${isApart ? '\n' : ''}${tableOf(rates.top(by, number, performance.now()), options, settings)}`);
+    print(`${isApart ? '\n' : ''}${tableOf(rates.top(by, number, performance.now()), options, settings, isInPlace)}`);
     if (++shown >= count) interrupted.stop();
   };
   let timer: NodeJS.Timeout | undefined;
@@ -57,14 +59,13 @@ export async function top(options: TopOptions, filters: Filters, settings: Setti
   }
 }
 
-function tableOf(rates: Rate[], { by, nats, interval }: TopOptions, { output }: Settings): string {
+function tableOf(rates: Rate[], { by, nats, interval }: TopOptions, { output }: Settings, isInPlace: boolean): string {
   if (output === 'json') return `${JSON.stringify({ time: new Date().toISOString(), flows: rates.map(rounded) })}\n`;
-  const isTerminal = process.stdout.isTTY === true;
-  const rows = isTerminal ? rates.slice(0, Math.max(1, (process.stdout.rows || 24) - 3)) : rates;
+  const rows = isInPlace ? rates.slice(0, Math.max(1, (process.stdout.rows || 24) - 3)) : rates;
   const head = `${new Date().toLocaleTimeString('en-GB')}  the busiest by ${by}, every ${interval / 1000} s\n`;
   const columns = columnsOf(by, nats !== undefined);
   const body = rows.length > 0 ? table(columns, rows, output === 'wide') : 'no flows\n';
-  return isTerminal ? inPlace(`${head}${body}`, process.stdout.columns || 80) : `${head}${body}`;
+  return isInPlace ? inPlace(`${head}${body}`, process.stdout.columns || 80) : `${head}${body}`;
 }
 
 /** Writes over what stood there, so that nothing flickers. */

@@ -49,15 +49,20 @@ tap0        tcp     10.0.0.1:40000   10.0.0.2:80   100       1
   test('is drawn in place on a terminal', async () => {
     on.put(recent({ flowId: 'a', forward: traffic(1000), reverse: undefined }));
     // script(1) gives it one, of no size.
-    const command = `${TAPLANE} --server ${on.agent.address} flow top --count 2 --interval 100ms`;
-    const child = spawn('script', ['-qec', command, '/dev/null'], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, TERM: 'xterm' },
-    });
-    const shown = await text(child.stdout);
+    const shownBy = async (count: number): Promise<string> => {
+      const command = `${TAPLANE} --server ${on.agent.address} flow top --count ${count} --interval 100ms`;
+      const child = spawn('script', ['-qec', command, '/dev/null'], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+        env: { ...process.env, TERM: 'xterm' },
+      });
+      return await text(child.stdout);
+    };
+    const shown = await shownBy(2);
     expect(shown.split('\x1b[H')).toHaveLength(3);
     const visible = shown.replaceAll('\x1b', 'ESC').replaceAll('\r', '');
     expect(visible).toMatch(/10\.0\.0\.1:40000 +10\.0\.0\.2:80 +100 +1ESC\[K\nESC\[KESC\[J$/);
+    // One alone takes nothing away from the screen.
+    expect(await shownBy(1)).not.toContain('\x1b[H');
   });
 
   test('Ctrl-C ends it with 0', async () => {
