@@ -8,7 +8,7 @@ import { examples } from './interface.ts';
 import { collect, parseCount } from './literals.ts';
 import { print, printDocument } from './output.ts';
 import type { PolicyRoom } from './policy.ts';
-import { DEFAULT_SERVER, type Settings, settingsOf } from './settings.ts';
+import { type Settings, settingsOf } from './settings.ts';
 import { printable } from './table.ts';
 
 export interface AgentFlags {
@@ -87,7 +87,7 @@ export function addAgentCommands(program: Command, agent: AgentRoom, exit: (code
   )
     .addOption(new Option('--node <name>', 'name of the node (default: the host name)'))
     .addOption(new Option('--cluster <name>', 'name of the cluster (default: default)'))
-    .addOption(new Option('--nats <off|embedded|url>', 'where flows and events go'))
+    .addOption(new Option('--nats <off|embedded|url>', 'where flows and events go (default: off)'))
     .addOption(new Option('--nats-creds <file>', 'login: credentials of nsc; read anew at each dial'))
     .addOption(new Option('--nats-nkey <file>', 'login: seed of an nkey'))
     .addOption(new Option('--nats-tls-ca <file>', 'who may have signed the certificate of the server, PEM'))
@@ -103,8 +103,10 @@ export function addAgentCommands(program: Command, agent: AgentRoom, exit: (code
     .option('--tls-key <file>', 'its private key, PEM, mode 0600')
     .option('--tls-client-ca <file>', 'who may have signed the certificates of clients, PEM')
     .addOption(new Option('--lanes <number>', 'data-plane processes, 1 to 64 (default: 1)').argParser(parseCount))
-    .addOption(new Option('--lane-mode <mode>', 'who runs them: the agent, or something else').choices(['spawn', 'external']))
-    .addOption(new Option('--log-level <level>', 'least that is logged').choices(['debug', 'info', 'warn', 'error']))
+    .addOption(
+      new Option('--lane-mode <mode>', 'who runs them: the agent, or something else (default: spawn)').choices(['spawn', 'external']),
+    )
+    .addOption(new Option('--log-level <level>', 'least that is logged (default: info)').choices(['debug', 'info', 'warn', 'error']))
     .addHelpText(
       'before',
       examples(
@@ -149,11 +151,13 @@ export function addAgentCommands(program: Command, agent: AgentRoom, exit: (code
 function addPlaceFlags(command: Command): Command {
   return command
     .addOption(
-      new Option('--listen <address>', `unix:PATH or HOST:PORT; repeatable (default: ${DEFAULT_SERVER})`).argParser(collect(String)),
+      new Option('--listen <address>', 'unix:PATH or HOST:PORT; repeatable (default: agent.sock in the runtime directory)').argParser(
+        collect(String),
+      ),
     )
-    .addOption(new Option('--state-dir <directory>', 'what must survive a reboot'))
-    .addOption(new Option('--runtime-dir <directory>', 'sockets'))
-    .addOption(new Option('--config <file>', 'YAML file'));
+    .addOption(new Option('--state-dir <directory>', 'what must survive a reboot (default: /var/lib/taplane)'))
+    .addOption(new Option('--runtime-dir <directory>', 'sockets, gone after a reboot (default: /run/taplane)'))
+    .addOption(new Option('--config <file>', 'YAML file (default: none)'));
 }
 
 async function printChecks(checks: Check[], { output }: Settings): Promise<void> {
