@@ -34,7 +34,12 @@ function facts(verdict: VerifyAuditLogResponse): string {
   const lines: [string, string][] = [
     ['Intact', intact ? 'yes' : 'no'],
     ['Log', chain],
-    ['Records', recordCount === 0n ? '0' : `${recordCount}, from ${firstSequence} to ${lastSequence}, in ${fileCount} files`],
+    [
+      'Records',
+      recordCount === 0n
+        ? '0'
+        : `${recordCount}, from ${firstSequence} to ${lastSequence}, in ${fileCount} ${fileCount === 1 ? 'file' : 'files'}`,
+    ],
     ['Last hash', lastHash],
   ];
   return lines

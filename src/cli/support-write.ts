@@ -46,7 +46,7 @@ async function create(file: string): Promise<FileHandle> {
     return await open(file, 'wx', 0o600);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw new UsageError(`${file} is there already: give another name with -w`);
-    throw error;
+    throw new UsageError(`write the bundle to ${file}: ${(error as NodeJS.ErrnoException).code}; give another place with -w`);
   }
 }
 
