@@ -72,7 +72,7 @@ export async function startHttp({ listen, routes, log, bound }: HttpOptions): Pr
           {
             address: listen,
             err: (error as Error).message,
-            cure: 'give another address with --metrics-listen, or off',
+            cure: cureOf((error as NodeJS.ErrnoException).code),
             retry_ms: RETRY_MS,
           },
           'no metrics and probes: address cannot be had',
@@ -96,6 +96,14 @@ export async function startHttp({ listen, routes, log, bound }: HttpOptions): Pr
       await new Promise<void>((resolve) => (server === undefined ? resolve() : server.close(() => resolve())));
     },
   };
+}
+
+function cureOf(code: string | undefined): string {
+  const other = 'give another address with --metrics-listen, or off';
+  // Also of 127.0.0.1, in a network namespace that is new.
+  return code === 'EADDRNOTAVAIL'
+    ? `see whether the device of this address is up, in a new network namespace: ip link set lo up; or ${other}`
+    : other;
 }
 
 function listening(server: Server, host: string, port: number): Promise<void> {

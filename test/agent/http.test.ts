@@ -150,6 +150,13 @@ describe('answers', () => {
     await expect.poll(() => listener.address, SOON).toBe(`127.0.0.1:${port}`);
     expect(logged.filter(({ level }) => level === 'warn')).toHaveLength(1);
   });
+
+  test('an address that the node has not got may be one of a device that is down', async () => {
+    await serving(routes, '192.0.2.1:9');
+    expect(logged).toMatchObject([
+      { level: 'warn', fields: { err: expect.stringContaining('EADDRNOTAVAIL'), cure: expect.stringContaining('ip link set lo up') } },
+    ]);
+  });
 });
 
 describe('health', () => {
