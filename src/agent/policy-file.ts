@@ -53,9 +53,7 @@ export function readPolicyFile(path: string, { inForce = false } = {}): PolicyFi
     return parsePolicy(readFileSync(fd, 'utf8'), path, readAccounts());
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'not a readable file';
-    return bad(`cannot be read: ${code}`, 'give an existing, readable file with --policy, or leave --policy out');
-  } finally {
-    if (fd !== undefined) closeSync(fd);
+    return bad(`cannot be read: ${code}`, 'name an existing file that can be read; an agent without --policy has none');
   }
 }
 
