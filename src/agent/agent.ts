@@ -12,6 +12,7 @@ import { Conditions } from '../resource/conditions.ts';
 import { AUDIT_SERVICE } from '../rpc/audit-service.ts';
 import { OPEN_GATE } from '../rpc/gate.ts';
 import { HEALTH_SERVICES, type RunningServer, startServer } from '../rpc/server.ts';
+import { effectiveCapabilities } from '../sys/capability.ts';
 import { peerCredentials } from '../sys/peer-credentials.ts';
 import { nodeAudit } from './audit.ts';
 import { ClosingStack } from './closing-stack.ts';
@@ -264,6 +265,8 @@ export async function startAgent(config: Config, log: AgentLog): Promise<Agent> 
     events.agentStarted();
     startupMs = Math.round(performance.now());
     log.info({ startup_ms: startupMs, addresses: serving.addresses, version: agentVersion, pid: process.pid }, 'ready');
+    if (!effectiveCapabilities().includes('CAP_NET_ADMIN'))
+      log.warn({ cure: 'run as root, or see what is missing: taplane doctor' }, 'without CAP_NET_ADMIN: no device can be made or changed');
     return { addresses: serving.addresses, stop: () => parts.close(STOP_MS) };
   } catch (error) {
     await parts.close(STOP_MS);

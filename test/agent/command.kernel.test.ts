@@ -100,6 +100,23 @@ describe('with a start', () => {
     expect(performance.now() - startedAt).toBeLessThan(bound(3_000, 15_000));
   });
 
+  test('without the right to make devices it runs and says so, with the cure', async () => {
+    await using ns = createNamespace();
+    await using running = await startAgent({
+      namespace: ns,
+      under: ['setpriv', '--bounding-set', '-net_admin', '--inh-caps', '-net_admin'],
+    });
+    await expect
+      .poll(() => entries(running.log))
+      .toContainEqual(
+        expect.objectContaining({
+          level: 'warn',
+          msg: expect.stringContaining('without CAP_NET_ADMIN'),
+          cure: expect.stringContaining('taplane doctor'),
+        }),
+      );
+  });
+
   test.each(['SIGTERM', 'SIGINT'] as const)('%s: code 0, socket gone, lock free', async (signal) => {
     await using ns = createNamespace();
     await using running = await startAgent({ namespace: ns });
