@@ -29,6 +29,8 @@ const BY_REASON: Record<string, string | ((failure: Failure) => string | undefin
     /authori[sz]ation|authentication|permissions? violation/i.test(message)
       ? 'log in as one who may subscribe: --nats-creds FILE, --nats-nkey FILE, or --nats nats://USER:PASSWORD@HOST:4222'
       : 'see whether it runs, and whether the address is right: --nats nats://HOST:4222',
+  // The precondition names the file or flag; trying again changes nothing.
+  TLS_FAILED: () => undefined,
   STREAM_MISSING: 'watch new records: --follow; or let a stream keep taplane.v1.*.*.flow.>',
   DEVICE_NOT_FOUND: 'see what there is: ip link',
   INTERFACE_EXISTS: ({ message }) => (message.startsWith('adopt') ? UPDATE : `choose another name, or ${UPDATE}`),

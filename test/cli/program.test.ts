@@ -133,6 +133,13 @@ describe('what a failure says', () => {
       ['reason: DEVICE_NOT_FOUND', 'next: see what there is: ip link'],
     ],
     [
+      'a certificate that is not accepted',
+      said('UNAVAILABLE', 'TLS_FAILED', 'x', { preconditions: [{ type: 'TLS', subject: 'a:1', description: 'give --server-ca' }] }).slice(
+        -1,
+      ),
+      ['  TLS a:1: give --server-ca'],
+    ],
+    [
       'a name that a bridge has',
       said('ALREADY_EXISTS', 'NAME_TAKEN', 'x', { ...taken, metadata: { kind: 'bridge' } }).slice(-1),
       ['next: see what has it: ip -d link'],
