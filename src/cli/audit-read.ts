@@ -2,7 +2,6 @@
 
 import { AuditRecord, ListAuditRecordsRequest_Order as Order } from '../gen/taplane/v1/audit_service.ts';
 import type { ListFlags } from './audit.ts';
-import { parseMoment } from './flow-time.ts';
 import { printAnswer } from './output.ts';
 import { type Settings, withClient } from './settings.ts';
 import type { Column } from './table.ts';
@@ -25,9 +24,6 @@ const columns: Column<AuditRecord>[] = [
 ];
 
 export async function list(flags: ListFlags, settings: Settings): Promise<void> {
-  const now = Date.now();
-  const moment = (text: string | undefined) => (text === undefined ? undefined : parseMoment(text, now));
-  const [startTime, endTime] = [moment(flags.since), moment(flags.until)];
   await withClient(settings, async ({ audit }) => {
     const found: AuditRecord[] = [];
     let pageToken = '';
@@ -40,8 +36,8 @@ export async function list(flags: ListFlags, settings: Settings): Promise<void> 
         method: flags.method ?? '',
         code: flags.outcome?.toUpperCase() ?? '',
         resource: flags.resource ?? '',
-        startTime,
-        endTime,
+        startTime: flags.since,
+        endTime: flags.until,
       });
       found.push(...page.records);
       pageToken = page.nextPageToken;

@@ -1,6 +1,8 @@
 // `taplane audit`: the commands and their flags. What they do is loaded when one of them runs.
 
 import { type Command, InvalidArgumentError } from 'commander';
+import type { Timestamp } from '../gen/google/protobuf/timestamp.ts';
+import { parseMoment } from './flow-time.ts';
 import { examples } from './interface.ts';
 import { settingsOf } from './settings.ts';
 
@@ -9,8 +11,8 @@ export interface ListFlags {
   method?: string;
   outcome?: string;
   resource?: string;
-  since?: string;
-  until?: string;
+  since?: Timestamp;
+  until?: Timestamp;
   oldestFirst?: boolean;
   limit: number;
 }
@@ -18,6 +20,7 @@ export interface ListFlags {
 const LIMIT_DEFAULT = 100;
 
 export function addAuditCommands(program: Command, exit: (code: number) => void): void {
+  const moment = (text: string) => parseMoment(text, Date.now());
   const noun = program
     .command('audit')
     .summary('who changed what, and who was refused')
@@ -31,8 +34,8 @@ export function addAuditCommands(program: Command, exit: (code: number) => void)
     .option('--method <name>', 'only of this method: CreateInterface, or its full name')
     .option('--outcome <code>', 'only with this code: OK, PERMISSION_DENIED, ...')
     .option('--resource <name>', 'only about this one: interfaces/tun0')
-    .option('--since <time>', 'only from then on: 1h30m ago, or 2026-01-02T03:04:05Z')
-    .option('--until <time>', 'only before then')
+    .option('--since <time>', 'only from then on: 1h30m ago, or 2026-01-02T03:04:05Z', moment)
+    .option('--until <time>', 'only before then', moment)
     .option('--oldest-first', 'from the beginning of the log')
     .option('--limit <count>', 'at most so many', parseLimit, LIMIT_DEFAULT)
     .addHelpText(
