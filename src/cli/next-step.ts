@@ -123,6 +123,7 @@ export function nextStep(failure: Failure): string | undefined {
       return 'start the agent: taplane agent; or say where it listens: --server or TAPLANE_SERVER';
     return `try again; see whether the agent runs: taplane node status${server ? ` (tried ${server})` : ''}`;
   }
+  if (failure.fields[0]?.description.startsWith('must be MODE_TUN')) return 'give --mode tun or --mode tap';
   const flag = flowFlag(failure) ?? (code === 'INVALID_ARGUMENT' ? linkFlag(failure) : undefined);
   if (flag !== undefined) return `correct ${flag}; --help shows what is accepted`;
   const step = BY_REASON[reason] ?? BY_CODE[code];

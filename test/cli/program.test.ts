@@ -46,6 +46,7 @@ describe('usage', () => {
     [['nonsense']],
     [['interface', 'create', 'x', '--mode', 'bridge']],
     [['interface', 'get']],
+    [['audit', 'list', '--since', 'yesterday']],
     [['--timeout', 'soon', 'version']],
     [['interface', 'create', '--mode', 'tun']],
   ])('%j exits with 2 and prints no data', async (words) => {
@@ -138,6 +139,13 @@ describe('what a failure says', () => {
         -1,
       ),
       ['  TLS a:1: give --server-ca'],
+    ],
+    [
+      'a plan without a mode',
+      said('INVALID_ARGUMENT', 'INVALID_FIELDS', 'x', {
+        fields: [{ field: 'interface.spec.mode', description: 'must be MODE_TUN or MODE_TAP' }],
+      }).slice(-1),
+      ['next: give --mode tun or --mode tap'],
     ],
     [
       'a name that a bridge has',
