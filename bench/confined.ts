@@ -11,7 +11,11 @@ const NEED_MORE = [
   'the namespace was left',
   'is no network namespace',
   'in another network namespace',
+  'over joined TAPs in namespaces of their own',
+  'super-frames are those of the segments',
   'says who holds it',
+  'names the program that holds a device',
+  'once a program is attached',
   'says why it does not meter',
 ];
 
