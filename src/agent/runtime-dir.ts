@@ -1,10 +1,11 @@
 // The directory of what need not survive: sockets and logs of lanes. One agent has it at a time, since two would tell the same lanes
-// different things.
+// different things. Whoever may write there could be a lane to us, and be told the keys of links: such a directory is refused.
 
-import { chmodSync, mkdirSync } from 'node:fs';
+import { chmodSync, mkdirSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { TaplaneError } from '../errors.ts';
 import { lockFile } from '../sys/lock.ts';
+import { ourselves } from '../sys/secret-file.ts';
 import { isErrno } from '../sys/sys-error.ts';
 import { lockHolder } from './state-dir.ts';
 
@@ -16,8 +17,10 @@ export function lockRuntimeDir(path: string): { release(): void } {
   try {
     // Whatever the mask of the process: the group must reach the socket.
     if (mkdirSync(path, { recursive: true, mode: MODE }) !== undefined) chmodSync(path, MODE);
+    refuseUnsafe(path, statSync(path));
     return lockFile(lock);
   } catch (error) {
+    if (error instanceof TaplaneError) throw error;
     const locked = isErrno(error, 'EAGAIN', 'EWOULDBLOCK');
     const cause = locked ? `held by ${lockHolder(lock) ?? 'another agent'}` : error instanceof Error ? error.message : String(error);
     const cure = locked
@@ -34,4 +37,18 @@ export function lockRuntimeDir(path: string): { release(): void } {
       },
     );
   }
+}
+
+function refuseUnsafe(path: string, { uid, gid, mode }: Stats): void {
+  const { uid: own } = ourselves();
+  const isForeign = uid !== 0 && uid !== own;
+  if (!isForeign && (mode & 0o002) === 0 && ((mode & 0o020) === 0 || gid === 0)) return;
+  const cause = isForeign
+    ? `owned by uid ${uid}, the agent runs as uid ${own}`
+    : `others may write to it (mode ${(mode & 0o7777).toString(8)})`;
+  const cure = isForeign ? `chown ${own} ${path}, after a look at who made it` : `chmod 750 ${path}, after a look at what is in it`;
+  throw new TaplaneError('FAILED_PRECONDITION', 'RUNTIME_DIR_UNSAFE', `open runtime directory ${path}: ${cause}`, {
+    metadata: { path },
+    preconditions: [{ type: 'STATE', subject: path, description: cure }],
+  });
 }

@@ -4,6 +4,7 @@ import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, rmSync, statS
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { lockRuntimeDir } from '../../src/agent/runtime-dir.ts';
 import { flockPids, openStateDir, programOf } from '../../src/agent/state-dir.ts';
 import type { TaplaneError } from '../../src/errors.ts';
 
@@ -106,6 +107,29 @@ describe('state directory', () => {
     const { stdout, stderr } = spawnSync('unshare', ['-m', 'sh', '-c', command, script], { encoding: 'utf8' });
     expect(stdout + stderr).toMatch(/STATE_DIR_UNUSABLE .*read-only/);
   });
+});
+
+test('a runtime directory where others could put a lane of theirs is refused', () => {
+  const path = join(base, 'run');
+  lockRuntimeDir(path).release();
+  const refusal = (reason: RegExp, cure: RegExp): void => {
+    expect(() => lockRuntimeDir(path)).toThrow(
+      expect.objectContaining({
+        reason: 'RUNTIME_DIR_UNSAFE',
+        message: expect.stringMatching(reason),
+        preconditions: [expect.objectContaining({ description: expect.stringMatching(cure) })],
+      }),
+    );
+  };
+  chmodSync(path, 0o1777);
+  refusal(/others may write to it \(mode 1777\)/, /chmod 750/);
+  chmodSync(path, 0o770);
+  if (process.getuid?.() !== 0) return;
+  lockRuntimeDir(path).release();
+  chownSync(path, 0, 4242);
+  refusal(/mode 770/, /chmod 750/);
+  chownSync(path, 4242, 0);
+  refusal(/owned by uid 4242, the agent runs as uid 0/, /chown 0/);
 });
 
 test('lock table', () => {
