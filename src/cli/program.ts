@@ -32,8 +32,7 @@ export async function run(argv: string[], agent: AgentRoom): Promise<number> {
   });
   try {
     if (argv[0] === '__complete') await complete(program, argv.slice(argv[1] === '--' ? 2 : 1));
-    // `help link create`, as many programs have it.
-    else await program.parseAsync(argv[0] === 'help' ? [...argv.slice(1), '--help'] : argv, { from: 'user' });
+    else await program.parseAsync(argv[0] === 'help' ? helpFor(program, argv.slice(1)) : argv, { from: 'user' });
     return code;
   } catch (error) {
     // The parser has said already what was wrong. Help that was asked for is no failure; help for want of a command is.
@@ -41,6 +40,15 @@ export async function run(argv: string[], agent: AgentRoom): Promise<number> {
     process.stderr.write(explain(error));
     return exitCodeOf(error);
   }
+}
+
+/** `help link create`, as many programs have it. Words that name no command are left to the parser, which says so. */
+function helpFor(program: Command, words: string[]): string[] {
+  let command: Command | undefined = program;
+  for (const word of words) {
+    command = command?.commands.find((one) => one.name() === word || one.aliases().includes(word));
+  }
+  return command === undefined ? words : [...words, '--help'];
 }
 
 export function commandTree(agent: AgentRoom, exit: (code: number) => void): Command {

@@ -34,6 +34,11 @@ describe('usage', () => {
     expect(stdout).not.toContain('Global Options:');
     expect(stdout).toContain('\n  probe [options] <link>');
     expect(await taplane(['help', 'link'], NOWHERE)).toEqual({ code: 0, stdout, stderr: '' });
+    expect(await taplane(['help', 'linkk'], NOWHERE)).toEqual({
+      code: 2,
+      stdout: '',
+      stderr: expect.stringContaining("unknown command 'linkk'\n(Did you mean link?)"),
+    });
     const create = (await taplane(['help', 'link', 'create'], NOWHERE)).stdout;
     expect(create).toContain('Global Options:');
     const options = create.slice(create.indexOf('Usage:')).split('\n');
