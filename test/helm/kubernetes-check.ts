@@ -72,7 +72,7 @@ export function kubectlViolations(objects: KubernetesObject[]): string[] {
     encoding: 'utf8',
     input: JSON.stringify(list),
     maxBuffer: 64 * 1024 * 1024,
-    env: { PATH: '', HOME: '/nonexistent' },
+    env: { PATH: '', HOME: '/proc/nowhere' },
   });
   if (run.error) throw run.error;
   if (run.status !== 0) return [run.stderr.trim()];
