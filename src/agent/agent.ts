@@ -176,6 +176,7 @@ export async function startAgent(config: Config, log: AgentLog): Promise<Agent> 
     links.start();
 
     const tlsConditions = tlsCondition(() => server?.tls());
+    const furtherConditions = () => [...audit.conditions(), ...exportConditions(exporter, spoolConditions), ...tlsConditions()];
     const node = nodeFacts({
       config,
       interfaces,
@@ -183,7 +184,7 @@ export async function startAgent(config: Config, log: AgentLog): Promise<Agent> 
       nats,
       lanes,
       export: () => exporter?.stats(),
-      conditions: () => [...audit.conditions(), ...exportConditions(exporter, spoolConditions), ...tlsConditions()],
+      conditions: furtherConditions,
       policy: access,
       startupMs: () => startupMs,
     });
@@ -202,7 +203,9 @@ export async function startAgent(config: Config, log: AgentLog): Promise<Agent> 
       log,
       calls,
       checks,
-      reloads: () => reloadsOf(access, server?.tls()),
+      conditions: () => [...interfaces.conditions(), ...lanes.conditions(), ...furtherConditions()],
+      reloads: () => reloadsOf(access),
+      tls: () => server?.tls(),
       connections: () => server?.connections(),
       audit: () => audit.facts(),
     });

@@ -17,6 +17,7 @@ import type { LinkManager, SaidOfLink } from '../link/manager.ts';
 import type { CallMeter } from '../metrics/call-counts.ts';
 import type {
   AuditFacts,
+  CertificateFacts,
   ConnectionFacts,
   LaneFacts,
   LinkFacts,
@@ -42,7 +43,9 @@ const SAME_MS = 1_000;
 /** The parts of a running agent that are asked. */
 export interface MetricsNeeds {
   config: Pick<Config, 'limits' | 'flows' | 'metrics' | 'nats'>;
-  interfaces: Pick<InterfaceManager, 'health' | 'reconciling' | 'netlinkCounters' | 'conditions'>;
+  interfaces: Pick<InterfaceManager, 'health' | 'reconciling' | 'netlinkCounters'>;
+  /** All of the node, as GetNode tells them. */
+  conditions(): readonly Condition[];
   links: Pick<LinkManager, 'said'>;
   lanes: Pick<Lanes, 'describe' | 'streamTotals'>;
   flows: { stats(): FlowStats };
@@ -55,6 +58,7 @@ export interface MetricsNeeds {
   connections?: (() => ConnectionFacts | undefined) | undefined;
   audit?: (() => AuditFacts) | undefined;
   reloads?: (() => Readonly<Record<string, ReloadFacts>>) | undefined;
+  tls?: (() => TlsState | undefined) | undefined;
 }
 
 export interface Metrics {
@@ -79,7 +83,7 @@ export function agentMetrics(needs: MetricsNeeds): Metrics {
     const interfaces = needs.interfaces.health().map(({ name, mode, state, contended, repairs }) => {
       return { name, mode, state, contended, repairs, meter: meterOf(meters.get(`interfaces/${name}`)) };
     });
-    const conditions = needs.interfaces.conditions();
+    const conditions = needs.conditions();
     await nextTurn();
     const links = needs.links.said().map(linkOf);
     await nextTurn();
@@ -116,7 +120,8 @@ export function agentMetrics(needs: MetricsNeeds): Metrics {
       nats: { wanted: config.nats !== 'off', connected: nats.state === NatsState.CONNECTED, disconnects: Number(nats.disconnects) },
       events: needs.events.stats(),
       audit: needs.audit?.(),
-      reloads: needs.reloads?.() ?? {},
+      certificate: certificateOf(needs.tls?.()),
+      reloads: { ...needs.reloads?.(), ...certificateReload(needs.tls?.()) },
       logLines: needs.log.lines(),
       checks: Object.fromEntries(needs.checks().map(({ name, ok }) => [name, ok])),
       perInterface: config.metrics.perInterface,
@@ -164,6 +169,14 @@ export function reloadsOf(policy: Pick<NodePolicy, 'status' | 'failures'>, tls: 
   return reloads;
 }
 
+function certificateReload(tls: TlsState | undefined): Record<string, ReloadFacts> {
+  return tls === undefined ? {} : { certificates: { ok: !tls.broken, lastSuccessMs: tls.takenMs } };
+}
+
+function certificateOf(tls: TlsState | undefined): CertificateFacts | undefined {
+  return tls && { notBefore: tls.notBefore.getTime() / 1000, notAfter: tls.notAfter.getTime() / 1000 };
+}
+
 function meterOf(said: InterfaceFlowStats | undefined): MeterFacts | undefined {
   if (said === undefined) return undefined;
   const { active, totals, records } = said;
@@ -193,6 +206,7 @@ const STATES: Readonly<Record<number, LinkFacts['state']>> = {
 };
 const DROPS = words(Reason);
 const LOSSES = words(Lost);
+const NO_LOSSES = Object.fromEntries(Object.entries(LOSSES).flatMap(([number, word]) => (Number(number) > 0 ? [[word, 0]] : [])));
 
 function linkOf({ name, protocol, status }: SaidOfLink): LinkFacts {
   return {
@@ -270,7 +284,8 @@ function spoolOf(stats: ExportStats): SpoolFacts {
     publishedRecords: Number(stats.publishedRecords),
     retriedMessages: Number(stats.retriedMessages),
     republishedMessages: Number(stats.republishedMessages),
-    lost: Object.fromEntries(stats.lost.map(({ reason, count }) => [LOSSES[reason] ?? 'unspecified', Number(count)])),
+    // Every reason from the beginning: Prometheus sees no increase in a series that comes with its first loss.
+    lost: { ...NO_LOSSES, ...Object.fromEntries(stats.lost.map(({ reason, count }) => [LOSSES[reason] ?? 'unspecified', Number(count)])) },
     blocked: stats.reason !== '',
   };
 }

@@ -107,6 +107,12 @@ const CALLS: readonly Series[] = [
     ['reason'],
   ),
   gauge('tls_handshakes_in_progress', 'Connections in the middle of their TLS handshake.', ({ connections }) => connections?.handshaking),
+  gauge(
+    'tls_certificate_not_before_timestamp_seconds',
+    'Begin of the certificate that is served, since 1970.',
+    ({ certificate }) => certificate?.notBefore,
+  ),
+  gauge('tls_certificate_not_after_timestamp_seconds', 'Its end.', ({ certificate }) => certificate?.notAfter),
 ];
 
 const DATA_PLANE: readonly Series[] = [

@@ -26,6 +26,8 @@ export interface NodeSnapshot {
   events: { stored: number; waiting: number; lost: number; failures: number };
   /** Absent without an audit log. */
   audit?: AuditFacts | undefined;
+  /** Of the certificate of the TLS listeners; absent without one. */
+  certificate?: CertificateFacts | undefined;
   /** What is read again while the agent runs, by name, such as `policy` and `certificates`. */
   reloads: Readonly<Record<string, ReloadFacts>>;
   /** Lines logged, by level. */
@@ -160,6 +162,12 @@ export interface AuditFacts {
   failures: number;
   /** Of its files. */
   bytes: number;
+}
+
+/** Seconds since 1970. */
+export interface CertificateFacts {
+  notBefore: number;
+  notAfter: number;
 }
 
 export interface ReloadFacts {

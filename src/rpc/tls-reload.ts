@@ -7,7 +7,8 @@ import type { ListenLog } from './refusals.ts';
 import { type LoadedTls, loadTls, stampOf, type TlsFiles } from './tls-files.ts';
 
 export interface TlsState {
-  /** End of the certificate that is served. */
+  /** Begin and end of the certificate that is served. */
+  readonly notBefore: Date;
   readonly notAfter: Date;
   /** What is wrong at the moment: new files that cannot be used, a certificate that ends soon or has ended; empty when nothing is. */
   readonly problem: string;
@@ -15,12 +16,10 @@ export interface TlsState {
   readonly fingerprint: string;
   /** How often new files were taken. */
   readonly reloads: number;
-  /** How often new files could not be taken. */
-  readonly failures: number;
-  /** New files that cannot be used are there. */
-  readonly stale: boolean;
-  /** When those in use were read, milliseconds since 1970. */
-  readonly takenAtMs: number;
+  /** The files as they are now cannot be used. */
+  readonly broken: boolean;
+  /** When files were last taken, milliseconds since 1970. */
+  readonly takenMs: number;
 }
 
 export interface TlsReload {
@@ -45,8 +44,7 @@ export function watchTls(
   let seen = first.stamp;
   let failed = { stamp: '', looks: 0, error: '' };
   let reloads = 0;
-  let failures = 0;
-  let takenAtMs = now();
+  let takenMs = now();
   let warnedAtMs = Number.NEGATIVE_INFINITY;
 
   const look = (): void => {
@@ -66,7 +64,7 @@ export function watchTls(
       seen = loaded.stamp;
       failed = { stamp: '', looks: 0, error: '' };
       reloads += 1;
-      takenAtMs = now();
+      takenMs = now();
       warnedAtMs = Number.NEGATIVE_INFINITY;
       log.info?.({ path: files.certFile, not_after: loaded.leaf.validTo }, 'TLS certificate taken');
     } catch (error) {
@@ -83,13 +81,13 @@ export function watchTls(
   timer.unref();
   return {
     state: () => ({
+      notBefore: used.leaf.validFromDate,
       notAfter: used.leaf.validToDate,
       problem: failed.looks > 1 ? `new TLS files cannot be used, the last good ones stay: ${failed.error}` : endingOf(used.leaf, now()),
       fingerprint: used.leaf.fingerprint256.replaceAll(':', '').toLowerCase(),
       reloads,
-      failures,
-      stale: failed.looks > 1,
-      takenAtMs,
+      broken: failed.looks > 1,
+      takenMs,
     }),
     stop: () => clearInterval(timer),
   };

@@ -33,7 +33,7 @@ it('is served to those with a certificate, from the command line and from Python
   const identity = '{ spiffe: "spiffe://cluster.local/controller", roles: [reader] }';
   writeFileSync(policy, `version: 1\nroles: { reader: { methods: [read] } }\nidentities: [${identity}]\n`, { mode: 0o600 });
   const tls = ['--tls-cert', server.certificateFile, '--tls-key', server.privateKeyFile, '--tls-client-ca', ca, '--policy', policy];
-  await using agent = await startAgent({ args: ['--listen', '127.0.0.1:0', ...tls] });
+  await using agent = await startAgent({ args: ['--listen', '127.0.0.1:0', '--metrics-listen', '127.0.0.1:0', ...tls] });
   const [address = ''] = JSON.parse(agent.log.split('\n').find((line) => line.includes('"ready"')) ?? '{}').addresses as string[];
   expect(address).toMatch(/^127\.0\.0\.1:\d+$/);
 
@@ -46,6 +46,15 @@ it('is served to those with a certificate, from the command line and from Python
   });
   expect(bare).toMatchObject({ code: 6, stderr: expect.stringContaining('it wants a certificate of the client') });
   expect(bare.stderr).toContain('--client-cert FILE --client-key FILE');
+
+  // What a scraper sees of it: all conditions of the node, also those that interfaces do not make.
+  const [scraped = ''] = agent.log.split('\n').filter((line) => line.includes('"http listening"'));
+  const page = await (await fetch(`http://${JSON.parse(scraped).address}/metrics`)).text();
+  for (const type of ['Ready', 'AuditWritten', 'AuditIntact', 'TlsCertificate'])
+    expect(page).toContain(`taplane_node_condition{type="${type}"} 1\n`);
+  expect(page).toContain('taplane_reload_ok{what="certificates"} 1\n');
+  const [, ends = '0'] = /^taplane_tls_certificate_not_after_timestamp_seconds (\d+)$/m.exec(page) ?? [];
+  expect(Number(ends) - Date.now() / 1000).toBeGreaterThan(89 * 86_400);
 
   const alike = certificates.issue('ca', 'alike', 'URI:spiffe://cluster.local/controller-2');
   const files = { caFile: ca, certFile: alike.certificateFile, keyFile: alike.privateKeyFile };

@@ -132,6 +132,10 @@ it.skipIf(natsBinary === undefined)(
     expect(value(families, 'grpc_calls_total', { method: 'taplane.v1.InterfaceService/CreateInterface', code: 'OK' })).toBe(1);
     expect(value(families, 'lane_up', { lane: 'lane-0' })).toBe(1);
     expect(value(families, 'nats_connected')).toBe(1);
+    expect(value(families, 'node_condition', { type: 'FlowSpool' })).toBe(1);
+    // There before the first loss, or Prometheus would not see that one as an increase.
+    for (const reason of ['lane_full', 'spool_full', 'spool_failed', 'server_lost', 'too_large'])
+      expect(value(families, 'spool_lost_records_total', { reason })).toBe(0);
     expect(value(families, 'link_peers', { protocol: 'wireguard', state: 'down' })).toBe(1);
     expect(value(families, 'process_resident_memory_bytes')).toBeGreaterThan(1e7);
     if (hasPromtool) expect(promtool(['check', 'metrics'], text)).toBe('');

@@ -69,6 +69,7 @@ export function sampleSnapshot({ interfaces = 3, links = 2, peers = 2, perInterf
     nats: { wanted: true, connected: true, disconnects: 2 },
     events: { stored: 20, waiting: 0, lost: 0, failures: 0 },
     audit: { records: { allowed: 10, denied: 1 }, failures: 0, bytes: 4096 },
+    certificate: { notBefore: 1_700_000_000, notAfter: 1_707_776_000 },
     reloads: { policy: { ok: true, failures: 0, lastSuccessMs: 1_700_000_000_000 } },
     logLines: { debug: 0, info: 10, warn: 1, error: 0 },
     checks: { stores: true, lane: true, serving: true },
