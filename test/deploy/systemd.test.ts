@@ -55,6 +55,8 @@ test('both give the same rights, those of the chart and no others, and meet at o
     // The runtime directory outlives each of them.
     expect(valuesOf(name, 'RuntimeDirectoryPreserve')).toEqual(['yes']);
     expect(valuesOf(name, 'Type')).toEqual(['notify']);
+    // Both are tried for ever: with systemd's own limit the fifth quick failure is the last.
+    expect([valuesOf(name, 'Restart'), valuesOf(name, 'StartLimitIntervalSec')]).toEqual([['always'], ['0']]);
   }
   const hardening = (name: string) =>
     settings(name).filter(([key]) => /^(Protect|Restrict|Private|System|Lock|NoNew|Device|Remove|User|Group|UMask|Runtime)/.test(key));
