@@ -12,19 +12,46 @@ import { Netlink } from '../sys/netlink/socket.ts';
 const WITNESSES = ['/usr/sbin/ip', '/sbin/ip', '/usr/bin/ip', '/bin/ip'];
 const WITNESS_MS = 5_000;
 const WITNESS_BYTES = 4 * 1024 * 1024;
+/** Of a table: what fits into a part of a bundle. */
+const ENTRIES_MOST = 10_000;
 
-/** The tables of the agent's own namespace. Throws SysError. */
-export function kernelTables(): Record<'links' | 'addresses' | 'routes' | 'neighbours', object[]> {
+const TABLES = {
+  links: (netlink: Netlink, first: First) => netlink.dump('list links', dumpLinks(), first.of(readLink)),
+  addresses: (netlink: Netlink, first: First) => netlink.dump('list addresses', dumpAddresses(0), first.of(readAddress)),
+  routes: (netlink: Netlink, first: First) => netlink.dump('list routes', dumpRoutes(0, 0), first.of(readRoute)),
+  neighbours: (netlink: Netlink, first: First) => netlink.dump('list neighbours', dumpNeighbours(0), first.of(readNeighbour)),
+} as const;
+
+/** A table of the agent's own namespace: its first entries, and behind them how many more there are. Throws SysError. */
+export function kernelTable(which: keyof typeof TABLES): object[] {
   const netlink = new Netlink();
   try {
-    return {
-      links: netlink.dump('list links', dumpLinks(), readLink),
-      addresses: netlink.dump('list addresses', dumpAddresses(0), readAddress),
-      routes: netlink.dump('list routes', dumpRoutes(0, 0), readRoute),
-      neighbours: netlink.dump('list neighbours', dumpNeighbours(0), readNeighbour),
-    };
+    const first = new First(ENTRIES_MOST);
+    const found: object[] = TABLES[which](netlink, first);
+    return first.beyond === 0 ? found : [...found, { more: first.beyond }];
   } finally {
     netlink.close();
+  }
+}
+
+/** Reads the first so many messages of a dump, and counts the others: a router has a million routes, and they would all be in memory here. */
+export class First {
+  beyond = 0;
+  #room: number;
+
+  constructor(most: number) {
+    this.#room = most;
+  }
+
+  of<T>(read: (payload: Buffer) => T | undefined): (payload: Buffer) => T | undefined {
+    return (payload) => {
+      if (this.#room > 0) {
+        this.#room--;
+        return read(payload);
+      }
+      this.beyond++;
+      return undefined;
+    };
   }
 }
 

@@ -18,6 +18,13 @@ const PATTERNS: readonly [RegExp, string][] = [
     /(?<![\w-])("?[\w-]{0,40}?(?:password|passwd|secret|token|private[_-]?key|preshared[_-]?key|psk|seed)"?\s{0,4}[:=]\s{0,4})("(?:[^"\\]|\\.)*"|[^\s,;}"']+)/gi,
     `$1"${HIDDEN}"`,
   ],
+  // the same as JSON within a text of JSON, and as NATS calls it
+  [
+    /(\\"[\w-]{0,40}?(?:pass|password|passwd|secret|token|private[_-]?key|preshared[_-]?key|psk|seed)\\"\s{0,4}:\s{0,4}\\")(?:[^"\\]|\\[^"])*/gi,
+    `$1${HIDDEN}`,
+  ],
+  [/(?<![\w-])("?pass"?\s{0,4}:\s{0,4}")(?:[^"\\]|\\.)*/gi, `$1${HIDDEN}`],
+  [/\b(authorization"?\s{0,4}[:=]\s{0,4}"?(?:basic|bearer|digest)\s{1,4})[^\s",;\\]+/gi, `$1${HIDDEN}`],
 ];
 
 /** `text` without what looks like a secret, and without `known` ones of at least four characters. */

@@ -1,7 +1,7 @@
 // The support bundle: what somebody who was not there needs to understand a node, as one tar.gz. Every part has its time and its size; one that fails
 // is told of in `about.json` and does not keep the others from coming. No part asks for keys, and all text passes `redact` at the end.
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import os from 'node:os';
 import { join } from 'node:path';
@@ -21,12 +21,14 @@ import { parseNatsUrl } from '../nats/url.ts';
 import { type Config, printConfig } from './config.ts';
 import type { Check } from './doctor.ts';
 import { type HealthCheck, healthAnswer } from './http-health.ts';
-import { kernelTables, plainJson, witness } from './support-kernel.ts';
+import { kernelTable, plainJson, witness } from './support-kernel.ts';
 import { redact } from './support-redact.ts';
 import { type TarFile, tar } from './support-tar.ts';
 
 const PART_MS = 5_000;
 const PART_BYTES_MOST = 4 * 1024 * 1024;
+/** Searched for secrets beyond what is kept, so that none is cut in two before it is found. */
+const MARGIN = 64 * 1024;
 const BUNDLE_BYTES_MOST = 24 * 1024 * 1024;
 const LANE_LOG_BYTES = 256 * 1024;
 const CHUNK_BYTES = 256 * 1024;
@@ -83,7 +85,7 @@ async function collect(needs: SupportNeeds, signal: AbortSignal): Promise<Buffer
     try {
       const text = await inTime(part);
       if (text === undefined) continue;
-      const whole = Buffer.from(redact(text, known));
+      const whole = Buffer.from(redact(text.slice(0, PART_BYTES_MOST + MARGIN), known));
       const most = Math.min(PART_BYTES_MOST, room);
       const content = whole.subarray(0, most);
       room -= content.length;
@@ -108,13 +110,9 @@ async function collect(needs: SupportNeeds, signal: AbortSignal): Promise<Buffer
 
 function partsOf(needs: SupportNeeds): Part[] {
   const { config } = needs;
-  let tables: ReturnType<typeof kernelTables> | undefined;
-  const table = (which: keyof ReturnType<typeof kernelTables>): Part => ({
+  const table = (which: Parameters<typeof kernelTable>[0]): Part => ({
     name: `netlink/${which}.json`,
-    read() {
-      tables ??= kernelTables();
-      return plainJson(tables[which]);
-    },
+    read: () => plainJson(kernelTable(which)),
   });
   return [
     { name: 'config.yaml', read: () => printConfig(config) },
@@ -179,9 +177,13 @@ async function linkLines(links: SupportNeeds['links']): Promise<string> {
 }
 
 function laneLogs(runtimeDir: string): Part[] {
-  if (!existsSync(runtimeDir)) return [];
-  const names = readdirSync(runtimeDir).filter((name) => /^lane-\d{1,3}\.log$/.test(name));
-  return names.map((name) => ({ name: `lanes/${name}`, read: () => endOf(join(runtimeDir, name)) }));
+  try {
+    const names = readdirSync(runtimeDir).filter((name) => /^lane-\d{1,3}\.log$/.test(name));
+    return names.map((name) => ({ name: `lanes/${name}`, read: () => endOf(join(runtimeDir, name)) }));
+  } catch (error) {
+    // Such as for want of descriptors, which is when somebody wants a bundle.
+    return [{ name: 'lanes', read: () => Promise.reject(error) }];
+  }
 }
 
 /** The last bytes of a file, from the beginning of a line. */

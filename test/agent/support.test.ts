@@ -2,6 +2,9 @@
 
 import { spawnSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
+import { loadConfig } from '../../src/agent/config.ts';
+import { type SupportNeeds, supportBundles } from '../../src/agent/support.ts';
+import { First } from '../../src/agent/support-kernel.ts';
 import { redact } from '../../src/agent/support-redact.ts';
 import { tar } from '../../src/agent/support-tar.ts';
 
@@ -24,6 +27,37 @@ describe('tar', () => {
   });
 });
 
+describe('a bundle', () => {
+  test('comes whatever fails, and says what did', async () => {
+    const fails = (): never => {
+      throw new Error('EMFILE: password=Hush1');
+    };
+    const needs = Object.fromEntries(
+      ['getNode', 'checks', 'scrape', 'logTail', 'eventTail', 'diagnose'].map((name) => [name, fails]),
+    ) as unknown as SupportNeeds;
+    const list = { list: fails };
+    // A folder that cannot be listed.
+    const config = loadConfig({ runtimeDir: '/proc/version', stateDir: '/nonexistent' }, {});
+    const bundle = supportBundles({ ...needs, config, version: '0', interfaces: list, links: list, flows: { stats: fails } });
+    const pieces: Buffer[] = [];
+    for await (const piece of bundle(new AbortController().signal)) pieces.push(piece);
+    const input = Buffer.concat(pieces);
+    const { stdout } = spawnSync('tar', ['xzOf', '-', 'taplane/about.json'], { input, encoding: 'utf8' });
+    const { parts } = JSON.parse(stdout) as { parts: { name: string; bytes: number; error?: string }[] };
+    expect(parts.find(({ name }) => name === 'lanes')?.error).toMatch(/ENOTDIR/);
+    expect(parts.filter(({ error }) => error === 'EMFILE: password="[redacted]"')).toHaveLength(9);
+    for (const name of ['config.yaml', 'netlink/links.json', 'process/status.txt'])
+      expect(parts.find((one) => one.name === name)?.bytes).toBeGreaterThan(0);
+  });
+
+  test('has the first of a table, and the number of the others', () => {
+    const first = new First(2);
+    const read = first.of((payload) => payload.length);
+    expect([1, 2, 3, 4].map((length) => read(Buffer.alloc(length)))).toEqual([1, 2, undefined, undefined]);
+    expect(first.beyond).toBe(2);
+  });
+});
+
 describe('redact', () => {
   const SEED = `SU${'A2B3C4D5'.repeat(7)}`;
   const JWT = `eyJ${'a'.repeat(20)}.${'b'.repeat(40)}.${'c-_'.repeat(20)}`;
@@ -34,6 +68,9 @@ describe('redact', () => {
     ['{"password":"Hu\\"sh1","name":"kept"}', ['sh1']],
     ['natsPassword=Hush1 privateKey: Hush2, preshared_key = "Hush3"', ['Hush1', 'Hush2', 'Hush3']],
     [`seed ${SEED} and ${JWT}`, [SEED, JWT]],
+    ['{"err":"got {\\"password\\":\\"Hush1\\",\\"auth_token\\": \\"Hush2\\",\\"name\\":\\"kept\\"}"}', ['Hush1', 'Hush2']],
+    ['CONNECT {"user":"kept","pass":"Hush1"}', ['Hush1']],
+    ['Authorization: Bearer Hush1\r\n"authorization":"Basic SHVzaDI=", kept', ['Hush1', 'SHVzaDI']],
     [
       `-----BEGIN NATS USER JWT-----\n${JWT}\n------END NATS USER JWT------\n-----BEGIN USER NKEY SEED-----\n${SEED}\n------END USER NKEY SEED------`,
       [SEED, JWT],
@@ -62,6 +99,9 @@ describe('redact', () => {
       `password="${'\\'.repeat(200_000)}`,
       `a://${'b'.repeat(200_000)}`,
       '-----BEGIN PRIVATE KEY-----'.repeat(8_000),
+      '\\"token\\":\\"'.repeat(20_000),
+      `\\"pass\\":\\"${'\\a'.repeat(100_000)}`,
+      'authorization: '.repeat(20_000),
     ])
       redact(text);
     expect(performance.now() - began).toBeLessThan(5_000);
