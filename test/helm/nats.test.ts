@@ -37,6 +37,7 @@ function configuration({ one }: Rendered, tls: string, ports: { nats: number; mo
   put('sync_interval: always', '');
   put('/etc/nats-tls/', `${tls}/`);
   put('/data/', `${folder}/data/`);
+  put('/var/run/nats/', `${folder}/`);
   put('0.0.0.0:4222', `127.0.0.1:${ports.nats}`);
   put('0.0.0.0:8222', `127.0.0.1:${ports.monitor}`);
   const path = join(folder, 'nats.conf');
@@ -141,6 +142,31 @@ describe.skipIf(!hasHelm || natsBinary === undefined)('bundled NATS (needs helm,
     await expect(login('agent', { certFile: join(strange, 'tls.crt'), keyFile: join(strange, 'tls.key') })).rejects.toThrow();
     await expect(login('agent', { servername: 'elsewhere.net.svc' })).rejects.toThrow(/altname|Hostname/i);
   });
+
+  test('takes renewed certificates without a restart', async () => {
+    const { command } = render({ nats: { mode: 'bundled' } }).one('StatefulSet').spec.template.spec.containers[1];
+    const script = join(folder, 'reload.mjs');
+    writeFileSync(script, render({ nats: { mode: 'bundled' } }).one('ConfigMap', NAME).data?.['reload.mjs'] ?? '');
+    expect(command).toEqual(['/usr/local/bin/node', '/etc/nats/reload.mjs', '/etc/nats-tls', '/var/run/nats/nats.pid']);
+    const reload = spawn(process.execPath, [script, tls.server, join(folder, 'nats.pid'), '20'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    try {
+      const lines = createInterface({ input: reload.stdout })[Symbol.asyncIterator]();
+      expect((await lines.next()).value).toBe(`nats-server ${server.pid} reads its certificates`);
+      const renewed = renewedBy(renderAnew({ nats: { mode: 'bundled' } }));
+      expect((await lines.next()).value).toBe(`nats-server ${server.pid} reads its certificates`);
+      await expect.poll(() => login('agent', renewed).then((one) => one.isClosed()), { timeout: 5_000 }).toBe(false);
+      await expect(login('agent')).rejects.toThrow();
+    } finally {
+      reload.kill();
+    }
+  });
+
+  /** New files for the server; answers those of an agent. */
+  function renewedBy(chart: Rendered): object {
+    const at = mount(chart, `${NAME}-agent`, 'renewed');
+    mount(chart, `${NAME}-server`, 'server');
+    return { caFile: join(at, 'ca.crt'), certFile: join(at, 'tls.crt'), keyFile: join(at, 'tls.key') };
+  }
 
   test('answers where the probes ask', async () => {
     const probe = render({ nats: { mode: 'bundled' } }).one('StatefulSet').spec.template.spec.containers[0];

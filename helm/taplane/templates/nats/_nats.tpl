@@ -27,6 +27,9 @@ server_name: $POD_NAME
 listen: "{{ ternary "[::]" "0.0.0.0" (eq .Values.ipFamily "IPv6") }}:4222"
 http: "{{ ternary "[::]" "0.0.0.0" (eq .Values.ipFamily "IPv6") }}:8222"
 
+# For reload.mjs.
+pid_file: "/var/run/nats/nats.pid"
+
 jetstream {
   store_dir: "/data/jetstream"
   max_file_store: {{ .Values.nats.bundled.maxFileStore }}
