@@ -4,3 +4,4 @@ import './papers-checks.ts';
 import './schema-checks.ts';
 import './render-checks.ts';
 import './config-checks.ts';
+import './upgrade-checks.ts';
