@@ -32,6 +32,9 @@ const ALONE: [values: object, message: string][] = [
   [{ terminationGracePeriodSeconds: 5 }, "at '/terminationGracePeriodSeconds': minimum: got 5, want 15"],
   [{ image: { digest: 'sha256:short' } }, "at '/image/digest': 'sha256:short' does not match pattern"],
   [{ podLabels: { a: 'not a label' } }, "at '/podLabels/a': 'not a label' does not match pattern"],
+  // Selectors are made of them.
+  [{ commonLabels: { 'app.kubernetes.io/name': 'x' } }, "at '/commonLabels'"],
+  [{ podLabels: { 'app.kubernetes.io/component': 'x' } }, "at '/podLabels'"],
   [{ imagePullSecrets: ['pull'] }, "at '/imagePullSecrets/0': got string, want object"],
   [{ serviceAccount: { name: 'Upper' } }, "at '/serviceAccount/name': 'Upper' does not match pattern"],
   [{ fullnameOverride: 'a.b' }, "at '/fullnameOverride': 'a.b' does not match pattern"],
