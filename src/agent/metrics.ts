@@ -42,7 +42,7 @@ const SAME_MS = 1_000;
 
 /** The parts of a running agent that are asked. */
 export interface MetricsNeeds {
-  config: Pick<Config, 'limits' | 'flows' | 'metrics' | 'nats'>;
+  config: Pick<Config, 'limits' | 'flows' | 'lanes' | 'metrics' | 'nats'>;
   interfaces: Pick<InterfaceManager, 'health' | 'reconciling' | 'netlinkCounters'>;
   /** All of the node, as GetNode tells them. */
   conditions(): readonly Condition[];
@@ -114,7 +114,7 @@ export function agentMetrics(needs: MetricsNeeds): Metrics {
         ringRecords: Number(stats.ringRecords),
         ringBytes: Number(stats.ringBytes),
         tableEntries: config.flows.tableEntries,
-        tableEntriesTotal: config.flows.tableEntriesTotal,
+        tableEntriesTotal: config.flows.tableEntriesTotal * config.lanes,
       },
       spool: stats.export && spoolOf(stats.export),
       nats: { wanted: config.nats !== 'off', connected: nats.state === NatsState.CONNECTED, disconnects: Number(nats.disconnects) },

@@ -139,7 +139,7 @@ const DATA_PLANE: readonly Series[] = [
   gauge('flow_table_flows', 'Flows in the tables of all interfaces.', ({ interfaces }) =>
     interfaces.reduce((sum, { meter }) => sum + (meter?.activeFlows ?? 0), 0),
   ),
-  gauge('flow_table_limit', 'Most flows in all tables of one lane.', ({ flows }) => flows.tableEntriesTotal),
+  gauge('flow_table_limit', 'Most flows in the tables of all lanes together.', ({ flows }) => flows.tableEntriesTotal),
   gauge('flow_table_fill_ratio', 'How full the fullest table of an interface is, 0 to 1.', ({ interfaces, flows }) =>
     interfaces.reduce((most, { meter }) => Math.max(most, (meter?.activeFlows ?? 0) / flows.tableEntries), 0),
   ),

@@ -134,7 +134,7 @@ export interface FlowFacts {
   lostRecords: number;
   ringRecords: number;
   ringBytes: number;
-  /** Most flows in one table, and in all tables of a lane. */
+  /** Most flows in one table, and in the tables of all lanes together. */
   tableEntries: number;
   tableEntriesTotal: number;
 }
