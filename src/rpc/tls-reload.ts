@@ -28,8 +28,9 @@ export interface TlsReload {
 }
 
 const POLL_MS = 2_000;
-/** A certificate that ends within this is warned of, once a day. */
+/** A certificate that ends within this, or within a quarter of its life where that is shorter, is warned of, once a day: many live for a day or an hour. */
 const SOON_MS = 30 * 86_400_000;
+const SOON_SHARE = 0.25;
 const WARN_EVERY_MS = 86_400_000;
 
 /** `take` is given sound files only. A change that is broken at two looks in a row is warned of: files are seldom written in one moment. */
@@ -98,6 +99,7 @@ export function endingOf(leaf: Pick<X509Certificate, 'validFromDate' | 'validToD
   const leftMs = leaf.validToDate.getTime() - nowMs;
   if (leftMs <= 0) return `the certificate has expired at ${leaf.validToDate.toISOString()}`;
   if (nowMs < leaf.validFromDate.getTime()) return `the certificate is not valid before ${leaf.validFromDate.toISOString()}`;
-  if (leftMs < SOON_MS) return `the certificate expires at ${leaf.validToDate.toISOString()}`;
+  const lifeMs = leaf.validToDate.getTime() - leaf.validFromDate.getTime();
+  if (leftMs < Math.min(SOON_MS, SOON_SHARE * lifeMs)) return `the certificate expires at ${leaf.validToDate.toISOString()}`;
   return '';
 }
