@@ -110,6 +110,7 @@ export async function startAgent(config: Config, log: AgentLog): Promise<Agent> 
         recent.note('lane-restarted', lane, why);
       },
       flowLimits: laneFlowLimits(config),
+      logLevel: () => log.level,
     });
     // Stopped after the lanes: what they tell of at the end is still fetched.
     const recorded = nodeFlows({ config, lanes, interfaces: () => interfaces, exporter, log });

@@ -13,7 +13,7 @@ import { packetSocketOf } from '../lane/place.ts';
 import { startLaneServer } from '../rpc/lane-server.ts';
 import { pidNamespace } from '../sys/pid-namespace.ts';
 import { giveBackMemoryWhenIdle } from './idle-memory.ts';
-import { type Log, openLog } from './log.ts';
+import { type AgentLog, isLevel, openLog } from './log.ts';
 import { agentVersion, timestampOf } from './node.ts';
 import { notifier } from './notify.ts';
 
@@ -36,7 +36,7 @@ export interface LaneOptions {
 export async function runLane({ socket, stay = false }: LaneOptions): Promise<number> {
   process.umask(0o077);
   process.title = 'taplane lane';
-  const log: Log = openLog('info');
+  const log: AgentLog = openLog('info');
   const { promise: ended, resolve: end } = Promise.withResolvers<string>();
   const instance = randomBytes(16).toString('hex');
   const startTime = timestampOf(new Date(performance.timeOrigin));
@@ -84,7 +84,7 @@ export async function runLane({ socket, stay = false }: LaneOptions): Promise<nu
         heard();
         return state();
       },
-      setAttachments({ attachments, keepRunning, flowLimits, pid, instance: meant }) {
+      setAttachments({ attachments, keepRunning, flowLimits, pid, instance: meant, logLevel }) {
         if ((meant !== '' && meant !== instance) || (pid !== 0 && pid !== process.pid))
           throw new TaplaneError(
             'FAILED_PRECONDITION',
@@ -94,6 +94,7 @@ export async function runLane({ socket, stay = false }: LaneOptions): Promise<nu
         // What was taken now would never be let go of again.
         if (over) return state();
         heard();
+        follow(log, logLevel);
         lane?.setAttachments(attachments, flowLimits);
         const toldBefore = leaving;
         leaving = attachments.length === 0 && !keepRunning && !stay;
@@ -127,4 +128,14 @@ export async function runLane({ socket, stay = false }: LaneOptions): Promise<nu
   await server.stop();
   log.info({ reason }, 'lane ends');
   return 0;
+}
+
+/** Logs what the agent logs. A change is said, whichever way it goes. */
+function follow(log: AgentLog, level: string): void {
+  if (!isLevel(level) || level === log.level) return;
+  const say = (): void => log.info({ log_level: level }, 'log level set');
+  say();
+  const wasQuiet = log.level === 'warn' || log.level === 'error';
+  log.setLevel(level);
+  if (wasQuiet) say();
 }

@@ -57,6 +57,8 @@ export interface LaneProcessOptions {
   flowLimits?: FlowLimits | undefined;
   /** Called whenever the lane says something new of links. */
   linksChanged?: (() => void) | undefined;
+  /** The least that it is to log, asked at each heartbeat. */
+  logLevel?: (() => string) | undefined;
   /** Completes a declaration for the process that is to hear it, which has this name. */
   complete?: ((attachments: readonly Attachment[], lane: string) => Promise<Attachment[]>) | undefined;
 }
@@ -77,7 +79,7 @@ export class LaneProcess {
   /** Its attachments, by uid and kind. */
   #attachments = new Map<string, AttachmentState>();
   /** What was declared to this process, to which it need not be declared again. */
-  #declared: { process: string; wanted: Attachment[]; asked: number } | undefined;
+  #declared: { process: string; wanted: Attachment[]; logLevel: string; asked: number } | undefined;
   #waiting: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
   #asking = false;
@@ -93,6 +95,7 @@ export class LaneProcess {
   readonly #restarted: (lane: string, why: string) => void;
   readonly #linksChanged: () => void;
   readonly #complete: LaneProcessOptions['complete'];
+  readonly #logLevel: () => string;
   /** The process that last answered, until it was told that it is not needed. */
   #last: { process: string; pid: number } | undefined;
   /** Why that process ended, as far as we know. */
@@ -103,6 +106,7 @@ export class LaneProcess {
     this.#flowLimits = more.flowLimits;
     this.#linksChanged = more.linksChanged ?? (() => {});
     this.#complete = more.complete;
+    this.#logLevel = more.logLevel ?? (() => '');
     this.#socket = join(runtimeDir, `${name}.sock`);
     this.packetSocket = packetSocketOf(this.#socket);
     this.#logFile = join(runtimeDir, `${name}.log`);
@@ -261,25 +265,27 @@ export class LaneProcess {
   /** Declares what is wanted where that is news to the lane, else asks how it is. */
   async #tell(client: LaneClient, wanted: Attachment[], needed: boolean): Promise<LaneState> {
     const before = this.#declared;
-    if (needed && before?.wanted === wanted && before.asked < DECLARE_AGAIN) {
+    const logLevel = this.#logLevel();
+    if (needed && before?.wanted === wanted && before.logLevel === logLevel && before.asked < DECLARE_AGAIN) {
       before.asked++;
       const state = await client.getLane();
       if (processOf(state) === before.process) return state;
     }
     this.#declared = undefined;
     const state = await this.#declare(client, wanted, needed);
-    if (needed) this.#declared = { process: processOf(state), wanted, asked: 0 };
+    if (needed) this.#declared = { process: processOf(state), wanted, logLevel, asked: 0 };
     return state;
   }
 
   /** What depends on the process that hears it is completed for that one, and no other takes it. */
   async #declare(client: LaneClient, wanted: Attachment[], needed: boolean): Promise<LaneState> {
     const flowLimits = this.#flowLimits;
+    const logLevel = this.#logLevel();
     if (this.#complete === undefined || !wanted.some(({ kind }) => kind === Kind.LINK))
-      return client.setAttachments(wanted, needed, flowLimits);
+      return client.setAttachments(wanted, needed, flowLimits, undefined, 0, logLevel);
     const lane = this.#state ?? (await client.getLane());
     const patienceMs = wanted.reduce((sum, { link }) => sum + (link?.spec?.peers.length ?? 0) * PEER_MS, 0);
-    return client.setAttachments(await this.#complete(wanted, processOf(lane)), needed, flowLimits, lane, patienceMs);
+    return client.setAttachments(await this.#complete(wanted, processOf(lane)), needed, flowLimits, lane, patienceMs, logLevel);
   }
 
   /** A lane that is there and does not answer cannot be helped otherwise: its place is taken by a new one. */

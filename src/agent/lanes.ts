@@ -43,6 +43,8 @@ export interface LanesOptions {
   flowLimits?: FlowLimits;
   /** Called whenever a lane says something new of links. */
   linksChanged?: () => void;
+  /** The least that lanes are to log. */
+  logLevel?: () => string;
   /** Completes what is declared to the lane process of this name, right before. */
   complete?: (attachments: readonly Attachment[], lane: string) => Promise<Attachment[]>;
 }

@@ -15,6 +15,10 @@ export interface Log {
 
 export type Level = Config['logLevel'];
 
+export function isLevel(text: string): text is Level {
+  return ['debug', 'info', 'warn', 'error'].includes(text);
+}
+
 /** The log of an agent, with what may be asked of it and changed. */
 export interface AgentLog extends Log {
   readonly configured: Level;

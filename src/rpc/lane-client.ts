@@ -10,7 +10,7 @@ import { decodeStatus } from './status.ts';
 export interface LaneClient {
   /**
    * Declares all attachments; rejects when the lane does not answer in time. With `process`, the state of a lane, only that process takes it.
-   * `patienceMs` is waited beyond the usual.
+   * `patienceMs` is waited beyond the usual; `logLevel` is the least that the lane logs.
    */
   setAttachments(
     attachments: Attachment[],
@@ -18,6 +18,7 @@ export interface LaneClient {
     flowLimits?: FlowLimits,
     process?: Pick<LaneState, 'pid' | 'instance'>,
     patienceMs?: number,
+    logLevel?: string,
   ): Promise<LaneState>;
   /** Reads its state; rejects when the lane does not answer in time. */
   getLane(): Promise<LaneState>;
@@ -51,8 +52,8 @@ export function connectLane(path: string, timeoutMs: number): LaneClient {
       });
     });
   return {
-    setAttachments: (attachments, keepRunning, flowLimits, { pid, instance } = { pid: 0, instance: '' }, patienceMs = 0) =>
-      ask(methods.setAttachments, { attachments, keepRunning, flowLimits, pid, instance }, timeoutMs + patienceMs),
+    setAttachments: (attachments, keepRunning, flowLimits, { pid, instance } = { pid: 0, instance: '' }, patienceMs = 0, logLevel = '') =>
+      ask(methods.setAttachments, { attachments, keepRunning, flowLimits, pid, instance, logLevel }, timeoutMs + patienceMs),
     getLane: () => ask(methods.getLane, {}, timeoutMs),
     async *probePeer(linkUid, probe, signal) {
       const { path, requestSerialize, responseDeserialize } = methods.probePeer;

@@ -55,6 +55,8 @@ export interface SetAttachmentsRequest {
   pid: number;
   /** The same by `LaneState.instance`, which tells processes apart where process ids do not. Empty: any. */
   instance: string;
+  /** Least that the lane logs from now on: `debug`, `info`, `warn` or `error`. Anything else changes nothing. */
+  logLevel: string;
 }
 
 /** What meters of a lane may use together. */
@@ -529,7 +531,7 @@ export const ProbePeerRequest: MessageFns<ProbePeerRequest> = {
 };
 
 function createBaseSetAttachmentsRequest(): SetAttachmentsRequest {
-  return { attachments: [], keepRunning: false, flowLimits: undefined, pid: 0, instance: "" };
+  return { attachments: [], keepRunning: false, flowLimits: undefined, pid: 0, instance: "", logLevel: "" };
 }
 
 export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
@@ -548,6 +550,9 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
     }
     if (message.instance !== "") {
       writer.uint32(42).string(message.instance);
+    }
+    if (message.logLevel !== "") {
+      writer.uint32(50).string(message.logLevel);
     }
     return writer;
   },
@@ -605,6 +610,14 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
             message.instance = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.logLevel = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -634,6 +647,11 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
         : undefined,
       pid: isSet(object.pid) ? globalThis.Number(object.pid) : 0,
       instance: isSet(object.instance) ? globalThis.String(object.instance) : "",
+      logLevel: isSet(object.logLevel)
+        ? globalThis.String(object.logLevel)
+        : isSet(object.log_level)
+        ? globalThis.String(object.log_level)
+        : "",
     };
   },
 
@@ -654,6 +672,9 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
     if (message.instance !== "") {
       obj.instance = message.instance;
     }
+    if (message.logLevel !== "") {
+      obj.logLevel = message.logLevel;
+    }
     return obj;
   },
 
@@ -669,6 +690,7 @@ export const SetAttachmentsRequest: MessageFns<SetAttachmentsRequest> = {
       : undefined;
     message.pid = object.pid ?? 0;
     message.instance = object.instance ?? "";
+    message.logLevel = object.logLevel ?? "";
     return message;
   },
 };
