@@ -8,6 +8,7 @@ import { startTracing } from '../tracing/span.ts';
 import { type Agent, startAgent } from './agent.ts';
 import { type AgentOptions, type Config, loadConfig, printConfig } from './config.ts';
 import { ConfigError } from './config-error.ts';
+import { keepMemoryOutOfCoreDumps } from './core-dumps.ts';
 import { giveBackMemoryWhenIdle } from './idle-memory.ts';
 import { type Log, openLog } from './log.ts';
 import { agentVersion } from './node.ts';
@@ -33,6 +34,7 @@ export async function runAgent(options: AgentOptions): Promise<number> {
 
   // What the agent writes is for its user alone; the socket is opened to its group where it is bound.
   process.umask(0o077);
+  keepMemoryOutOfCoreDumps();
   nameProcess();
   const log = openLog(config.logLevel);
   dieOnSurprise(log);

@@ -12,6 +12,7 @@ import { linkMissing } from '../lane/link/probe.ts';
 import { packetSocketOf } from '../lane/place.ts';
 import { startLaneServer } from '../rpc/lane-server.ts';
 import { pidNamespace } from '../sys/pid-namespace.ts';
+import { keepMemoryOutOfCoreDumps } from './core-dumps.ts';
 import { giveBackMemoryWhenIdle } from './idle-memory.ts';
 import { type AgentLog, isLevel, openLog } from './log.ts';
 import { agentVersion, timestampOf } from './node.ts';
@@ -35,6 +36,7 @@ export interface LaneOptions {
 /** Runs until it ends; answers the exit code. */
 export async function runLane({ socket, stay = false }: LaneOptions): Promise<number> {
   process.umask(0o077);
+  keepMemoryOutOfCoreDumps();
   process.title = 'taplane lane';
   const log: AgentLog = openLog('info');
   const { promise: ended, resolve: end } = Promise.withResolvers<string>();

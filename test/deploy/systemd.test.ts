@@ -56,6 +56,7 @@ test('both give the same rights, those of the chart and no others, and meet at o
     expect(valuesOf(name, 'RuntimeDirectoryPreserve')).toEqual(['yes']);
     expect(valuesOf(name, 'Type')).toEqual(['notify']);
     // Both are tried for ever: with systemd's own limit the fifth quick failure is the last.
+    expect(valuesOf(name, 'LimitCORE')).toEqual(['0']);
     expect([valuesOf(name, 'Restart'), valuesOf(name, 'StartLimitIntervalSec')]).toEqual([['always'], ['0']]);
   }
   const hardening = (name: string) =>

@@ -212,6 +212,9 @@ it.skipIf(natsBinary === undefined)(
         ['cmdline', 'environ', 'comm'].map((name): [string, Buffer] => [`/proc/${pid}/${name}`, readFileSync(`/proc/${pid}/${name}`)]),
       ),
     ];
+    // Nor would a core dump have the memory with the keys.
+    for (const pid of [agent.pid, ...(await lanesOf(agent))])
+      expect(readFileSync(`/proc/${pid}/coredump_filter`, 'utf8')).toBe('00000000\n');
     expect(places.length).toBeGreaterThanOrEqual(10);
     expect(places.flatMap(([place, bytes]) => secretsIn(place, bytes))).toEqual([]);
     expect(secretsIn('config', readFileSync(config))).toEqual(['config: secret 0']);
