@@ -72,6 +72,12 @@ test('the dashboard uses series that exist, in every panel', () => {
   }
 });
 
+test('a sum on the dashboard does not vanish with the part that a node does not have', () => {
+  const sums = panels.flatMap(({ targets = [] }) => targets.flatMap(({ expr }) => (expr.includes(' + ') ? expr.split(' + ') : [])));
+  expect(sums.length).toBeGreaterThan(0);
+  expect(sums.filter((part) => !part.endsWith(' or vector(0))'))).toEqual([]);
+});
+
 test('promtool takes the rules, and they fire at what they should', ({ skip }) => {
   skip(!hasPromtool, 'promtool of the Debian package prometheus is not here; our own reader has checked them');
   expect(promtool(['check', 'rules', join(ROOT, 'helm/taplane/alerts/taplane.yaml')])).toBe('');
