@@ -21,10 +21,13 @@ function peersOf(snapshot: NodeSnapshot): NamedPeer[] {
   const known = flattened.get(snapshot);
   if (known !== undefined) return known;
   const peers = snapshot.links.flatMap(({ name: link, protocol, peers }) => {
-    const seen = new Map<string, number>();
+    const counts = new Map<string, number>();
+    // Those that a peer bears already go first: somebody may be called `a#2`.
+    const taken = new Set(peers.map(({ name }) => name));
     return peers.map((peer) => {
-      const count = (seen.get(peer.name) ?? 0) + 1;
-      seen.set(peer.name, count);
+      let count = (counts.get(peer.name) ?? 0) + 1;
+      while (count > 1 && taken.has(`${peer.name}#${count}`)) count++;
+      counts.set(peer.name, count);
       return { ...peer, protocol, labels: { link, peer: count === 1 ? peer.name : `${peer.name}#${count}` } };
     });
   });

@@ -70,6 +70,10 @@ describe('the page', () => {
   test('keeps apart peers that have the same name', async () => {
     const { samples } = family(readExposition(await written(sampleSnapshot({ links: 1, peers: 2 }))), 'link_peer_up');
     expect(samples.map(({ labels }) => labels['peer'])).toEqual(['site "a"\\\n', 'site "a"\\\n#2']);
+    const snapshot = sampleSnapshot({ links: 1, peers: 5 });
+    for (const [index, name] of ['a', 'a#2', 'a', 'a#2', 'a'].entries()) Object.assign(snapshot.links[0]?.peers[index] ?? {}, { name });
+    const named = family(readExposition(await written(snapshot)), 'link_peer_up').samples.map(({ labels }) => labels['peer']);
+    expect(named).toEqual(['a', 'a#2', 'a#3', 'a#2#2', 'a#4']);
   });
 
   test('of an agent without NATS, audit log and interfaces reads too', async () => {
