@@ -76,6 +76,7 @@ const TOGETHER: [why: string, values: object, message: string][] = [
     { policy: { document: { version: 1, roles: { a: { method: ['*'] } }, identities: [] } } },
     "at '/policy/document/roles/a': additional properties 'method' not allowed",
   ],
+  ['one port for two', { api: { tcp: { enabled: true, port: 9464 } }, tls: { existingSecret: 'a' } }, 'api.tcp.port: is metrics.port too'],
   ['two policies', { policy: { document: POLICY, existingConfigMap: 'b' } }, "at '/policy/document': maxProperties"],
 ];
 
