@@ -29,6 +29,8 @@ const HEARTBEAT_MS = 500;
 const ASK_AGAIN_MS = 25;
 /** A lane that somebody else starts is asked for less often the longer it is away, but at least so often. */
 const ASK_AGAIN_MOST_MS = 250;
+/** One that is none of ours any more, of which perhaps only the socket is left. */
+const ASK_SURPLUS_MS = 5000;
 /** Of so many heartbeats one declares everything again, as a net. */
 const DECLARE_AGAIN = 10;
 const ANSWER_MS = 2000;
@@ -49,6 +51,8 @@ export interface LaneProcessOptions {
   log: Log;
   /** Somebody else starts and ends the process. */
   external?: boolean | undefined;
+  /** An agent with more lanes has left it. */
+  surplus?: boolean;
   /** Called whenever what the lane holds has changed. */
   changed: () => void;
   /** Another process answers than before, since that one died while it was needed. */
@@ -96,6 +100,7 @@ export class LaneProcess {
   readonly #linksChanged: () => void;
   readonly #complete: LaneProcessOptions['complete'];
   readonly #logLevel: () => string;
+  readonly #isSurplus: boolean;
   /** The process that last answered, until it was told that it is not needed. */
   #last: { process: string; pid: number } | undefined;
   /** Why that process ended, as far as we know. */
@@ -106,6 +111,7 @@ export class LaneProcess {
     this.#flowLimits = more.flowLimits;
     this.#linksChanged = more.linksChanged ?? (() => {});
     this.#complete = more.complete;
+    this.#isSurplus = more.surplus ?? false;
     this.#logLevel = more.logLevel ?? (() => '');
     this.#socket = join(runtimeDir, `${name}.sock`);
     this.packetSocket = packetSocketOf(this.#socket);
@@ -253,6 +259,7 @@ export class LaneProcess {
       this.#client = undefined;
       if (needed && !this.#stopped) this.#child?.start();
       next = this.#child === undefined ? Math.min(ASK_AGAIN_MOST_MS, ASK_AGAIN_MS * this.#misses) : ASK_AGAIN_MS;
+      if (this.#isSurplus && this.#child === undefined) next = ASK_SURPLUS_MS;
       // A lane that cannot be told that nothing is left is told again, but not for ever: there may be none.
       if (!needed && this.#farewells-- > 0) this.#askAgain = true;
     }
@@ -301,7 +308,7 @@ export class LaneProcess {
 
   /** An absence of a lane that is not ours to start is said once. */
   #miss(): void {
-    if (++this.#misses !== MISSES_TOLD || this.#child !== undefined) return;
+    if (++this.#misses !== MISSES_TOLD || this.#child !== undefined || this.#isSurplus) return;
     this.#log.warn({ lane: this.name, path: this.#socket }, 'lane is not there; waiting for whoever keeps it running');
   }
 

@@ -61,7 +61,7 @@ export class Lanes implements DataPlane {
     this.#isExternal = external;
     this.#surplus = numbersIn(runtimeDir)
       .filter((number) => number >= count)
-      .map((number) => new LaneProcess({ runtimeDir, name: `lane-${number}`, log, external, changed: () => {} }));
+      .map((number) => new LaneProcess({ runtimeDir, name: `lane-${number}`, log, external, surplus: true, changed: () => {} }));
   }
 
   want(attachments: Attachment[]): void {
