@@ -158,19 +158,14 @@ async function load() {
 }
 
 /** What is read again while the agent runs. */
-export function reloadsOf(policy: Pick<NodePolicy, 'status' | 'failures'>, tls: TlsState | undefined): Record<string, ReloadFacts> {
+export function reloadsOf(policy: { status(): PolicyStatus | undefined; failures(): number }): Record<string, ReloadFacts> {
   const status = policy.status();
-  const reloads: Record<string, ReloadFacts> = {};
-  if (status !== undefined) {
-    const { error, loadTime } = status;
-    reloads['policy'] = { ok: error === '', failures: policy.failures(), lastSuccessMs: Number(loadTime?.seconds ?? 0n) * 1000 };
-  }
-  if (tls !== undefined) reloads['certificates'] = { ok: !tls.stale, failures: tls.failures, lastSuccessMs: tls.takenAtMs };
-  return reloads;
+  if (status === undefined) return {};
+  return { policy: { ok: status.error === '', failures: policy.failures(), lastSuccessMs: Number(status.loadTime?.seconds ?? 0n) * 1000 } };
 }
 
 function certificateReload(tls: TlsState | undefined): Record<string, ReloadFacts> {
-  return tls === undefined ? {} : { certificates: { ok: !tls.broken, lastSuccessMs: tls.takenMs } };
+  return tls === undefined ? {} : { certificates: { ok: !tls.broken, failures: tls.failures, lastSuccessMs: tls.takenMs } };
 }
 
 function certificateOf(tls: TlsState | undefined): CertificateFacts | undefined {

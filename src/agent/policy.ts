@@ -27,6 +27,8 @@ export interface NodePolicy extends Authorizer {
   failures(): number;
   /** Undefined without a file. */
   status(): PolicyStatus | undefined;
+  /** How often the file was read and not taken. */
+  failures(): number;
   /** Answer of `GetCaller`. */
   describe(caller: Caller): CallerAnswer;
   close(): void;
@@ -49,8 +51,6 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
   let problem: { text: string; at: number } | undefined;
   let seen = '';
   let failures = 0;
-  const decisions = authorizer(() => inForce?.policy);
-  const streams = new OpenStreams(decisions);
 
   const load = (): void => {
     const found = readPolicyFile(file, { inForce: true });
@@ -74,7 +74,7 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
       changed(`policy file is not taken: ${text}`);
     }
     problem = { text, at: now() };
-    failures += 1;
+    failures++;
   };
   const look = (): void => {
     const looks = looksOf(file);
@@ -111,6 +111,7 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
         identities,
       };
     },
+    failures: () => failures,
     describe: (caller) => ({
       name: callerName(caller),
       kind: KINDS[caller.kind],

@@ -18,6 +18,8 @@ export interface TlsState {
   readonly reloads: number;
   /** The files as they are now cannot be used. */
   readonly broken: boolean;
+  /** How often new files were read and not taken. */
+  readonly failures: number;
   /** When files were last taken, milliseconds since 1970. */
   readonly takenMs: number;
 }
@@ -45,6 +47,7 @@ export function watchTls(
   let seen = first.stamp;
   let failed = { stamp: '', looks: 0, error: '' };
   let reloads = 0;
+  let failures = 0;
   let takenMs = now();
   let warnedAtMs = Number.NEGATIVE_INFINITY;
 
@@ -88,6 +91,7 @@ export function watchTls(
       fingerprint: used.leaf.fingerprint256.replaceAll(':', '').toLowerCase(),
       reloads,
       broken: failed.looks > 1,
+      failures,
       takenMs,
     }),
     stop: () => clearInterval(timer),

@@ -52,7 +52,10 @@ it('is served to those with a certificate, from the command line and from Python
   const page = await (await fetch(`http://${JSON.parse(scraped).address}/metrics`)).text();
   for (const type of ['Ready', 'AuditWritten', 'AuditIntact', 'TlsCertificate'])
     expect(page).toContain(`taplane_node_condition{type="${type}"} 1\n`);
-  expect(page).toContain('taplane_reload_ok{what="certificates"} 1\n');
+  for (const what of ['certificates', 'policy']) {
+    expect(page).toContain(`taplane_reload_ok{what="${what}"} 1\n`);
+    expect(page).toContain(`taplane_reload_failures_total{what="${what}"} 0\n`);
+  }
   const [, ends = '0'] = /^taplane_tls_certificate_not_after_timestamp_seconds (\d+)$/m.exec(page) ?? [];
   expect(Number(ends) - Date.now() / 1000).toBeGreaterThan(89 * 86_400);
 
