@@ -139,6 +139,17 @@ it.skipIf(natsBinary === undefined)(
     expect(value(families, 'link_peers', { protocol: 'wireguard', state: 'down' })).toBe(1);
     expect(value(families, 'process_resident_memory_bytes')).toBeGreaterThan(1e7);
     if (hasPromtool) expect(promtool(['check', 'metrics'], text)).toBe('');
+    // What is told by nobody but in a list is no series. Here are neither certificates nor a policy, and no peer has answered.
+    const silent = families.filter(({ samples }) => samples.length === 0).map(({ name }) => name.replace('taplane_', ''));
+    // A link may have dropped something by now.
+    expect(silent.filter((name) => name !== 'link_dropped_packets_total')).toEqual([
+      'tls_certificate_not_before_timestamp_seconds',
+      'tls_certificate_not_after_timestamp_seconds',
+      'reload_ok',
+      'reload_failures_total',
+      'reload_last_success_timestamp_seconds',
+      'link_peer_round_trip_seconds',
+    ]);
 
     // Streams and captures are counted by the lane, also when they are over.
     for await (const _ of agent
