@@ -2,9 +2,10 @@
 // answered. It outlives us. Where somebody else keeps the lanes running (`laneMode: external`) there is none of this.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { makeDirectory } from '../sys/make-directory.ts';
 import type { Log } from './log.ts';
 
 const RESTART_MS = 50;
@@ -83,7 +84,7 @@ export class LaneChild {
     const { name, socket, logFile, log } = this.#needs;
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
     const main = fileURLToPath(new URL(`../main.${extension}`, import.meta.url));
-    mkdirSync(dirname(socket), { recursive: true, mode: 0o750 });
+    makeDirectory(dirname(socket), 0o750);
     const output = openSync(logFile, 'a', 0o600);
     // A session of its own, so that a Ctrl-C meant for the agent does not reach it; no pipe to us, so that it does not feel our end.
     const child = spawn(process.execPath, [...process.execArgv, main, 'lane', '--socket', socket], {

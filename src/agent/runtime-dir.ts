@@ -1,22 +1,23 @@
 // The directory of what need not survive: sockets and logs of lanes. One agent has it at a time, since two would tell the same lanes
 // different things. Whoever may write there could be a lane to us, and be told the keys of links: such a directory is refused.
 
-import { chmodSync, mkdirSync, type Stats, statSync } from 'node:fs';
+import { type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { TaplaneError } from '../errors.ts';
 import { lockFile } from '../sys/lock.ts';
+import { makeDirectory } from '../sys/make-directory.ts';
 import { ourselves } from '../sys/secret-file.ts';
 import { isErrno } from '../sys/sys-error.ts';
 import { lockHolder } from './state-dir.ts';
 
+/** The group must reach the socket. */
 const MODE = 0o750;
 
 /** Makes the directory if need be and takes its lock. Throws TaplaneError with the cure. */
 export function lockRuntimeDir(path: string): { release(): void } {
   const lock = join(path, 'lock');
   try {
-    // Whatever the mask of the process: the group must reach the socket.
-    if (mkdirSync(path, { recursive: true, mode: MODE }) !== undefined) chmodSync(path, MODE);
+    makeDirectory(path, MODE);
     refuseUnsafe(path, statSync(path));
     return lockFile(lock);
   } catch (error) {

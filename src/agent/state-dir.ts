@@ -1,10 +1,11 @@
 // The state directory: ours alone, one agent at a time. It is made with mode 0700; one that belongs to somebody else, or that
 // others may write to, is refused, since whoever writes there decides what the agent does as root.
 
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, realpathSync, type Stats, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { TaplaneError } from '../errors.ts';
 import { lockFile } from '../sys/lock.ts';
+import { makeDirectory } from '../sys/make-directory.ts';
 import { isErrno } from '../sys/sys-error.ts';
 
 export interface StateDir {
@@ -19,7 +20,7 @@ const GROUP_OR_WORLD_WRITABLE = 0o022;
 export function openStateDir(path: string): StateDir {
   let stats: Stats;
   try {
-    makeDirectory(path);
+    makeDirectory(path, 0o700);
     stats = statSync(path);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
@@ -55,19 +56,6 @@ export function openStateDir(path: string): StateDir {
       'give a directory on a local, writable file system with --state-dir',
       error,
     );
-  }
-}
-
-/** Not `recursive: true`: that says ENOENT where the truth is EROFS. */
-function makeDirectory(path: string): void {
-  try {
-    mkdirSync(path, { mode: 0o700 });
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EEXIST') return;
-    if (code !== 'ENOENT' || dirname(path) === path) throw error;
-    makeDirectory(dirname(path));
-    mkdirSync(path, { mode: 0o700 });
   }
 }
 

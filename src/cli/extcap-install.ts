@@ -1,10 +1,11 @@
 // The script in Wireshark's folder that calls this taplane. Only a script of ours is replaced or removed without being forced.
 
 import { execFileSync } from 'node:child_process';
-import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, readFile, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { makeDirectory } from '../sys/make-directory.ts';
 import { UsageError } from './exit-code.ts';
 import { message, print } from './output.ts';
 
@@ -18,7 +19,7 @@ export async function install({ directory, force, server }: { directory?: string
   const before = await content(path);
   if (before !== undefined && !before.includes(MARK) && !force)
     throw new UsageError(`install ${path}: a file of this name is there that is not ours; --force replaces it`);
-  await mkdir(folder, { recursive: true });
+  makeDirectory(folder, 0o755);
   await writeFile(path, script(BIN, server));
   await chmod(path, 0o755);
   print(`${path}\n`);

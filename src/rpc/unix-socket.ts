@@ -3,14 +3,16 @@
 // Refused: a symlink or anything but a socket at the path, a directory that everybody may write to, a socket that answers.
 // A socket that nobody answers is the rest of a killed agent and is removed.
 
-import { chmod, lstat, mkdir, rm, stat } from 'node:fs/promises';
+import { chmod, lstat, rm, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { TaplaneError } from '../errors.ts';
+import { makeDirectory } from '../sys/make-directory.ts';
 
 /** For owner and group, and for the owner alone. */
 export const GROUP_MODE = 0o660;
 export const OWNER_MODE = 0o600;
+/** The group must reach the socket. */
 const DIRECTORY_MODE = 0o750;
 const PROBE_TIMEOUT_MS = 1000;
 
@@ -23,7 +25,7 @@ export interface ReservedSocket {
 
 export async function reserveSocket(path: string, mode = GROUP_MODE): Promise<ReservedSocket> {
   const directory = dirname(path);
-  await makeDirectory(directory);
+  makeDirectory(directory, DIRECTORY_MODE);
   // Also of a link to a directory: what counts is who may put another socket there.
   const parent = await stat(directory);
   // Sticky as /tmp: others may add files there but cannot take ours away.
@@ -49,13 +51,6 @@ export async function reserveSocket(path: string, mode = GROUP_MODE): Promise<Re
       if (present && present.ino === inode) await rm(path, { force: true });
     },
   };
-}
-
-/** What is missing, with its mode whatever the mask of the process: the group must reach the socket. */
-async function makeDirectory(directory: string): Promise<void> {
-  const first = await mkdir(directory, { recursive: true, mode: DIRECTORY_MODE });
-  if (first === undefined) return;
-  for (let made = directory; made.length >= first.length; made = dirname(made)) await chmod(made, DIRECTORY_MODE);
 }
 
 async function clearStale(path: string): Promise<void> {

@@ -28,6 +28,7 @@ export const ROOMS: Record<string, string[]> = {
     'flow/nats-observer?',
     'audit/verify?',
     'audit/wire?',
+    'sys/make-directory',
   ],
   agent: [
     'metrics',
@@ -46,7 +47,7 @@ export const ROOMS: Record<string, string[]> = {
     'gen',
     'errors',
   ],
-  rpc: ['tracing', 'gen', 'access', 'interface', 'link', 'flow', 'lane/client', 'sys/secret-file', 'errors'],
+  rpc: ['tracing', 'gen', 'access', 'interface', 'link', 'flow', 'lane/client', 'sys/secret-file', 'sys/make-directory', 'errors'],
   interface: ['tracing', 'gen', 'resource', 'sys', 'errors'],
   link: ['gen', 'resource', 'errors'],
   access: ['gen', 'resource/inet', 'flow/glob', 'errors'],
