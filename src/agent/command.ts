@@ -82,7 +82,7 @@ function nameProcess(): void {
 function nextSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     let firstAt: number | undefined;
-    for (const name of ['SIGTERM', 'SIGINT'] as const) {
+    for (const name of stopSignals()) {
       process.on(name, () => {
         firstAt ??= performance.now();
         if (name === 'SIGINT' && performance.now() - firstAt > IMPATIENT_MS) process.exit(1);
@@ -90,6 +90,13 @@ function nextSignal(): Promise<NodeJS.Signals> {
       });
     }
   });
+}
+
+/** SIGHUP says that the terminal is closed, where there is one; without, that files are to be read again, which policies do. */
+function stopSignals(): NodeJS.Signals[] {
+  if (process.stderr.isTTY) return ['SIGTERM', 'SIGINT', 'SIGHUP'];
+  process.on('SIGHUP', () => {});
+  return ['SIGTERM', 'SIGINT'];
 }
 
 function dieOnSurprise(log: Log): void {

@@ -115,6 +115,8 @@ export async function runLane({ socket, stay = false }: LaneOptions): Promise<nu
   lane = await openLane(packetSocketOf(socket), log);
   heard();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => end(signal));
+  // Nothing to read again.
+  process.on('SIGHUP', () => {});
   log.info({ pid: process.pid, socket }, 'lane ready');
   // Node writes the code that it has compiled when a process ends well. The lane after one that was killed has to be there at once all the same.
   setTimeout(flushCompileCache, SETTLED_MS).unref();

@@ -134,6 +134,9 @@ describe('with a start', () => {
     expect(node.kernelFeatures).toMatchObject({ tunDevice: true, tunFlags: expect.arrayContaining(['IFF_MULTI_QUEUE']) });
     expect(node.limits).toEqual({ interfaces: 4096, links: 1024, watchers: 256, messageBytes: 4194304, streamsPerConnection: 100 });
     expect(Number(node.startupDuration?.nanos) + Number(node.startupDuration?.seconds) * 1e9).toBeGreaterThan(1e6);
+    // No terminal is closed, no file is to be read again.
+    process.kill(running.pid, 'SIGHUP');
+    await running.client().node.getNode();
     // Again and again, as a dying parent with several threads does it.
     for (let again = 0; again < 5; again++) process.kill(running.pid, signal);
     const result = await running.ended();

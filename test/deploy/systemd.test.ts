@@ -55,8 +55,9 @@ test('both give the same rights, those of the chart and no others, and meet at o
     // The runtime directory outlives each of them.
     expect(valuesOf(name, 'RuntimeDirectoryPreserve')).toEqual(['yes']);
     expect(valuesOf(name, 'Type')).toEqual(['notify']);
-    // Both are tried for ever: with systemd's own limit the fifth quick failure is the last.
+    // Keys of links are in their memory.
     expect(valuesOf(name, 'LimitCORE')).toEqual(['0']);
+    // Both are tried for ever: with systemd's own limit the fifth quick failure is the last.
     expect([valuesOf(name, 'Restart'), valuesOf(name, 'StartLimitIntervalSec')]).toEqual([['always'], ['0']]);
   }
   const hardening = (name: string) =>
@@ -65,6 +66,7 @@ test('both give the same rights, those of the chart and no others, and meet at o
     hardening(lane).filter(([key]) => key !== 'RuntimeDirectoryMode'),
   );
   expect(valuesOf(lane, 'ExecStart')).toEqual(['/usr/local/bin/taplane lane --socket /run/taplane/lane-%i.sock --stay']);
+  expect(valuesOf(agent, 'ExecReload')).toEqual(['/bin/kill -HUP $MAINPID']);
   expect(valuesOf(agent, 'Environment')).toEqual(['TAPLANE_LANE_MODE=external']);
   expect(valuesOf(agent, 'RuntimeDirectory')).toEqual(['taplane']);
 });

@@ -158,6 +158,8 @@ it('loses no ping while the agent is killed five times', async () => {
     const pinging = pings(ns, V4, count, '-i', '0.002').finally(() => {
       over = true;
     });
+    // Nothing for it to read again.
+    process.kill(lane as number, 'SIGHUP');
     for (let kill = 0; kill < 5; kill++) {
       await sleep(200);
       await agent.kill9();
