@@ -42,13 +42,16 @@ export async function run(argv: string[], agent: AgentRoom): Promise<number> {
   }
 }
 
-/** `help link create`, as many programs have it. Words that name no command are left to the parser, which says so. */
+/** `help link create`, as many programs have it. A word that names no command is left to the parser, which says so; nothing is run. */
 function helpFor(program: Command, words: string[]): string[] {
-  let command: Command | undefined = program;
-  for (const word of words) {
-    command = command?.commands.find((one) => one.name() === word || one.aliases().includes(word));
+  let command = program;
+  for (const [at, word] of words.entries()) {
+    const next = command.commands.find((one) => one.name() === word || one.aliases().includes(word));
+    // Behind a verb there are arguments, of which help has no need.
+    if (next === undefined) return command.commands.length > 0 ? words.slice(0, at + 1) : [...words.slice(0, at), '--help'];
+    command = next;
   }
-  return command === undefined ? words : [...words, '--help'];
+  return [...words, '--help'];
 }
 
 export function commandTree(agent: AgentRoom, exit: (code: number) => void): Command {

@@ -39,6 +39,9 @@ describe('usage', () => {
       stdout: '',
       stderr: expect.stringContaining("unknown command 'linkk'\n(Did you mean link?)"),
     });
+    // Arguments behind a verb run nothing.
+    const remove = await taplane(['help', 'link', 'delete', 'x'], NOWHERE);
+    expect(remove).toEqual({ code: 0, stdout: expect.stringContaining('Usage: taplane link delete'), stderr: '' });
     const create = (await taplane(['help', 'link', 'create'], NOWHERE)).stdout;
     expect(create).toContain('Global Options:');
     const options = create.slice(create.indexOf('Usage:')).split('\n');
