@@ -4,8 +4,8 @@
 //                          |  ^---file mended-----------------------------.
 //                          '--file changed, bad or gone--> the old one stays in force, told in the log and in `status`
 //
-// A stream that the new one no longer allows ends at once. A bad file at the start is an error. The file is looked at every two seconds (a new mtime, size or inode, so that a link that is turned to another file
-// counts as well) and at SIGHUP. Nothing of a call waits for that.
+// A stream that the new one no longer allows ends at once. A bad file at the start is an error. The file is looked at every two seconds (a new mtime,
+// size, mode, owner or inode, so that a link that is turned to another file counts as well) and at SIGHUP. Nothing of a call waits for that.
 
 import { type BigIntStats, statSync } from 'node:fs';
 import { type AuthorizedCall, type Authorizer, authorizer } from '../access/authorize.ts';
@@ -129,8 +129,8 @@ const KINDS = { unix: Caller_Kind.UNIX, tls: Caller_Kind.TLS, loopback: Caller_K
 
 function looksOf(file: string): string {
   try {
-    const { mtimeNs, ino, size, mode }: BigIntStats = statSync(file, { bigint: true });
-    return `${mtimeNs} ${ino} ${size} ${mode}`;
+    const { mtimeNs, ino, size, mode, uid, gid }: BigIntStats = statSync(file, { bigint: true });
+    return `${mtimeNs} ${ino} ${size} ${mode} ${uid} ${gid}`;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code ?? 'gone';
   }

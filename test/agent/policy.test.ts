@@ -3,7 +3,7 @@
 import { chmodSync, chownSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, expect, test, vi } from 'vitest';
 import { reloadsOf } from '../../src/agent/metrics.ts';
 import { openPolicy } from '../../src/agent/policy.ts';
 import { type Accounts, parseAccounts } from '../../src/agent/policy-accounts.ts';
@@ -191,4 +191,23 @@ test('a file that changes is taken, a bad one is not, and the last good one stay
     policy.close();
   }
   expect(process.listenerCount('SIGHUP')).toBe(0);
+});
+
+test.skipIf(process.getuid?.() !== 0)('a file that was given to others, and back, is looked at again without a signal (needs root)', () => {
+  const file = join(dir, 'owned.yaml');
+  writeFileSync(file, 'version: 1\nroles: {}\nidentities: []\n');
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+  const policy = openPolicy({ file, log: { info() {}, warn() {} } as never });
+  try {
+    const errorAs = (uid: number): string | undefined => {
+      chownSync(file, uid, 0);
+      vi.advanceTimersByTime(2_000);
+      return policy.status()?.error;
+    };
+    expect(errorAs(4242)).toContain('chown 0');
+    expect(errorAs(0)).toBe('');
+  } finally {
+    policy.close();
+    vi.useRealTimers();
+  }
 });
