@@ -33,6 +33,8 @@ export interface MethodRule<Request = unknown> {
   readonly everybody?: boolean;
   /** Tells who did what: the patterns `*` and `read` do not mean it, a role has to name it or its service. */
   readonly sensitive?: boolean;
+  /** Its demands are the same whatever is asked: they read nothing of the request. */
+  readonly fixed?: boolean;
   /** What the request touches; lists and watches without a name touch nothing, their answers hold what the caller may see. */
   demands(request: Request): Demand[];
 }
@@ -52,13 +54,14 @@ type Table = { readonly [Path in Method['path']]: MethodRule<RequestOf<Path>> };
 const nothing = (): Demand[] => [];
 /** Touches nothing by name. Only for what tells of the caller alone, or leaves out of its answers what the caller may not see. */
 const read = { access: 'read', demands: nothing } as const;
-const sensitive = { access: 'read', sensitive: true, demands: nodeDemands } as const;
+const sensitive = { access: 'read', sensitive: true, fixed: true, demands: nodeDemands } as const;
 const named = ({ name }: { name: string }): Demand[] => [interfaceDemand(name, 'name')];
 const linkNamed = ({ name }: { name: string }): Demand[] => [linkDemand(name, 'name')];
 
 /** Of the whole node: only for a role that may touch every interface and every link, whatever it is called, and may what is of the node. */
 const whole = {
   access: 'write',
+  fixed: true,
   demands: (): Demand[] => [interfaceDemand('%d', 'node'), linkDemand('%d', 'node'), ...nodeDemands()],
 } as const;
 

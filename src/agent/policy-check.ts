@@ -56,12 +56,18 @@ export function testPolicy(path: string, question: PolicyQuestion): PolicyVerdic
   if (question.use !== undefined && !Object.hasOwn(USES, question.use)) return `--use is one of ${Object.keys(USES).join(', ')}`;
   const roles = policy.rolesOf(caller).map(({ name }) => name);
   try {
-    authorizer(() => policy).decide(method, caller, demandsOf(question));
+    authorizer(() => policy).decide(method, caller, [...ownDemands(method), ...demandsOf(question)]);
     return { allowed: true, reason: '', message: 'allowed', roles };
   } catch (error) {
     if (!(error instanceof TaplaneError)) throw error;
     return { allowed: false, reason: error.reason, message: error.message, roles };
   }
+}
+
+/** What the method needs whatever is asked. */
+function ownDemands(method: string): Demand[] {
+  const rule = METHODS[method];
+  return rule?.fixed === true ? rule.demands(undefined) : [];
 }
 
 function demandsOf({ interface: name, link, address, route, peer, use }: PolicyQuestion): Demand[] {

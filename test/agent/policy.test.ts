@@ -52,6 +52,19 @@ test('the example does what it says', () => {
   expect(ask('uid:0', 'NodeService/GetNode', { use: 'magic' })).toMatch(/^--use/);
 });
 
+test('what a method needs whatever is asked is part of the question', () => {
+  const file = join(dir, 'node.yaml');
+  const ask = (may: string, method: string): unknown => {
+    const role = `{ methods: ["*", "AuditService/*"], interfaces: ["*"], links: ["*"], may: [${may}] }`;
+    writeFileSync(file, `version: 1\nroles: { a: ${role} }\nidentities: [{ uid: 5, roles: [a] }]\n`);
+    return testPolicy(file, { caller: 'uid:5', method });
+  };
+  for (const method of ['AuditService/ListAuditRecords', 'NodeService/SetLogLevel']) {
+    expect(ask('capture', method)).toMatchObject({ allowed: false, reason: 'USE_DENIED', message: expect.stringContaining("'node'") });
+    expect(ask('node', method)).toMatchObject({ allowed: true });
+  }
+});
+
 test('all problems at once, each with its line, its cause and its cure', () => {
   const text = `version: 2
 roles:
