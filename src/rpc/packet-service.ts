@@ -2,7 +2,7 @@
 // without a bound: a client that does not read holds up its own stream alone, a device that is slow its own client alone.
 
 import type { ServerDuplexStream, ServerWritableStream, ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
-import { invalidFields } from '../errors.ts';
+import { invalidFields, TaplaneError } from '../errors.ts';
 import type { StreamSetup } from '../gen/taplane/lane/v1/lane_service.ts';
 import { CapturePacketsRequest, StreamPacketsRequest, PacketServiceService as service } from '../gen/taplane/v1/packet_service.ts';
 import type { LanePipe, PipeEvents } from '../lane/client.ts';
@@ -55,7 +55,7 @@ function streamPackets(call: ServerDuplexStream<Buffer, Buffer>, packets: Packet
   let pipe: LanePipe | undefined;
   let begun = false;
   let halfClosed = false;
-  const { fail, events, opened, stays } = answering(call, path, needs, () => call.resume());
+  const { fail, events, opened, stays, isOver } = answering(call, path, needs, () => call.resume());
   const begin = (bytes: Buffer): void => {
     begun = true;
     const request = decode(StreamPacketsRequest.decode, bytes, path);
@@ -67,6 +67,8 @@ function streamPackets(call: ServerDuplexStream<Buffer, Buffer>, packets: Packet
       // Not the frames, which would be kept for as long as the stream lasts.
       stays({ open });
       const found = await packets.open({ $case: 'stream', value: open }, events);
+      // What came with a right that is gone by now is not sent in.
+      if (isOver()) return found;
       pipe = found;
       pipe.send(bytes);
       if (halfClosed) pipe.end();
@@ -117,7 +119,7 @@ function answering(call: Call, path: string, needs: HandlerNeeds, room: () => vo
   call.on('cancelled', () => finish('CANCELLED'));
   // A half-closed or reset call may also fail below us.
   call.on('error', () => finish('INTERNAL'));
-  /** Ends the stream when its caller may no longer have it. */
+  /** Ends the stream when its caller may no longer have it. Throws when it is over already: then nothing is to be opened. */
   const stays = (request: unknown): void => {
     forget = stay(needs.gate, path, call.getPeer(), request, ({ error, recorded }: Revocation) => {
       if (over) return;
@@ -125,7 +127,9 @@ function answering(call: Call, path: string, needs: HandlerNeeds, room: () => vo
       finish(error.code);
       void recorded.then(() => call.emit('error', needs.exit(error, path)));
     });
-    if (over) forget();
+    if (!over) return;
+    forget();
+    throw new TaplaneError('CANCELLED', 'CANCELLED', `call ${path}: it was over before it was opened`);
   };
   const sent = (length: number, release: () => void) => (): void => {
     release();
@@ -158,7 +162,7 @@ function answering(call: Call, path: string, needs: HandlerNeeds, room: () => vo
       else if (paused) found.pause();
     }, fail);
   };
-  return { fail, events, opened, stays };
+  return { fail, events, opened, stays, isOver: () => over };
 }
 
 /** Streams are told of when they open; who may open one may use it. */

@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 import { TaplaneError } from '../../src/errors.ts';
 import { LinkType, type PacketBatch } from '../../src/gen/taplane/v1/packet.ts';
 import { CapturePacketsRequest, StreamOpen } from '../../src/gen/taplane/v1/packet_service.ts';
+import type { Gate } from '../../src/rpc/gate.ts';
 import { type ScriptedStream, scriptedPackets } from './scripted-packets.ts';
 import { eventually, served } from './served.ts';
 
@@ -70,6 +71,29 @@ test('a refusal comes from the batches and from send, decoded', async () => {
   await expect(stream.send({ frames: [] })).rejects.toMatchObject({ reason: 'DEVICE_BUSY' });
   stream.end();
   stream.cancel();
+});
+
+test('a stream whose right is gone before it is open sends nothing in, and is not opened where that is known', async () => {
+  const denied = new TaplaneError('PERMISSION_DENIED', 'INTERFACE_DENIED', 'no longer');
+  let end: (error: TaplaneError) => void = () => {};
+  let atOnce = false;
+  const packets = scriptedPackets(() => end(denied));
+  const stays: Gate['stays'] = (_, told) => {
+    end = told;
+    if (atOnce) told(denied);
+    return () => {};
+  };
+  await using agent = await served({ packets, gate: { stays } });
+  const outcome = async () => {
+    const stream = agent.client.packets.stream(open);
+    await expect(stream.batches[Symbol.asyncIterator]().next()).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
+  };
+  await outcome();
+  await eventually(() => packets.streams[0]?.destroyed === true);
+  expect(packets.streams[0]).toMatchObject({ requests: [], halfClosed: true });
+  atOnce = true;
+  await outcome();
+  expect(packets.streams).toHaveLength(1);
 });
 
 test('an agent that is not there is told, and ends nothing else', async () => {
