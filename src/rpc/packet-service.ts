@@ -65,7 +65,7 @@ function streamPackets(call: ServerDuplexStream<Buffer, Buffer>, packets: Packet
     call.pause();
     const opening = admitted(call, path, needs, request).then(async () => {
       // Not the frames, which would be kept for as long as the stream lasts.
-      stays({ open });
+      stays(StreamPacketsRequest.fromPartial({ open }));
       const found = await packets.open({ $case: 'stream', value: open }, events);
       // What came with a right that is gone by now is not sent in.
       if (isOver()) return found;

@@ -194,6 +194,7 @@ describe('a file that changes', () => {
       'StreamPackets',
       'WatchInterfaces',
     ]);
+    expect(records.find(({ method }) => method.endsWith('/StreamPackets'))?.requestDigest).toMatch(/^[0-9a-f]{64}$/);
     put(policy('ta*'));
     process.kill(agent.pid, 'SIGHUP');
     // Nothing is kept for whoever could not have it.
