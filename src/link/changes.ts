@@ -128,7 +128,9 @@ export class Changes {
       const violations: FieldViolation[] = [...specProblems(asked), ...labelProblems(updated.labels, 'link.labels')];
       if (violations.length === 0) violations.push(...immutableProblems(before.spec, asked));
       if (violations.length > 0) throw invalidFields(violations);
-      if (takesAnybody(asked) && !takesAnybody(before.spec) && !anyPeer(id)) throw openToAll(id, asked.listen);
+      // Also at another address, where others can reach it.
+      const isOpened = takesAnybody(asked) && !(takesAnybody(before.spec) && asked.listen === before.spec.listen);
+      if (isOpened && !anyPeer(id)) throw openToAll(id, asked.listen);
       // An interface that is not there keeps nobody from changing the link that waits for it.
       if (this.#needs.joined(interfaceOf(entry)) !== undefined) this.#checkJoin(asked, interfaceOf(entry), verb, id);
       const after = nextRecord(before, prepare(asked), updated.labels, now());

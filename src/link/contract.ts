@@ -24,7 +24,7 @@ export interface Links {
   get(request: GetLinkRequest): Promise<Link>;
   /** `isVisible` is asked for each link by id; what it denies is not told of. */
   list(request: ListLinksRequest, isVisible?: (id: string) => boolean): Promise<ListLinksResponse>;
-  /** PERMISSION_DENIED when the link would from now on take whoever connects, and `anyPeer` of it is false. */
+  /** PERMISSION_DENIED when the link would from now on take whoever connects, or at another address, and `anyPeer` of it is false. */
   update(request: UpdateLinkRequest, anyPeer?: (id: string) => boolean): Promise<Link>;
   delete(request: DeleteLinkRequest): Promise<DeleteLinkResponse>;
   /** Endless until `signal` aborts. Bounded: a reader that falls behind too far is ended with RESOURCE_EXHAUSTED and may resume. */

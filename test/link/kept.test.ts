@@ -248,4 +248,7 @@ it('a part of a link that is changed makes no server for everybody of it, unless
   await change('a', { listen: '127.0.0.1:5001' }, ['spec.listen']);
   expect(asked).toEqual([]);
   expect((await change('a', {}, ['spec.tls'], true)).spec?.tls).toBeUndefined();
+  // Nor at an address where others than before can reach it.
+  await expect(change('a', { listen: ':5001' }, ['spec.listen'])).rejects.toMatchObject(denied);
+  expect((await change('a', { mtu: 1400 }, ['spec.mtu'])).spec).toMatchObject({ mtu: 1400, listen: '127.0.0.1:5001' });
 });
