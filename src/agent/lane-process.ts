@@ -5,7 +5,7 @@
 //   not needed --want, use--> asking --answer--> settled --(every HEARTBEAT_MS, or want)--> asking
 //                               '--no answer--> start a process, ask again soon
 
-import { existsSync } from 'node:fs';
+import { chmodSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TaplaneError } from '../errors.ts';
@@ -21,6 +21,7 @@ import type { ProbeLinkRequest, ProbeLinkResponse } from '../gen/taplane/v1/link
 import type { Lane } from '../gen/taplane/v1/node_service.ts';
 import { packetSocketOf } from '../lane/place.ts';
 import { connectLane, type LaneClient } from '../rpc/lane-client.ts';
+import { OWNER_MODE } from '../rpc/unix-socket.ts';
 import { LaneChild } from './lane-child.ts';
 import { holdings, linkWords, pidHere, processOf } from './lane-words.ts';
 import type { Log } from './log.ts';
@@ -331,9 +332,20 @@ export class LaneProcess {
     const why = this.#death;
     this.#last = { process: processOf(state), pid: state.pid };
     this.#death = '';
-    if (before === undefined || before.process === this.#last.process) return;
+    if (before?.process === this.#last.process) return;
+    this.#closeToGroup();
+    if (before === undefined) return;
     this.#replaced++;
     this.#restarted(this.name, `pid ${before.pid} died${why}; pid ${state.pid} has taken its place`);
+  }
+
+  /** A lane of an older version has let the group at its socket, where no policy is asked, and goes on for as long as it is well. */
+  #closeToGroup(): void {
+    try {
+      chmodSync(this.#socket, OWNER_MODE);
+    } catch {
+      // It is gone again, or of another user, who lets us in.
+    }
   }
 
   #gone(pid: number | undefined, why: string): void {

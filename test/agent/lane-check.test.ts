@@ -1,7 +1,7 @@
 // Whether a lane answers: one that runs, one that hangs, and none.
 
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { checkLane } from '../../src/agent/lane-check.ts';
 import { Lanes } from '../../src/agent/lanes.ts';
+import { SOON } from '../harness/bound.ts';
 import { Child } from '../harness/process.ts';
 
 const TAPLANE = join(import.meta.dirname, '../../bin/taplane');
@@ -28,6 +29,12 @@ test('a lane is asked, and one that hangs is told from one that runs', async () 
       process.kill(lane.pid, 'SIGCONT');
     }
     expect(await checkLane({ socket })).toBeUndefined();
+    // One of an older version has its socket open to the group, where no policy is asked: an agent does not leave it so.
+    chmodSync(socket, 0o660);
+    const lanes = new Lanes({ runtimeDir: folder, count: 1, external: true, log: { debug() {}, info() {}, error() {}, warn() {} }, changed() {} });
+    lanes.want([]);
+    await expect.poll(() => statSync(socket).mode & 0o777, SOON).toBe(0o600);
+    await lanes.stop();
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
