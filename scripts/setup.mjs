@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { fetchKubernetesTools } from './kubernetes-tools.mjs';
+import { fetchPromtool } from './promtool.mjs';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const BIN = join(ROOT, 'node_modules', '.bin');
@@ -42,6 +43,8 @@ if (process.env.TAPLANE_SETUP !== 'npm') installDebianPackages(forTest ? FOR_TES
 if (forTest) {
   const missing = fetchKubernetesTools(say);
   if (missing) say(`${missing}; the tests of the chart are skipped`);
+  const noPromtool = process.env.TAPLANE_SETUP === 'npm' ? undefined : fetchPromtool(say);
+  if (noPromtool) say(`${noPromtool}; a test of the alerts is skipped`);
 }
 
 function installNpmPackages() {
