@@ -31,7 +31,13 @@ test('a lane is asked, and one that hangs is told from one that runs', async () 
     expect(await checkLane({ socket })).toBeUndefined();
     // One of an older version has its socket open to the group, where no policy is asked: an agent does not leave it so.
     chmodSync(socket, 0o660);
-    const lanes = new Lanes({ runtimeDir: folder, count: 1, external: true, log: { debug() {}, info() {}, error() {}, warn() {} }, changed() {} });
+    const lanes = new Lanes({
+      runtimeDir: folder,
+      count: 1,
+      external: true,
+      log: { debug() {}, info() {}, error() {}, warn() {} },
+      changed() {},
+    });
     lanes.want([]);
     await expect.poll(() => statSync(socket).mode & 0o777, SOON).toBe(0o600);
     await lanes.stop();
