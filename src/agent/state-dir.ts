@@ -2,7 +2,7 @@
 // others may write to, is refused, since whoever writes there decides what the agent does as root.
 
 import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync, type Stats, statSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import { TaplaneError } from '../errors.ts';
 import { lockFile } from '../sys/lock.ts';
 import { makeDirectory } from '../sys/make-directory.ts';
