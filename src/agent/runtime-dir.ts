@@ -47,7 +47,12 @@ function refuseUnsafe(path: string, { uid, gid, mode }: Stats): void {
   const cause = isForeign
     ? `owned by uid ${uid}, the agent runs as uid ${own}`
     : `others may write to it (mode ${(mode & 0o7777).toString(8)})`;
-  const cure = isForeign ? `chown ${own} ${path}, after a look at who made it` : `chmod 750 ${path}, after a look at what is in it`;
+  const cure = isForeign
+    ? `chown ${own} ${path}, after a look at who made it`
+    : // Such as /tmp, which is everybody's and has to stay so.
+      (mode & 0o1000) !== 0
+      ? `give a directory of its own with --runtime-dir, such as ${join(path, 'taplane')}`
+      : `chmod 750 ${path}, after a look at what is in it`;
   throw new TaplaneError('FAILED_PRECONDITION', 'RUNTIME_DIR_UNSAFE', `open runtime directory ${path}: ${cause}`, {
     metadata: { path },
     preconditions: [{ type: 'STATE', subject: path, description: cure }],
