@@ -16,10 +16,10 @@ const WITNESS_BYTES = 4 * 1024 * 1024;
 const ENTRIES_MOST = 10_000;
 
 const TABLES = {
-  links: (netlink: Netlink, first: First) => netlink.dump('list links', dumpLinks(), first.of(readLink)),
-  addresses: (netlink: Netlink, first: First) => netlink.dump('list addresses', dumpAddresses(0), first.of(readAddress)),
-  routes: (netlink: Netlink, first: First) => netlink.dump('list routes', dumpRoutes(0, 0), first.of(readRoute)),
-  neighbours: (netlink: Netlink, first: First) => netlink.dump('list neighbours', dumpNeighbours(0), first.of(readNeighbour)),
+  links: (netlink: Netlink, first: First) => netlink.dump('list links', dumpLinks(), first.of(readLink), first.begin),
+  addresses: (netlink: Netlink, first: First) => netlink.dump('list addresses', dumpAddresses(0), first.of(readAddress), first.begin),
+  routes: (netlink: Netlink, first: First) => netlink.dump('list routes', dumpRoutes(0, 0), first.of(readRoute), first.begin),
+  neighbours: (netlink: Netlink, first: First) => netlink.dump('list neighbours', dumpNeighbours(0), first.of(readNeighbour), first.begin),
 } as const;
 
 /** A table of the agent's own namespace: its first entries, and behind them how many more there are. Throws SysError. */
@@ -37,11 +37,19 @@ export function kernelTable(which: keyof typeof TABLES): object[] {
 /** Reads the first so many messages of a dump, and counts the others: a router has a million routes, and they would all be in memory here. */
 export class First {
   beyond = 0;
+  readonly #most: number;
   #room: number;
 
   constructor(most: number) {
+    this.#most = most;
     this.#room = most;
   }
+
+  /** A dump begins, perhaps again, since the one before was not consistent. */
+  readonly begin = (): void => {
+    this.beyond = 0;
+    this.#room = this.#most;
+  };
 
   of<T>(read: (payload: Buffer) => T | undefined): (payload: Buffer) => T | undefined {
     return (payload) => {

@@ -55,6 +55,10 @@ describe('a bundle', () => {
     const read = first.of((payload) => payload.length);
     expect([1, 2, 3, 4].map((length) => read(Buffer.alloc(length)))).toEqual([1, 2, undefined, undefined]);
     expect(first.beyond).toBe(2);
+    // The kernel has called that dump inconsistent: it is read again.
+    first.begin();
+    expect([5, 6, 7].map((length) => read(Buffer.alloc(length)))).toEqual([5, 6, undefined]);
+    expect(first.beyond).toBe(1);
   });
 });
 

@@ -89,9 +89,13 @@ export class Netlink {
     throw new SysError(call, EBADMSG);
   }
 
-  /** Reads a whole table; objects that `read` answers with undefined are left out. Throws SysError, EINTR when it never came out consistent. */
-  dump<T>(call: string, request: Request, read: (payload: Buffer) => T | undefined): T[] {
+  /**
+   * Reads a whole table; objects that `read` answers with undefined are left out. `begins` is called before each try: what `read` was given before is void.
+   * Throws SysError, EINTR when it never came out consistent.
+   */
+  dump<T>(call: string, request: Request, read: (payload: Buffer) => T | undefined, begins: () => void = () => {}): T[] {
     for (let tries = 0; tries < DUMP_TRIES; tries++) {
+      begins();
       const found = this.#dumpOnce(call, request, read);
       if (found !== undefined) return found;
       this.counts.interruptedDumps++;
