@@ -6,6 +6,7 @@
 
 import { constants, type Http2Server, type Http2Session, type IncomingHttpHeaders, type ServerHttp2Stream as Stream } from 'node:http2';
 import type { Server } from '@grpc/grpc-js';
+import { boundCrumbs, refuseCompressed } from './stream-rules.ts';
 
 type Opened = [stream: Stream, headers: IncomingHttpHeaders, flags: number, raw: string[]];
 type Begin = (...opened: Opened) => void;
@@ -33,6 +34,8 @@ export function boundBursts(server: Server, maxConcurrentStreams: number): void 
     http2Server.on(
       'stream',
       inTurns(maxConcurrentStreams, (...opened) => {
+        const [stream, headers] = opened;
+        if (refuseCompressed(stream, headers)) return;
         for (const listener of listeners) listener(...opened);
       }),
     );
@@ -60,6 +63,7 @@ function inTurns(maxConcurrentStreams: number, begin: Begin): Begin {
     stream.on('error', () => {});
     const { session } = stream;
     if (session === undefined || session.destroyed) return;
+    boundCrumbs(stream);
     let burst = bursts.get(session);
     if (burst === undefined) {
       burst = { begun: 0, opened: 0, waiting: [] };

@@ -113,7 +113,7 @@ const KINDS: [name: string, deaf: boolean, bytes: () => Buffer][] = [
 ];
 
 /** What the server ends by itself. */
-const ENDED = ['rapid reset', 'continuation flood', 'empty continuations', 'noise'];
+const ENDED = ['rapid reset', 'continuation flood', 'empty continuations', 'one byte at a time', 'noise'];
 
 function once(deaf: boolean, bytes: Buffer, halfOpen: boolean, lingerMs: number): Promise<boolean> {
   return new Promise((resolve) => {

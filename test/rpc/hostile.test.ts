@@ -4,7 +4,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { connect as connectHttp2, type OutgoingHttpHeaders } from 'node:http2';
 import { connect as connectSocket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
+import { Client, credentials, type ServiceError } from '@grpc/grpc-js';
 import { expect, test } from 'vitest';
 import { eventually, served } from './served.ts';
 
@@ -141,6 +143,39 @@ test('a connection that is reset while its calls wait takes nothing along', asyn
   expect(calls).toBeLessThan(40);
   expect((await agent.client.node.getNode()).name).toBe('node-a');
   expect(agent.logged).toEqual([]);
+});
+
+test('a client that compresses is told to stop it, before anything is unpacked', async () => {
+  await using agent = await served();
+  const client = new Client(agent.address, credentials.createInsecure(), { 'grpc.default_compression_algorithm': 2 });
+  const asked = (path: string): Promise<ServiceError> =>
+    new Promise((resolve) => {
+      const same = (bytes: Buffer) => bytes;
+      client.makeUnaryRequest(path, same, same, Buffer.alloc(0), (error) => resolve(error as ServiceError));
+    });
+  const error = await asked(LIST);
+  expect([error.code, error.details]).toEqual([12, expect.stringMatching(/ListInterfaces: .* gzip are not taken; turn compression off/)]);
+  expect(error.metadata.get('grpc-status-details-bin').length).toBe(1);
+  // As another program would send it: the answer is there before the message is.
+  expect(await send(LIST, { 'grpc-encoding': 'deflate' }, undefined, agent.path)).toBe('12');
+  client.close();
+});
+
+test('a stream that comes in crumbs ends its connection; small messages do not', async () => {
+  await using agent = await served();
+  const frames = (count: number, each: number) => Array.from({ length: count }, () => http2Frame(0, 0, 1, Array(each).fill(0)));
+  const opened = [call(0)[0] as Buffer, http2Frame(0, 0, 1, [0, 0, 15, 0, 0])];
+  const sent = async (...more: Buffer[]) => {
+    const socket = connectSocket(agent.path).on('error', () => {});
+    socket.resume().write(Buffer.concat([PREFACE, ...opened, ...more]));
+    return await Promise.race([once(socket, 'close').then(() => 'ended'), sleep(300).then(() => 'stays')]).finally(() => socket.destroy());
+  };
+  expect(await Promise.all([sent(...frames(300, 1)), sent(...frames(300, 6)), sent(...frames(200, 1))])).toEqual([
+    'ended',
+    'stays',
+    'stays',
+  ]);
+  expect((await agent.client.node.getNode()).name).toBe('node-a');
 });
 
 test('of streams that are reset in the piece that opens them, only a few become calls', async () => {
