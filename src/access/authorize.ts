@@ -20,10 +20,12 @@ export interface Scope {
   link(id: string): boolean;
   /** Whether this link may take whoever connects. Asked where that follows from what the link was before, which the request alone does not tell. */
   anyPeer(id: string): boolean;
+  /** Whether mark and device of the sockets of this link may change; clearing one is a change that the request alone does not tell either. */
+  underlay(id: string): boolean;
 }
 
-export const EVERYTHING: Scope = { isLimited: false, interface: () => true, link: () => true, anyPeer: () => true };
-export const NOTHING: Scope = { isLimited: true, interface: () => false, link: () => false, anyPeer: () => false };
+export const EVERYTHING: Scope = { isLimited: false, interface: () => true, link: () => true, anyPeer: () => true, underlay: () => true };
+export const NOTHING: Scope = { isLimited: true, interface: () => false, link: () => false, anyPeer: () => false, underlay: () => false };
 
 export interface AuthorizedCall {
   /** `/taplane.v1.InterfaceService/CreateInterface` */
@@ -77,6 +79,7 @@ export function authorizer(policy: () => Policy | undefined): Authorizer {
       interface: may('interface'),
       link: may('link'),
       anyPeer: may('link', ANYWHERE),
+      underlay: may('link', [{ kind: 'use', value: 'underlay' }]),
     };
   };
   const decide = (path: string, caller: Caller, demands: () => readonly Demand[]): void => {

@@ -9,6 +9,7 @@ import { labelProblems } from '../resource/labels.ts';
 import type { Replay, Store } from '../resource/store.ts';
 import type { Turns } from '../resource/turns.ts';
 import { applyMask, type SpecFields, specFields } from '../resource/update-mask.ts';
+import type { LinkRights } from './contract.ts';
 import { Entry } from './entry.ts';
 import { type Joined, wrongMode } from './joined.ts';
 import { idProblems, joinedId, linkId, linkName } from './name.ts';
@@ -27,8 +28,7 @@ export type Remember<A> = (answer: A) => Replay | undefined;
 
 export const LINK_FIELDS: SpecFields<LinkSpec> = specFields(LinkSpec.fromPartial({}), ['wireguard', 'vxlan', 'tls']);
 
-/** Whether a link with this id may take whoever connects. */
-type AnyPeer = (id: string) => boolean;
+const EVERY_RIGHT: LinkRights = { anyPeer: () => true, underlay: () => true };
 
 export interface ChangeNeeds {
   registry: Registry;
@@ -84,7 +84,7 @@ export class Changes {
     return made instanceof Entry ? this.#answer(made, remember) : made;
   }
 
-  update(request: UpdateLinkRequest, remember: Remember<Link>, anyPeer: AnyPeer = () => true): Promise<Link> {
+  update(request: UpdateLinkRequest, remember: Remember<Link>, rights: LinkRights = EVERY_RIGHT): Promise<Link> {
     const patch = request.link;
     if (patch === undefined) return Promise.reject(invalidFields([{ field: 'link', description: 'must be given' }]));
     const id = linkId(patch.name, 'link.name');
@@ -92,7 +92,7 @@ export class Changes {
       const { requestId, validateOnly } = request;
       return this.create({ linkId: id, link: patch, requestId, validateOnly }, remember);
     }
-    return this.#update(id, patch, request, remember, anyPeer);
+    return this.#update(id, patch, request, remember, rights);
   }
 
   async delete(request: DeleteLinkRequest, remember: Remember<DeleteLinkResponse>): Promise<DeleteLinkResponse> {
@@ -115,7 +115,7 @@ export class Changes {
     });
   }
 
-  async #update(id: string, patch: Link, request: UpdateLinkRequest, remember: Remember<Link>, anyPeer: AnyPeer): Promise<Link> {
+  async #update(id: string, patch: Link, request: UpdateLinkRequest, remember: Remember<Link>, rights: LinkRights): Promise<Link> {
     const { registry, turns, store, now } = this.#needs;
     const verb = `update link ${id}`;
     const changed = await turns.run(id, async () => {
@@ -128,9 +128,7 @@ export class Changes {
       const violations: FieldViolation[] = [...specProblems(asked), ...labelProblems(updated.labels, 'link.labels')];
       if (violations.length === 0) violations.push(...immutableProblems(before.spec, asked));
       if (violations.length > 0) throw invalidFields(violations);
-      // Also at another address, where others can reach it.
-      const isOpened = takesAnybody(asked) && !(takesAnybody(before.spec) && asked.listen === before.spec.listen);
-      if (isOpened && !anyPeer(id)) throw openToAll(id, asked.listen);
+      checkRights(id, before.spec, asked, rights);
       // An interface that is not there keeps nobody from changing the link that waits for it.
       if (this.#needs.joined(interfaceOf(entry)) !== undefined) this.#checkJoin(asked, interfaceOf(entry), verb, id);
       const after = nextRecord(before, prepare(asked), updated.labels, now());
@@ -223,9 +221,26 @@ function withoutUid(shown: Link, asked: LinkSpec): Link {
   return { ...shown, uid: '', etag: '', status };
 }
 
-function openToAll(id: string, listen: string): TaplaneError {
-  const description = `'${listen}' without TLS would take whoever connects, which no role of the caller allows`;
-  return new TaplaneError('PERMISSION_DENIED', 'PEER_DENIED', `update link ${id}: link.spec.listen: ${description}`, {
-    fields: [{ field: 'link.spec.listen', description: `${description}; keep tls, or be given the peers 0.0.0.0/0 and ::/0` }],
+function checkRights(id: string, before: LinkSpec, after: LinkSpec, rights: LinkRights): void {
+  // Also at another address, where others can reach it.
+  const isOpened = takesAnybody(after) && !(takesAnybody(before) && after.listen === before.listen);
+  if (isOpened && !rights.anyPeer(id)) {
+    const cause = `'${after.listen}' without TLS would take whoever connects, which no role of the caller allows`;
+    throw denied(id, 'PEER_DENIED', 'link.spec.listen', cause, 'keep tls, or be given the peers 0.0.0.0/0 and ::/0');
+  }
+  const field = after.socketMark !== before.socketMark ? 'socket_mark' : after.bindDevice !== before.bindDevice ? 'bind_device' : undefined;
+  if (field !== undefined && !rights.underlay(id))
+    throw denied(
+      id,
+      'USE_DENIED',
+      `link.spec.${field}`,
+      'no role of the caller allows to change it',
+      'leave it as it is, or be given may: [underlay]',
+    );
+}
+
+function denied(id: string, reason: string, field: string, cause: string, cure: string): TaplaneError {
+  return new TaplaneError('PERMISSION_DENIED', reason, `update link ${id}: ${field}: ${cause}`, {
+    fields: [{ field, description: `${cause}; ${cure}` }],
   });
 }

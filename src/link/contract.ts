@@ -19,13 +19,21 @@ import type {
   WatchLinksResponse,
 } from '../gen/taplane/v1/link_service.ts';
 
+/** What depends on what a link was before, for the link with an id. */
+export interface LinkRights {
+  /** Take whoever connects, from now on or at another address. */
+  anyPeer(id: string): boolean;
+  /** Another mark or device of its sockets. */
+  underlay(id: string): boolean;
+}
+
 export interface Links {
   create(request: CreateLinkRequest): Promise<Link>;
   get(request: GetLinkRequest): Promise<Link>;
   /** `isVisible` is asked for each link by id; what it denies is not told of. */
   list(request: ListLinksRequest, isVisible?: (id: string) => boolean): Promise<ListLinksResponse>;
-  /** PERMISSION_DENIED when the link would from now on take whoever connects, or at another address, and `anyPeer` of it is false. */
-  update(request: UpdateLinkRequest, anyPeer?: (id: string) => boolean): Promise<Link>;
+  /** PERMISSION_DENIED when `rights` do not allow what the link becomes. */
+  update(request: UpdateLinkRequest, rights?: LinkRights): Promise<Link>;
   delete(request: DeleteLinkRequest): Promise<DeleteLinkResponse>;
   /** Endless until `signal` aborts. Bounded: a reader that falls behind too far is ended with RESOURCE_EXHAUSTED and may resume. */
   watch(request: WatchLinksRequest, signal: AbortSignal, isVisible?: (id: string) => boolean): AsyncIterable<WatchLinksResponse>;

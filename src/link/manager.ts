@@ -190,9 +190,9 @@ class Manager implements LinkManager {
   create: Links['create'] = (request) =>
     this.#closed() ?? this.#once.run('create', request, CreateLinkRequest, Link, (replay) => this.#changes.create(request, replay));
 
-  update: Links['update'] = (request, anyPeer) =>
+  update: Links['update'] = (request, rights) =>
     this.#closed() ??
-    this.#once.run('update', request, UpdateLinkRequest, Link, async (replay) => this.#changes.update(request, replay, anyPeer));
+    this.#once.run('update', request, UpdateLinkRequest, Link, async (replay) => this.#changes.update(request, replay, rights));
 
   delete: Links['delete'] = (request) =>
     this.#closed() ??

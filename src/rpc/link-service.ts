@@ -14,7 +14,7 @@ export function linkService(links: Links, needs: HandlerNeeds): { definition: Se
       createLink: unary(service.createLink, needs, (request) => links.create(request)),
       getLink: unary(service.getLink, needs, (request) => links.get(request)),
       listLinks: unary(service.listLinks, needs, (request, { scope }) => links.list(request, scope.link)),
-      updateLink: unary(service.updateLink, needs, (request, { scope }) => links.update(request, scope.anyPeer)),
+      updateLink: unary(service.updateLink, needs, (request, { scope }) => links.update(request, scope)),
       deleteLink: unary(service.deleteLink, needs, (request) => links.delete(request)),
       watchLinks: serverStream(service.watchLinks, needs, (request, { signal, scope }) => links.watch(request, signal, scope.link)),
       probeLink: serverStream(service.probeLink, needs, (request, { signal }) => links.probe(request, signal)),

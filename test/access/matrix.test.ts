@@ -259,6 +259,8 @@ describe('what answers hold', () => {
     const update = '/taplane.v1.LinkService/UpdateLink';
     expect(changing.scopeOf(update, unix(uidOf('tenant'))).anyPeer('own-1')).toBe(false);
     expect(changing.scopeOf(update, unix(uidOf('operator'))).anyPeer('own-1')).toBe(true);
+    expect(changing.scopeOf(update, unix(uidOf('tenant'))).underlay('own-1')).toBe(false);
+    expect(changing.scopeOf(update, unix(uidOf('operator'))).underlay('own-1')).toBe(true);
     const writer = changing.scopeOf(path, unix(uidOf('changer')));
     expect([writer.isLimited, writer.interface('own-1')]).toEqual([true, false]);
     const both = changing.scopeOf(path, unix(500));

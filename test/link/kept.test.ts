@@ -12,7 +12,7 @@ import {
   LinkStatus_State as State,
   LinkSpec_Transport as Transport,
 } from '../../src/gen/taplane/v1/link.ts';
-import { CreateLinkRequest, UpdateLinkRequest } from '../../src/gen/taplane/v1/link_service.ts';
+import { CreateLinkRequest, DeleteLinkRequest, UpdateLinkRequest } from '../../src/gen/taplane/v1/link_service.ts';
 import { type LinkManager, openLinks } from '../../src/link/manager.ts';
 import { LINK_RECORDS } from '../../src/link/record.ts';
 import { seal } from '../../src/resource/record-kind.ts';
@@ -236,9 +236,12 @@ it('a part of a link that is changed makes no server for everybody of it, unless
   await make('b', { interface: 'interfaces/t1', peers: [{ endpoint: '192.0.2.1:4999' }] });
   const asked: string[] = [];
   const change = (name: string, spec: object, paths: string[], may = false) =>
-    one.links.update(UpdateLinkRequest.fromPartial({ link: { name: `links/${name}`, spec }, updateMask: paths }), (id) => {
-      asked.push(id);
-      return may;
+    one.links.update(UpdateLinkRequest.fromPartial({ link: { name: `links/${name}`, spec }, updateMask: paths }), {
+      anyPeer(id) {
+        asked.push(id);
+        return may;
+      },
+      underlay: () => may,
     });
   const denied = { code: 'PERMISSION_DENIED', reason: 'PEER_DENIED', fields: [{ field: 'link.spec.listen' }] };
   await expect(change('a', {}, ['spec.tls'])).rejects.toMatchObject(denied);
@@ -251,4 +254,12 @@ it('a part of a link that is changed makes no server for everybody of it, unless
   // Nor at an address where others than before can reach it.
   await expect(change('a', { listen: ':5001' }, ['spec.listen'])).rejects.toMatchObject(denied);
   expect((await change('a', { mtu: 1400 }, ['spec.mtu'])).spec).toMatchObject({ mtu: 1400, listen: '127.0.0.1:5001' });
+  // What keeps the outer packets where they belong is not taken away either.
+  await one.links.delete(DeleteLinkRequest.fromPartial({ name: 'links/b' }));
+  await make('c', { interface: 'interfaces/t1', peers: [{ endpoint: '192.0.2.1:4998' }], socketMark: 7, bindDevice: 'lo' });
+  for (const field of ['socket_mark', 'bind_device'])
+    await expect(change('c', {}, [`spec.${field}`])).rejects.toMatchObject({
+      ...{ code: 'PERMISSION_DENIED', reason: 'USE_DENIED', fields: [{ field: `link.spec.${field}` }] },
+    });
+  expect((await change('c', {}, ['spec.bind_device'], true)).spec).toMatchObject({ socketMark: 7, bindDevice: '' });
 });
