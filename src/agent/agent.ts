@@ -17,8 +17,8 @@ import { peerCredentials } from '../sys/peer-credentials.ts';
 import { nodeAudit } from './audit.ts';
 import { ClosingStack } from './closing-stack.ts';
 import type { Config } from './config.ts';
-import { natsFiles } from './config-nats.ts';
-import { hasTls } from './config-tls.ts';
+import { natsFiles } from './config/nats.ts';
+import { hasTls } from './config/tls.ts';
 import { Declarations } from './declarations.ts';
 import { nodeEvents } from './events.ts';
 import { exportConditions, laneFlowLimits, nodeExporter, nodeFlows, nodeMetering } from './flows.ts';
@@ -35,8 +35,8 @@ import { openPolicy } from './policy.ts';
 import { lockRuntimeDir } from './runtime-dir.ts';
 import { openStateDir } from './state-dir.ts';
 import { supportBundles } from './support.ts';
-import { diagnoseRunning } from './support-doctor.ts';
-import { RecentEvents } from './support-events.ts';
+import { diagnoseRunning } from './support/doctor.ts';
+import { RecentEvents } from './support/events.ts';
 import { tlsCondition } from './tls-condition.ts';
 
 export interface Agent {

@@ -7,7 +7,7 @@ import { TaplaneError } from '../errors.ts';
 import { startTracing } from '../tracing/span.ts';
 import { type Agent, startAgent } from './agent.ts';
 import { type AgentOptions, type Config, loadConfig, printConfig } from './config.ts';
-import { ConfigError } from './config-error.ts';
+import { ConfigError } from './config/error.ts';
 import { keepMemoryOutOfCoreDumps } from './core-dumps.ts';
 import { giveBackMemoryWhenIdle } from './idle-memory.ts';
 import { type Log, openLog } from './log.ts';

@@ -8,18 +8,18 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { redactNats } from '../nats/url.ts';
-import { type AuditConfig, mergeAudit } from './config-audit.ts';
-import { readEnvironment } from './config-env.ts';
-import { ConfigError, type ConfigProblem } from './config-error.ts';
-import { readConfigFile } from './config-file.ts';
-import { type AgentFlags, flagOf, readFlags } from './config-flags.ts';
-import { checkFlows, type FlowsConfig, mergeFlows } from './config-flows.ts';
-import { checkListen } from './config-listen.ts';
-import { checkMetrics, type MetricsConfig, mergeMetrics } from './config-metrics.ts';
-import { checkNats, mergeNatsFiles, type NatsFilesConfig } from './config-nats.ts';
-import { checkLayer, type Layer } from './config-schema.ts';
-import { checkTls, hasTls, mergeTls, type TlsConfig } from './config-tls.ts';
-import { readPolicyFile } from './policy-file.ts';
+import { type AuditConfig, mergeAudit } from './config/audit.ts';
+import { readEnvironment } from './config/env.ts';
+import { ConfigError, type ConfigProblem } from './config/error.ts';
+import { readConfigFile } from './config/file.ts';
+import { type AgentFlags, flagOf, readFlags } from './config/flags.ts';
+import { checkFlows, type FlowsConfig, mergeFlows } from './config/flows.ts';
+import { checkListen } from './config/listen.ts';
+import { checkMetrics, type MetricsConfig, mergeMetrics } from './config/metrics.ts';
+import { checkNats, mergeNatsFiles, type NatsFilesConfig } from './config/nats.ts';
+import { checkLayer, type Layer } from './config/schema.ts';
+import { checkTls, hasTls, mergeTls, type TlsConfig } from './config/tls.ts';
+import { readPolicyFile } from './policy/file.ts';
 
 /** What the command line may say; everything left out comes from the layers below. */
 export interface AgentOptions extends AgentFlags {

@@ -3,9 +3,9 @@
 
 import { executable } from '../nats/binary.ts';
 import { type AgentOptions, type Config, loadConfig } from './config.ts';
-import { ConfigError } from './config-error.ts';
-import { natsFiles } from './config-nats.ts';
-import { hasTls } from './config-tls.ts';
+import { ConfigError } from './config/error.ts';
+import { natsFiles } from './config/nats.ts';
+import { hasTls } from './config/tls.ts';
 import { type Check, fail, pass } from './doctor/check.ts';
 import { judgeMtu, nameClash, readDevices } from './doctor/devices.ts';
 import { judgeDirectory, readDirectory } from './doctor/directories.ts';

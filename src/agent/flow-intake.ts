@@ -7,7 +7,7 @@ import type { FlowRing } from '../flow/ring.ts';
 import { FlowsAck, StreamSetup } from '../gen/taplane/lane/v1/lane_service.ts';
 import { FlowBatch, type MeterTotals } from '../gen/taplane/v1/flow.ts';
 import { type LanePipe, openPipe } from '../lane/client.ts';
-import type { LaneProcess } from './lane-process.ts';
+import type { LaneProcess } from './lanes/process.ts';
 import type { Lanes } from './lanes.ts';
 import type { Log } from './log.ts';
 

@@ -20,8 +20,8 @@ import type { DataPlane } from '../interface/data-plane.ts';
 import { type LanePipe, openPipe, type PipeEvents } from '../lane/client.ts';
 import type { AskLane } from '../link/probe.ts';
 import { Conditions } from '../resource/conditions.ts';
-import { LaneProcess } from './lane-process.ts';
-import { pidHere } from './lane-words.ts';
+import { LaneProcess } from './lanes/process.ts';
+import { pidHere } from './lanes/words.ts';
 import type { Log } from './log.ts';
 
 const READY_MS = 8000;

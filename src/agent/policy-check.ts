@@ -5,9 +5,9 @@ import type { Caller } from '../access/caller.ts';
 import { addressDemands, type Demand, interfaceDemand, linkDemand, USES, type Use } from '../access/demands.ts';
 import { METHODS, methodsOf, shortName } from '../access/methods.ts';
 import { TaplaneError } from '../errors.ts';
-import type { ConfigProblem } from './config-error.ts';
-import { readAccounts } from './policy-accounts.ts';
-import { readPolicyFile } from './policy-file.ts';
+import type { ConfigProblem } from './config/error.ts';
+import { readAccounts } from './policy/accounts.ts';
+import { readPolicyFile } from './policy/file.ts';
 
 export interface PolicyReport {
   problems: ConfigProblem[];

@@ -13,10 +13,10 @@ import { type Caller, callerName } from '../access/caller.ts';
 import { OpenStreams } from '../access/open-streams.ts';
 import { TaplaneError } from '../errors.ts';
 import { Caller_Kind, type Caller as CallerAnswer, type PolicyStatus } from '../gen/taplane/v1/node_service.ts';
-import type { ConfigProblem } from './config-error.ts';
+import type { ConfigProblem } from './config/error.ts';
 import type { Log } from './log.ts';
 import { timestampOf } from './node.ts';
-import { type PolicyFile, readPolicyFile } from './policy-file.ts';
+import { type PolicyFile, readPolicyFile } from './policy/file.ts';
 
 const LOOK_MS = 2_000;
 

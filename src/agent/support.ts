@@ -21,9 +21,9 @@ import { parseNatsUrl } from '../nats/url.ts';
 import { type Config, printConfig } from './config.ts';
 import type { Check } from './doctor.ts';
 import { type HealthCheck, healthAnswer } from './http-health.ts';
-import { kernelTable, plainJson, witness } from './support-kernel.ts';
-import { redact } from './support-redact.ts';
-import { type TarFile, tar } from './support-tar.ts';
+import { kernelTable, plainJson, witness } from './support/kernel.ts';
+import { redact } from './support/redact.ts';
+import { type TarFile, tar } from './support/tar.ts';
 
 const PART_MS = 5_000;
 const PART_BYTES_MOST = 4 * 1024 * 1024;

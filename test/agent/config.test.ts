@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { type AgentOptions, loadConfig, printConfig } from '../../src/agent/config.ts';
-import { ConfigError } from '../../src/agent/config-error.ts';
+import { ConfigError } from '../../src/agent/config/error.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'taplane-config-'));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, expect, it } from 'vitest';
 import { type FlowIntake, type FlowIntakeNeeds, flowIntake } from '../../src/agent/flow-intake.ts';
-import type { LaneProcess } from '../../src/agent/lane-process.ts';
+import type { LaneProcess } from '../../src/agent/lanes/process.ts';
 import type { TaplaneError } from '../../src/errors.ts';
 import type { Exporter, Outgoing } from '../../src/flow/contract.ts';
 import { FlowRing } from '../../src/flow/ring.ts';

@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { afterAll, expect, test, vi } from 'vitest';
 import { reloadsOf } from '../../src/agent/metrics.ts';
 import { openPolicy } from '../../src/agent/policy.ts';
-import { type Accounts, parseAccounts } from '../../src/agent/policy-accounts.ts';
+import { type Accounts, parseAccounts } from '../../src/agent/policy/accounts.ts';
 import { testPolicy } from '../../src/agent/policy-check.ts';
-import { parsePolicy, readPolicyFile } from '../../src/agent/policy-file.ts';
-import { policyJsonSchema } from '../../src/agent/policy-schema.ts';
+import { parsePolicy, readPolicyFile } from '../../src/agent/policy/file.ts';
+import { policyJsonSchema } from '../../src/agent/policy/schema.ts';
 
 const EXAMPLES = join(import.meta.dirname, '..', '..', 'examples');
 const EXAMPLE = join(EXAMPLES, 'policy.yaml');

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parse, stringify } from 'yaml';
-import { parsePolicy } from '../../src/agent/policy-file.ts';
+import { parsePolicy } from '../../src/agent/policy/file.ts';
 import { type Any, CHART, chartFile, hasHelm, helm, ROOT, render, withHelm } from './chart.ts';
 import { POLICY_SCHEMA, readmeOf, schemaOf, sectionsOf } from './values-table.ts';
 

@@ -2,9 +2,9 @@
 // `allowRemote` says that the network around is trusted.
 
 import { z } from 'zod';
-import { parseListenAddress } from '../rpc/listen-address.ts';
-import type { ConfigProblem } from './config-error.ts';
-import { checked, count } from './config-fields.ts';
+import { parseListenAddress } from '../../rpc/listen-address.ts';
+import type { ConfigProblem } from './error.ts';
+import { checked, count } from './fields.ts';
 
 export interface MetricsConfig {
   /** `HOST:PORT`, or `off`. */

@@ -1,11 +1,11 @@
 // The doctor, asked about an agent that runs: where this one looks is known, whatever files and variables say by now.
 
-import type { Config } from './config.ts';
-import type { Check } from './doctor.ts';
+import type { Config } from '../config.ts';
+import type { Check } from '../doctor.ts';
 
 /** All checks. The doctor is loaded when it is asked. Never throws. */
 export async function diagnoseRunning(config: Config): Promise<Check[]> {
-  const { diagnose } = await import('./doctor.ts');
+  const { diagnose } = await import('../doctor.ts');
   const { listen, stateDir, runtimeDir, insecureLoopback, nats } = config;
   return diagnose({
     listen,

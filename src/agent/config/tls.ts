@@ -1,9 +1,9 @@
 // The section `tls` of the configuration: the files of the TLS listeners, all of them or none. What is in them is for the server to judge.
 
 import { z } from 'zod';
-import type { TlsFiles } from '../rpc/tls-files.ts';
-import type { ConfigProblem } from './config-error.ts';
-import { absolutePath, checked } from './config-fields.ts';
+import type { TlsFiles } from '../../rpc/tls-files.ts';
+import type { ConfigProblem } from './error.ts';
+import { absolutePath, checked } from './fields.ts';
 
 /** Absolute paths; all empty where there is no TLS. */
 export type TlsConfig = { -readonly [File in keyof TlsFiles]: string };

@@ -1,7 +1,7 @@
 // The last events of a node in memory, for support bundles: a line each, bounded in number. Also where nothing goes to NATS.
 
-import type { WatchEvent } from '../interface/broadcast.ts';
-import type { LinkEvent } from '../link/manager.ts';
+import type { WatchEvent } from '../../interface/broadcast.ts';
+import type { LinkEvent } from '../../link/manager.ts';
 
 const MOST = 512;
 

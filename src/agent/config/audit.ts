@@ -1,7 +1,7 @@
 // The section `audit` of the configuration: its schema, defaults and cures.
 
 import { z } from 'zod';
-import { count } from './config-fields.ts';
+import { count } from './fields.ts';
 
 export interface AuditConfig {
   /** Every change is written down, and none is made that cannot be. */

@@ -3,11 +3,11 @@
 
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { dumpAddresses, readAddress } from '../sys/netlink/address.ts';
-import { dumpLinks, readLink } from '../sys/netlink/link.ts';
-import { dumpNeighbours, readNeighbour } from '../sys/netlink/neighbour.ts';
-import { dumpRoutes, readRoute } from '../sys/netlink/route.ts';
-import { Netlink } from '../sys/netlink/socket.ts';
+import { dumpAddresses, readAddress } from '../../sys/netlink/address.ts';
+import { dumpLinks, readLink } from '../../sys/netlink/link.ts';
+import { dumpNeighbours, readNeighbour } from '../../sys/netlink/neighbour.ts';
+import { dumpRoutes, readRoute } from '../../sys/netlink/route.ts';
+import { Netlink } from '../../sys/netlink/socket.ts';
 
 const WITNESSES = ['/usr/sbin/ip', '/sbin/ip', '/usr/bin/ip', '/bin/ip'];
 const WITNESS_MS = 5_000;

@@ -1,8 +1,8 @@
 // What of a lane's state is news: to interfaces, to links; and which process it is of.
 
-import { Attachment_Kind as Kind, type LaneState } from '../gen/taplane/lane/v1/lane_service.ts';
-import { steady } from '../link/status.ts';
-import { pidNamespace } from '../sys/pid-namespace.ts';
+import { Attachment_Kind as Kind, type LaneState } from '../../gen/taplane/lane/v1/lane_service.ts';
+import { steady } from '../../link/status.ts';
+import { pidNamespace } from '../../sys/pid-namespace.ts';
 
 /** Names one process of all times and all pid namespaces: a process id comes again. A lane of a version before instances has that and its start. */
 export function processOf({ instance, pid, startTime }: LaneState): string {

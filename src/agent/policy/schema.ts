@@ -1,10 +1,10 @@
 // The shape of a policy file, and for each key what to write instead of a bad value.
 
 import { z } from 'zod';
-import { USES } from '../access/demands.ts';
-import { methodsOf } from '../access/methods.ts';
-import { formatPrefix, networkOf, parsePrefix } from '../resource/inet.ts';
-import { checked, count } from './config-fields.ts';
+import { USES } from '../../access/demands.ts';
+import { methodsOf } from '../../access/methods.ts';
+import { formatPrefix, networkOf, parsePrefix } from '../../resource/inet.ts';
+import { checked, count } from '../config/fields.ts';
 
 /** Entries of one list of a role. */
 const LIST_MOST = 64;

@@ -1,14 +1,14 @@
 // The shape of one configuration layer, every field optional, and for each field what to write instead of a bad value.
 
 import { z } from 'zod';
-import { auditCures, auditSchema } from './config-audit.ts';
-import type { ConfigProblem } from './config-error.ts';
-import { absolutePath, checked, count, name } from './config-fields.ts';
-import { flowsCures, flowsSchema } from './config-flows.ts';
-import { listenProblem } from './config-listen.ts';
-import { metricsCures, metricsSchema } from './config-metrics.ts';
-import { natsCures, natsShape } from './config-nats.ts';
-import { tlsCures, tlsSchema } from './config-tls.ts';
+import { auditCures, auditSchema } from './audit.ts';
+import type { ConfigProblem } from './error.ts';
+import { absolutePath, checked, count, name } from './fields.ts';
+import { flowsCures, flowsSchema } from './flows.ts';
+import { listenProblem } from './listen.ts';
+import { metricsCures, metricsSchema } from './metrics.ts';
+import { natsCures, natsShape } from './nats.ts';
+import { tlsCures, tlsSchema } from './tls.ts';
 
 const layer = z.strictObject({
   listen: z.array(checked(listenProblem)).min(1, 'is empty').optional(),

@@ -1,7 +1,7 @@
 // Where an agent may listen: a unix socket, TCP with TLS, or plaintext TCP on loopback behind an explicit flag. Pure text; the server checks again.
 
-import { formatAddress, parseListenAddress } from '../rpc/listen-address.ts';
-import type { ConfigProblem } from './config-error.ts';
+import { formatAddress, parseListenAddress } from '../../rpc/listen-address.ts';
+import type { ConfigProblem } from './error.ts';
 
 /** What is wrong with one address, or undefined. */
 export function listenProblem(text: string): string | undefined {

@@ -4,11 +4,11 @@
 import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readFileSync, type Stats } from 'node:fs';
 import { isMap, isNode, LineCounter, parseDocument } from 'yaml';
-import { compilePolicy, type Identity, type Policy, type PolicySpec } from '../access/policy.ts';
-import { ourselves } from '../sys/secret-file.ts';
-import type { ConfigProblem } from './config-error.ts';
-import { type Accounts, readAccounts } from './policy-accounts.ts';
-import { type IdentityDocument, type PolicyDocument, policyCure, policySchema } from './policy-schema.ts';
+import { compilePolicy, type Identity, type Policy, type PolicySpec } from '../../access/policy.ts';
+import { ourselves } from '../../sys/secret-file.ts';
+import type { ConfigProblem } from '../config/error.ts';
+import { type Accounts, readAccounts } from './accounts.ts';
+import { type IdentityDocument, type PolicyDocument, policyCure, policySchema } from './schema.ts';
 
 const MAX_BYTES = 1024 * 1024;
 /** Problems that are told; a file that is another's has one in each line. */

@@ -1,5 +1,5 @@
 // Keeps one lane running for as long as something is attached or streams use it, and tells it what. A lane that runs already, left by an
-// agent before us, is taken over as it is. A lane that dies is started again (`lane-child.ts`). Where somebody else keeps it running, it is
+// agent before us, is taken over as it is. A lane that dies is started again (`child.ts`). Where somebody else keeps it running, it is
 // only spoken to, always: it is told everything as soon as it is there, and its absence is said.
 //
 //   not needed --want, use--> asking --answer--> settled --(every HEARTBEAT_MS, or want)--> asking
@@ -8,7 +8,7 @@
 import { chmodSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { TaplaneError } from '../errors.ts';
+import { TaplaneError } from '../../errors.ts';
 import {
   type Attachment,
   type Attachment_Kind,
@@ -16,15 +16,14 @@ import {
   type FlowLimits,
   Attachment_Kind as Kind,
   type LaneState,
-} from '../gen/taplane/lane/v1/lane_service.ts';
-import type { ProbeLinkRequest, ProbeLinkResponse } from '../gen/taplane/v1/link_service.ts';
-import type { Lane } from '../gen/taplane/v1/node_service.ts';
-import { packetSocketOf } from '../lane/place.ts';
-import { connectLane, type LaneClient } from '../rpc/lane-client.ts';
-import { OWNER_MODE } from '../rpc/unix-socket.ts';
-import { LaneChild } from './lane-child.ts';
-import { holdings, linkWords, pidHere, processOf } from './lane-words.ts';
-import type { Log } from './log.ts';
+} from '../../gen/taplane/lane/v1/lane_service.ts';
+import type { ProbeLinkRequest, ProbeLinkResponse } from '../../gen/taplane/v1/link_service.ts';
+import type { Lane } from '../../gen/taplane/v1/node_service.ts';
+import { packetSocketOf } from '../../lane/place.ts';
+import { connectLane, type LaneClient } from '../../rpc/lane-client.ts';
+import { LaneChild } from './child.ts';
+import { holdings, linkWords, pidHere, processOf } from './words.ts';
+import type { Log } from '../log.ts';
 
 const HEARTBEAT_MS = 500;
 const ASK_AGAIN_MS = 25;

@@ -5,8 +5,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { makeDirectory } from '../sys/make-directory.ts';
-import type { Log } from './log.ts';
+import { makeDirectory } from '../../sys/make-directory.ts';
+import type { Log } from '../log.ts';
 
 const RESTART_MS = 50;
 const BACKOFF_MOST_MS = 5000;
@@ -83,7 +83,7 @@ export class LaneChild {
   #spawn(): void {
     const { name, socket, logFile, log } = this.#needs;
     const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js';
-    const main = fileURLToPath(new URL(`../main.${extension}`, import.meta.url));
+    const main = fileURLToPath(new URL(`../../main.${extension}`, import.meta.url));
     makeDirectory(dirname(socket), 0o750);
     const output = openSync(logFile, 'a', 0o600);
     // A session of its own, so that a Ctrl-C meant for the agent does not reach it; no pipe to us, so that it does not feel our end.

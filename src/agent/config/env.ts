@@ -1,7 +1,7 @@
 // Reads TAPLANE_* variables: TAPLANE_STATE_DIR, TAPLANE_FLOWS_STREAM_REPLICAS, ... A list is separated with commas.
 // An empty variable says nothing, as a manifest with an unset value leaves it.
 
-import { type Field, fields } from './config-schema.ts';
+import { type Field, fields } from './schema.ts';
 
 export interface Environment {
   value: Record<string, unknown>;

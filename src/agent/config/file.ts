@@ -2,7 +2,7 @@
 
 import { readFileSync, statSync } from 'node:fs';
 import { isMap, LineCounter, parseDocument } from 'yaml';
-import type { ConfigProblem } from './config-error.ts';
+import type { ConfigProblem } from './error.ts';
 
 const MAX_BYTES = 1024 * 1024;
 

@@ -1,9 +1,9 @@
 // The section `flows` of the configuration: its schema, defaults and cures, and what must hold between its fields.
 
 import { z } from 'zod';
-import { parseCollector } from '../flow/collector-address.ts';
-import type { ConfigProblem } from './config-error.ts';
-import { checked, count } from './config-fields.ts';
+import { parseCollector } from '../../flow/collector-address.ts';
+import type { ConfigProblem } from './error.ts';
+import { checked, count } from './fields.ts';
 
 export interface FlowsConfig {
   /** Packets of interfaces are metered. */

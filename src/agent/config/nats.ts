@@ -1,10 +1,10 @@
 // The fields of NATS in the configuration: `nats` and the files with what a login needs, and what must hold between them. Messages
 // never repeat an address, since it may hold a password.
 
-import type { NatsFiles } from '../nats/login.ts';
-import { parseNatsUrl } from '../nats/url.ts';
-import type { ConfigProblem } from './config-error.ts';
-import { absolutePath, checked } from './config-fields.ts';
+import type { NatsFiles } from '../../nats/login.ts';
+import { parseNatsUrl } from '../../nats/url.ts';
+import type { ConfigProblem } from './error.ts';
+import { absolutePath, checked } from './fields.ts';
 
 export interface NatsFilesConfig {
   /** Absolute paths, empty where there is none. Read at each dial. */
