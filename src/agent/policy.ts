@@ -136,6 +136,6 @@ function looksOf(file: string): string {
   }
 }
 
-export function tellProblems(problems: readonly ConfigProblem[]): string {
+function tellProblems(problems: readonly ConfigProblem[]): string {
   return problems.map(({ source, field, cause, cure }) => `${[source, field].filter(Boolean).join(': ')}: ${cause}; ${cure}`).join('\n');
 }

@@ -64,7 +64,7 @@ export function* verifyFolder(folder: string, known?: Head): Generator<void, Ver
 }
 
 /** Reads one file, such as a copy; nothing says where it has to end. Throws what the disk says. */
-export function* verifyFile(path: string): Generator<void, Verdict> {
+function* verifyFile(path: string): Generator<void, Verdict> {
   const verdict = emptyVerdict(1);
   yield* verifyLines(path, verdict, { anyStart: true });
   return verdict;

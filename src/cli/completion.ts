@@ -48,7 +48,7 @@ interface Candidates {
   server: string;
 }
 
-export function candidatesFor(program: Command, words: string[]): Candidates {
+function candidatesFor(program: Command, words: string[]): Candidates {
   let command = program;
   let positionals = 0;
   let pending: Option | undefined;

@@ -27,9 +27,9 @@ export function linkName(id: string): string {
 }
 
 export const protocol = ({ spec }: Link) => (spec ? human(linkSpec_ProtocolToJSON(spec.protocol), 'PROTOCOL') : '');
-export const linkState = ({ status }: Link) => (status ? human(linkStatus_StateToJSON(status.state), 'STATE') : '');
+const linkState = ({ status }: Link) => (status ? human(linkStatus_StateToJSON(status.state), 'STATE') : '');
 /** `2/3`: peers that are up, of all. */
-export function peersUp({ spec, status }: Link): string {
+function peersUp({ spec, status }: Link): string {
   const all = status?.peers ?? [];
   return `${all.filter(({ up }) => up).length}/${all.length || (spec?.peers.length ?? 0)}`;
 }

@@ -11,10 +11,10 @@ import { parseMac, parsePrefix } from '../packet/address-text.ts';
 import { PrefixSet } from '../packet/prefix-set.ts';
 import { type Glob, glob } from './glob.ts';
 
-export const MAX_FILTERS = 64;
+const MAX_FILTERS = 64;
 export const MAX_VALUES = 256;
 /** Of all filters together: they are compiled in one go, and compared with each record. */
-export const MAX_REQUEST_VALUES = 4096;
+const MAX_REQUEST_VALUES = 4096;
 /** Names, labels and patterns, characters. */
 const MAX_TEXT = 512;
 

@@ -12,7 +12,7 @@ import type { FlowRing } from './ring.ts';
 import { Turns } from './turns.ts';
 
 /** An observer that works costs a good part of a core; one that waits costs little. */
-export const MAX_OBSERVERS = 64;
+const MAX_OBSERVERS = 64;
 
 export interface FlowsNeeds {
   ring: FlowRing;

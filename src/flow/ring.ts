@@ -6,7 +6,7 @@
 
 import { type BatchHead, type Malformed, readBatchHead } from './batch-head.ts';
 
-export const DEFAULT_RING_BYTES = 16 * 1024 * 1024;
+const DEFAULT_RING_BYTES = 16 * 1024 * 1024;
 /** What a batch takes beside its bytes, about: so that a flood of tiny ones is bounded too. */
 const ENTRY_BYTES = 256;
 

@@ -236,7 +236,7 @@ function notConverging(entry: Entry, left: string[]): TaplaneError {
 }
 
 /** ALREADY_EXISTS with who has the name. */
-export function nameTaken(link: Link, holder = ''): TaplaneError {
+function nameTaken(link: Link, holder = ''): TaplaneError {
   const marked = link.alias.startsWith(MARK) ? ` with the mark of another agent or of lost state (${link.alias})` : '';
   const kind = link.kind === 'tun' ? (link.tun?.mode ?? 'tun') : link.kind === '' ? 'plain' : link.kind;
   const adopt = link.kind === 'tun' ? '; choose another name, or take it over with taplane interface adopt' : '; choose another name';

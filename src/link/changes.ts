@@ -26,7 +26,7 @@ const WORD_MS = 1000;
 /** Makes what has to be committed along with a change, so that the same request gets the same answer. */
 export type Remember<A> = (answer: A) => Replay | undefined;
 
-export const LINK_FIELDS: SpecFields<LinkSpec> = specFields(LinkSpec.fromPartial({}), ['wireguard', 'vxlan', 'tls']);
+const LINK_FIELDS: SpecFields<LinkSpec> = specFields(LinkSpec.fromPartial({}), ['wireguard', 'vxlan', 'tls']);
 
 const EVERY_RIGHT: LinkRights = { anyPeer: () => true, underlay: () => true };
 

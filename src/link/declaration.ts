@@ -105,7 +105,7 @@ export class Declaration {
 }
 
 /** What the data plane should do for a link; undefined while its interface stands in the way. The same object for as long as it asks for the same. */
-export function attachmentOf(entry: Entry, joined: Joined | undefined): Attachment | undefined {
+function attachmentOf(entry: Entry, joined: Joined | undefined): Attachment | undefined {
   const { name, uid, generation, spec } = entry.record;
   if (joined === undefined || obstacle(spec.interface, spec.protocol, joined) !== undefined) return undefined;
   const key = [uid, generation, spec, joined.spec, joined.device.uid, joined.mtu];

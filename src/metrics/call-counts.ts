@@ -4,7 +4,7 @@
 import type { Sample } from './series.ts';
 
 /** Upper bounds of the histogram, seconds. */
-export const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] as const;
+const BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10] as const;
 
 /** What is counted: by `package.Service/Method`. */
 export interface CallCounts {

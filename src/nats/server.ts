@@ -41,7 +41,7 @@ export interface NatsServerOptions {
 
 const USER = 'taplane';
 /** In the folder `nats` of the state directory. */
-export const URL_FILE = 'client.url';
+const URL_FILE = 'client.url';
 const RESTART_MIN_MS = 200;
 const RESTART_MAX_MS = 30_000;
 /** A server that ran this long is healthy: the back-off starts anew. */

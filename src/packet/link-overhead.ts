@@ -13,8 +13,6 @@ const WIREGUARD_BYTES = 32;
 const STREAM_BYTES = 2;
 
 const PATH_MTU = 1500;
-/** What every IPv6 link must take (RFC 8200, section 5), and what an interface must have to carry IPv6. */
-export const IPV6_MTU_LEAST = 1280;
 /** What users of WireGuard know, whatever the outer family is: it fits both. */
 const WIREGUARD_MTU = 1420;
 

@@ -7,8 +7,6 @@ export const VNET_HEADER_BYTES = 10;
 
 /** The checksum from `checksumStart` is to be put at `checksumStart + checksumOffset`; the pseudo-header's sum stands there already. */
 export const NEEDS_CHECKSUM = 1;
-/** The checksum has been verified. */
-export const DATA_VALID = 2;
 
 export const GSO_NONE = 0;
 export const GSO_TCPV4 = 1;

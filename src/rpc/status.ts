@@ -10,7 +10,7 @@ import { type ErrorCode, type FieldViolation, type PreconditionViolation, Taplan
 import { BadRequest, ErrorInfo, PreconditionFailure, QuotaFailure, RetryInfo } from '../gen/google/rpc/error_details.ts';
 import { Status } from '../gen/google/rpc/status.ts';
 
-export const ERROR_DOMAIN = 'taplane.dev';
+const ERROR_DOMAIN = 'taplane.dev';
 const DETAILS_KEY = 'grpc-status-details-bin';
 const TYPE_PREFIX = 'type.googleapis.com/google.rpc.';
 

@@ -10,7 +10,7 @@ import { TaplaneError } from '../errors.ts';
 import { makeDirectory } from '../sys/make-directory.ts';
 
 /** For owner and group, and for the owner alone. */
-export const GROUP_MODE = 0o660;
+const GROUP_MODE = 0o660;
 export const OWNER_MODE = 0o600;
 /** The group must reach the socket. */
 const DIRECTORY_MODE = 0o750;

@@ -5,7 +5,7 @@ import os from 'node:os';
 import { SysError } from './sys-error.ts';
 
 /** File of a setting; `key` is `family/name`. The interface name is a path component: the caller has checked it. */
-export function sysctlPath(interfaceName: string, key: string): string {
+function sysctlPath(interfaceName: string, key: string): string {
   const [family, setting] = key.split('/');
   return `/proc/sys/net/${family}/conf/${interfaceName}/${setting}`;
 }

@@ -26,7 +26,7 @@ export const IFF_MULTI_QUEUE = 0x0100;
 export const IFF_ONE_QUEUE = 0x2000;
 export const IFF_NO_PI = 0x1000;
 export const IFF_VNET_HDR = 0x4000;
-export const IFF_TUN_EXCL = 0x8000;
+const IFF_TUN_EXCL = 0x8000;
 
 /** TUN_F_CSUM, TSO4, TSO6, TSO_ECN, USO4 and USO6 of linux/if_tun.h: what a program that cuts super-frames itself can take. */
 export const TUN_OFFLOADS = 0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40;

@@ -18,7 +18,7 @@ const CONTROL_BYTES = 24;
 const CONTROL_LENGTH = 18;
 
 /** UDP_MAX_SEGMENTS of kernels before 6.9, and the most that a datagram of IPv4 holds. */
-export const MOST_SEGMENTS = 64;
+const MOST_SEGMENTS = 64;
 export const MOST_BYTES = 65_507;
 const TWO_32 = 2 ** 32;
 

@@ -15,7 +15,7 @@ export async function judgeLanes({ laneMode, lanes, runtimeDir }: Pick<Config, '
 }
 
 /** `error` is the errno name of a connection attempt, empty when somebody answered. */
-export function judgeLane(name: string, socket: string, error: string): Check {
+function judgeLane(name: string, socket: string, error: string): Check {
   if (error === '') return pass(name, `a data-plane process answers at ${socket}`);
   const found =
     error === 'ENOENT' ? `${socket} is not there` : error === 'ECONNREFUSED' ? `nobody answers at ${socket}` : `${socket}: ${error}`;

@@ -19,7 +19,7 @@ import {
 import { hash } from './noise.ts';
 
 /** How long a secret makes cookies, and how long a cookie is used. */
-export const COOKIE_MS = 120_000;
+const COOKIE_MS = 120_000;
 const MAC1_LABEL = Buffer.from('mac1----');
 const COOKIE_LABEL = Buffer.from('cookie--');
 const NO_MAC = Buffer.alloc(MAC_BYTES);

@@ -35,7 +35,7 @@ export const COOKIE_NONCE_AT = 8;
 export const COOKIE_NONCE_BYTES = 24;
 export const COOKIE_SEALED_AT = 32;
 export const DATA_RECEIVER_AT = 4;
-export const DATA_COUNTER_AT = 8;
+const DATA_COUNTER_AT = 8;
 /** Where the inner packet begins. */
 export const DATA_HEADER_BYTES = 16;
 /** Bytes around an inner packet and its zeros. */

@@ -113,7 +113,7 @@ export function remote(own: KeyPair, publicKey: Buffer, presharedKey: Uint8Array
 }
 
 /** Chaining key and hash of a handshake so far (Noise section 5.2). */
-export class Transcript {
+class Transcript {
   #chain: Uint8Array;
   #hash: Uint8Array;
 

@@ -9,7 +9,7 @@
 
 export const REKEY_AFTER_MS = 120_000;
 export const REJECT_AFTER_MS = 180_000;
-export const REKEY_ATTEMPT_MS = 90_000;
+const REKEY_ATTEMPT_MS = 90_000;
 export const REKEY_TIMEOUT_MS = 5000;
 export const KEEPALIVE_TIMEOUT_MS = 10_000;
 const JITTER_MS = 334;

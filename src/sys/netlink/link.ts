@@ -8,8 +8,7 @@ export const RTM_DELLINK = 17;
 const RTM_GETLINK = 18;
 
 // linux/if.h
-export const IFF_UP = 0x1;
-export const IFF_LOWER_UP = 0x10000;
+const IFF_UP = 0x1;
 
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;

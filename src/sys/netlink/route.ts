@@ -22,7 +22,7 @@ const HEADER = 12;
 
 export const RT_TABLE_MAIN = 254;
 export const RT_TABLE_LOCAL = 255;
-export const RTNH_F_ONLINK = 4;
+const RTNH_F_ONLINK = 4;
 /** Type of the routes to the node's own addresses. */
 export const RTN_LOCAL = 2;
 /** What the kernel itself installs (RTPROT_KERNEL). */
