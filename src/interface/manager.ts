@@ -36,8 +36,6 @@ import { MARK } from './desired.ts';
 import { type DeviceFacts, deviceFacts } from './device-facts.ts';
 import { addingAddress, addingRoute, removingAddress, removingRoute } from './edits.ts';
 import { Engine } from './engine.ts';
-import type { Entry } from './entry.ts';
-import type { Snapshot } from './kernel.ts';
 import { Links } from './links.ts';
 import { resourceName } from './name.ts';
 import { Namespaces } from './namespaces.ts';
@@ -50,10 +48,7 @@ import { INTERFACE_RECORDS, type Record } from './record.ts';
 import { recover } from './recovery.ts';
 import { Registry } from './registry.ts';
 import { responders } from './responders.ts';
-
-const SCAN_MS = 30_000;
-/** Interfaces looked at in a scan before the event loop gets its turn. */
-const SCAN_BATCH = 32;
+import { Scan } from './scan.ts';
 
 export interface InterfaceOptions {
   stateDir: string;
@@ -121,6 +116,7 @@ class Manager implements InterfaceManager {
   readonly #reconciler: Reconciler;
   readonly #queries: Queries;
   readonly #changes: Changes;
+  readonly #scan: Scan;
   readonly #otherFindings: NonNullable<InterfaceOptions['otherFindings']>;
   readonly #conditions = new Conditions<ConditionType>();
   readonly #attachments: Attachments;
@@ -132,7 +128,6 @@ class Manager implements InterfaceManager {
   readonly mirrored: DeviceFacts['mirrored'];
   readonly joinable: DeviceFacts['joinable'];
   readonly health: DeviceFacts['health'];
-  #scanTimer: NodeJS.Timeout | undefined;
   /** Devices that carried a mark at the start which no record knew. */
   #markedDevices: Link[] = [];
   #watching = false;
@@ -193,6 +188,7 @@ class Manager implements InterfaceManager {
       log,
       now,
     });
+    this.#scan = new Scan({ registry, engine, reconciler: this.#reconciler, namespaces: this.#namespaces, links: this.#links, store, log });
     const facts = deviceFacts(registry, engine, (name) => this.#changes.isLeaving(name));
     ({ isManaged: this.isManaged, device: this.device, metered: this.metered } = facts);
     ({ index: this.index, mirrored: this.mirrored, joinable: this.joinable, health: this.health } = facts);
@@ -227,8 +223,7 @@ class Manager implements InterfaceManager {
     this.#attachments.start();
     // What changed while we recovered was heard before the entries were known.
     for (const entry of entries) this.#reconciler.touch(entry);
-    this.#scanTimer = setInterval(() => void this.#scan(), SCAN_MS);
-    this.#scanTimer.unref();
+    this.#scan.start();
   }
 
   laneChanged(): void {
@@ -242,7 +237,7 @@ class Manager implements InterfaceManager {
   async stop(): Promise<void> {
     if (this.#stopping) return;
     this.#stopping = true;
-    clearInterval(this.#scanTimer);
+    this.#scan.stop();
     this.#reconciler.stop();
     await this.#turns.idle();
     for (const entry of [...this.#registry.all()]) {
@@ -363,38 +358,6 @@ class Manager implements InterfaceManager {
   #lost(namespace: string): void {
     if (this.#stopping) return;
     this.#log.warn({ namespace }, 'kernel notifications lost; reading everything anew');
-    setImmediate(() => void this.#scan(namespace));
-  }
-
-  /** Looks at every interface, of one namespace or of all, as a net under the notifications. */
-  async #scan(only?: string): Promise<void> {
-    if (this.#stopping) return;
-    try {
-      this.#store.prune();
-      const inUse = new Set([...this.#registry.all()].map((entry) => entry.namespace));
-      this.#namespaces.check((namespace) => inUse.has(namespace));
-      if (only === undefined || only === '') this.#links.replace(this.#engine.kernel('').links());
-      const entries = [...this.#registry.all()].filter((entry) => only === undefined || entry.namespace === only);
-      for (let at = 0; at < entries.length && !this.#stopping; at += SCAN_BATCH) {
-        this.#checkBatch(entries.slice(at, at + SCAN_BATCH));
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-    } catch (error) {
-      this.#log.error({ err: String(error) }, 'scan failed; tried again later');
-    }
-  }
-
-  #checkBatch(entries: Entry[]): void {
-    const snapshots = new Map<string, Snapshot>();
-    for (const entry of entries) {
-      if (!this.#registry.holds(entry)) continue;
-      try {
-        const snapshot = snapshots.get(entry.namespace) ?? this.#engine.kernel(entry.namespace).snapshot();
-        snapshots.set(entry.namespace, snapshot);
-        this.#reconciler.check(entry, snapshot);
-      } catch {
-        this.#reconciler.touch(entry); // its look says why in the conditions
-      }
-    }
+    setImmediate(() => void this.#scan.look(namespace));
   }
 }
