@@ -3,10 +3,11 @@
 // WAL with synchronous=NORMAL: a killed process loses nothing, a power failure the last moments, which the lanes would have lost as well.
 // A message is two rows, so that an acknowledgement does not write its payload anew. Pages of 8 KiB: batches of 45 KB take few of them.
 
-import { closeSync, existsSync, openSync, readdirSync, readSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { TaplaneError } from '../errors.ts';
+import { versionOfFile } from '../resource/store-version.ts';
 
 export const PAGE_BYTES = 8192;
 /** Folded into the file by a megabyte: more at once would hold up the event loop for longer. */
@@ -92,10 +93,12 @@ export function isDamage(error: unknown): boolean {
   return code === 11 || code === 26 || (error as { code?: string }).code === 'SPOOL_DAMAGED';
 }
 
+/** An error that `isDamage` knows. */
 export function damage(message: string): Error {
   return Object.assign(new Error(message), { code: 'SPOOL_DAMAGED' });
 }
 
+/** Moves the file and what SQLite keeps beside it to `<path>.corrupt-<time>`; those put aside before go. Throws what the disk says. */
 export function putAside(path: string, nowMs: number): void {
   const folder = dirname(path);
   const prefix = `${basename(path)}.corrupt-`;
@@ -115,39 +118,6 @@ function refuseNewer(path: string, known: number): void {
       'SPOOL_NEWER',
       `open ${path}: made by a newer version (schema ${version}, this agent knows ${known}); run that version until it is empty, or move the file away and lose what waits in it`,
     );
-  }
-}
-
-/** The first 100 bytes (sqlite.org/fileformat2.html, section 1.3). */
-function headerOf(path: string): Buffer {
-  const header = Buffer.alloc(100);
-  const fd = openSync(path, 'r');
-  try {
-    readSync(fd, header, 0, header.length, 0);
-  } finally {
-    closeSync(fd);
-  }
-  return header;
-}
-
-/** From its header; where commits wait in a log beside it, from SQLite. 0 when neither can tell: what follows says what is wrong. */
-function versionOfFile(path: string): number {
-  const size = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
-  try {
-    if (size(`${path}-wal`) === 0) {
-      const header = headerOf(path);
-      return header.toString('latin1', 0, 15) === 'SQLite format 3' ? header.readInt32BE(60) : 0;
-    }
-    const hadIndex = existsSync(`${path}-shm`);
-    const database = new DatabaseSync(path, { readOnly: true });
-    try {
-      return Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0);
-    } finally {
-      database.close();
-      if (!hadIndex) rmSync(`${path}-shm`, { force: true });
-    }
-  } catch {
-    return 0;
   }
 }
 

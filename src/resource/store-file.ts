@@ -2,11 +2,12 @@
 // moved to `<file>.corrupt-<time>`, never repaired in place; single bad records go to the table `quarantine`. A file of a newer
 // version is left alone and refused.
 
-import { chmodSync, closeSync, copyFileSync, existsSync, openSync, readFileSync, readSync, renameSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, closeSync, copyFileSync, existsSync, openSync, readFileSync, renameSync, statSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { TaplaneError } from '../errors.ts';
 import { BadRecord, type RecordKind, type StoredRecord } from './record-kind.ts';
 import { bringUpToDate, corrupt, SCHEMA, type SchemaStep } from './store-schema.ts';
+import { headerOf, versionOfFile } from './store-version.ts';
 import { isLogDamaged } from './write-ahead-log.ts';
 
 const PAGE_BYTES = 4096;
@@ -96,36 +97,6 @@ function refuseNewer(path: string, known: number): void {
       'STATE_NEWER',
       `open ${path}: made by a newer version (schema ${version}, this agent knows ${known}); run that version, or give this one another state directory`,
     );
-  }
-}
-
-/** The first 100 bytes (sqlite.org/fileformat2.html, section 1.3). */
-function headerOf(path: string): Buffer {
-  const header = Buffer.alloc(100);
-  const fd = openSync(path, 'r');
-  try {
-    readSync(fd, header, 0, header.length, 0);
-  } finally {
-    closeSync(fd);
-  }
-  return header;
-}
-
-/** From its header; where commits wait in a log beside it, from SQLite. 0 when neither can tell: what follows says what is wrong. */
-function versionOfFile(path: string): number {
-  const size = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
-  try {
-    if (size(`${path}-wal`) === 0) return size(path) < 100 ? 0 : headerOf(path).readInt32BE(60);
-    const hadIndex = existsSync(`${path}-shm`);
-    const database = new DatabaseSync(path, { readOnly: true });
-    try {
-      return Number(database.prepare('PRAGMA user_version').get()?.['user_version'] ?? 0);
-    } finally {
-      database.close();
-      if (!hadIndex) rmSync(`${path}-shm`, { force: true });
-    }
-  } catch {
-    return 0;
   }
 }
 

@@ -50,10 +50,10 @@ export const ROOMS: Record<string, string[]> = {
   rpc: ['tracing', 'gen', 'access', 'interface', 'link', 'flow', 'lane/client', 'sys/secret-file', 'sys/make-directory', 'errors'],
   interface: ['tracing', 'gen', 'resource', 'sys', 'errors'],
   link: ['gen', 'resource', 'errors'],
-  access: ['gen', 'resource/inet', 'flow/glob', 'errors'],
+  access: ['gen', 'resource/inet', 'link/anybody', 'flow/glob', 'errors'],
   audit: ['gen', 'access', 'errors'],
   resource: ['gen', 'errors'],
-  flow: ['tracing', 'gen', 'nats', 'packet', 'errors'],
+  flow: ['tracing', 'gen', 'nats', 'packet', 'resource/store-version', 'errors'],
   nats: ['gen', 'errors'],
   lane: ['gen', 'sys', 'packet', 'errors'],
   packet: [],
@@ -84,7 +84,7 @@ export const PACKAGES: [name: RegExp, places: RegExp][] = [
 
 /** They take bytes or messages and return bytes or messages. */
 export const PURE =
-  /^src\/(packet\/.*|access\/.*|metrics\/(?!exposition).*|interface\/(plan|spec|text)|link\/(spec|prepared|underlay)|resource\/(inet|page|update-mask|labels|report|conditions)|flow\/(batch-gaps|batch-head|filter|flow-mask|gap|glob|goflow|ipfix|ipfix-template|one-way)|nats\/(subject|url)|sys\/netlink\/(attribute|message|link|address|route|neighbour|netconf|describe))\.ts$/;
+  /^src\/(packet\/.*|access\/.*|metrics\/(?!exposition).*|interface\/(plan|spec|text)|link\/(anybody|spec|prepared|underlay)|resource\/(inet|page|update-mask|labels|report|conditions|timestamp)|flow\/(batch-gaps|batch-head|filter|flow-mask|gap|glob|goflow|ipfix|ipfix-template|one-way)|nats\/(subject|url)|sys\/netlink\/(attribute|message|link|address|route|neighbour|netconf|describe))\.ts$/;
 
 /** They touch the system. */
 const IMPURE =
