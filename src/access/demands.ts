@@ -4,8 +4,9 @@
 // client wrote them; one that is malformed is in reach of nobody but those who may touch everything, and for them the handler refuses it.
 
 import type { Address, Interface, InterfaceSpec, Route } from '../gen/taplane/v1/interface.ts';
-import { type Link, type LinkSpec, LinkSpec_Protocol as Protocol, LinkSpec_Transport as Transport } from '../gen/taplane/v1/link.ts';
+import type { Link } from '../gen/taplane/v1/link.ts';
 import { StreamOpen_Mode as Mode, type StreamOpen } from '../gen/taplane/v1/packet_service.ts';
+import { takesAnybody } from '../link/anybody.ts';
 
 /**
  * `interface`, `link`, `bridge`, `namespace`: a name. `address`, `route`, `inner`, `peer`: a prefix, of which all must be allowed; `inner`
@@ -49,6 +50,7 @@ export function interfaceDemand(name: string, field: string): Demand {
   return demand('interface', idIn(name, 'interfaces/'), field);
 }
 
+/** The link that a request names, `links/{link}` or the id alone. */
 export function linkDemand(name: string, field: string): Demand {
   return demand('link', idIn(name, 'links/'), field);
 }
@@ -91,6 +93,7 @@ function usesOf({ owner, group, sysctls, packetMirror, flowMetering }: Interface
   ];
 }
 
+/** `name` as in `InterfaceSpec.network_namespace`: empty is the agent's own, which roles call OWN_NAMESPACE; another that is called so is told by its path. */
 export function namespaceDemand(name: string, field: string): Demand {
   return demand('namespace', name === '' ? OWN_NAMESPACE : name === OWN_NAMESPACE ? `/run/netns/${name}` : name, field);
 }
@@ -100,10 +103,12 @@ export function addressDemands({ cidr, peer }: Address, path: string): Demand[] 
   return [demand('address', cidr, `${path}.cidr`), ...(peer === '' ? [] : [demand('inner', peer, `${path}.peer`)])];
 }
 
+/** A route is asked for as the whole of its destination. */
 export function routeDemand({ destination }: Route, path: string): Demand {
   return demand('route', destination, `${path}.destination`);
 }
 
+/** What a link would touch. `isNew`: it is created, so that its interface counts also where none is given. */
 export function linkDemands({ spec }: Pick<Link, 'spec'>, isNew: boolean): Demand[] {
   const path = 'link.spec';
   if (spec === undefined) return [];
@@ -122,11 +127,6 @@ export function linkDemands({ spec }: Pick<Link, 'spec'>, isNew: boolean): Deman
   ];
 }
 
-/** A server of frames over TCP without TLS takes whoever connects, peers named or not. What a change of a part makes one, `link/changes.ts` sees. */
-function takesAnybody({ protocol, transport, listen, tls }: LinkSpec): boolean {
-  return protocol === Protocol.FRAMES && transport === Transport.TCP && listen !== '' && tls === undefined;
-}
-
 /** The address in `192.0.2.1:51820` and `[2001:db8::1]:51820`; other text stays, and is no address. */
 function hostOf(endpoint: string): string {
   const host = endpoint.slice(0, Math.max(0, endpoint.lastIndexOf(':')));
@@ -140,6 +140,7 @@ export function streamDemands(open: StreamOpen | undefined): Demand[] {
   return [interfaceDemand(open.interface, 'open.interface'), use(wanted, 'open.mode')];
 }
 
+/** To capture is a use of its own, beside the interface. */
 export function captureDemands({ interface: name }: { interface: string }): Demand[] {
   return [interfaceDemand(name, 'interface'), use('capture', 'interface')];
 }

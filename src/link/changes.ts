@@ -9,14 +9,14 @@ import { labelProblems } from '../resource/labels.ts';
 import type { Replay, Store } from '../resource/store.ts';
 import type { Turns } from '../resource/turns.ts';
 import { applyMask, type SpecFields, specFields } from '../resource/update-mask.ts';
-import type { LinkRights } from './contract.ts';
+import { takesAnybody } from './anybody.ts';
 import { Entry } from './entry.ts';
 import { type Joined, wrongMode } from './joined.ts';
 import { idProblems, joinedId, linkId, linkName } from './name.ts';
 import { prepare, withSecretsOf } from './prepared.ts';
 import { etagOf, type LinkRecord, newRecord, nextRecord } from './record.ts';
 import { interfaceOf, type Registry } from './registry.ts';
-import { immutableProblems, joinedProblems, specProblems, takesAnybody } from './spec.ts';
+import { immutableProblems, joinedProblems, specProblems } from './spec.ts';
 import { viewOf } from './status.ts';
 import { loopOf } from './underlay.ts';
 

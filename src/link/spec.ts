@@ -61,11 +61,6 @@ export function joinedProblems(spec: LinkSpec, joined: Joined, path = 'link.spec
   return [{ field: `${path}.mtu`, description }];
 }
 
-/** A server of frames over TCP without TLS takes whoever connects, peers named or not. */
-export function takesAnybody({ protocol, transport, listen, tls }: LinkSpec): boolean {
-  return protocol === Protocol.FRAMES && transport === Transport.TCP && listen !== '' && tls === undefined;
-}
-
 /** Fields that cannot change while a link lives. */
 export function immutableProblems(before: LinkSpec, after: LinkSpec, path = 'link.spec'): FieldViolation[] {
   const fixed: [field: string, isSame: boolean][] = [
