@@ -16,9 +16,9 @@ import { effectiveCapabilities } from '../sys/capability.ts';
 import { peerCredentials } from '../sys/peer-credentials.ts';
 import { nodeAudit } from './audit.ts';
 import { ClosingStack } from './closing-stack.ts';
-import type { Config } from './config.ts';
 import { natsFiles } from './config/nats.ts';
 import { hasTls } from './config/tls.ts';
+import type { Config } from './config.ts';
 import { Declarations } from './declarations.ts';
 import { nodeEvents } from './events.ts';
 import { exportConditions, laneFlowLimits, nodeExporter, nodeFlows, nodeMetering } from './flows.ts';
@@ -29,15 +29,16 @@ import type { AgentLog } from './log.ts';
 import { setLogLevel } from './log-level.ts';
 import { agentMetrics, reloadsOf } from './metrics.ts';
 import { packetMirrors } from './mirrors.ts';
-import { agentVersion, nodeFacts } from './node.ts';
+import { nodeFacts } from './node.ts';
 import { agentPackets } from './packets.ts';
 import { openPolicy } from './policy.ts';
 import { lockRuntimeDir } from './runtime-dir.ts';
 import { openStateDir } from './state-dir.ts';
-import { supportBundles } from './support.ts';
 import { diagnoseRunning } from './support/doctor.ts';
 import { RecentEvents } from './support/events.ts';
+import { supportBundles } from './support.ts';
 import { tlsCondition } from './tls-condition.ts';
+import { agentVersion } from './version.ts';
 
 export interface Agent {
   /** As configured, with the ports that were taken. */

@@ -6,18 +6,19 @@ import { writeFileSync } from 'node:fs';
 import { TaplaneError } from '../errors.ts';
 import { startTracing } from '../tracing/span.ts';
 import { type Agent, startAgent } from './agent.ts';
-import { type AgentOptions, type Config, loadConfig, printConfig } from './config.ts';
 import { ConfigError } from './config/error.ts';
+import { type AgentOptions, type Config, loadConfig, printConfig } from './config.ts';
 import { keepMemoryOutOfCoreDumps } from './core-dumps.ts';
 import { giveBackMemoryWhenIdle } from './idle-memory.ts';
 import { type Log, openLog } from './log.ts';
-import { agentVersion } from './node.ts';
 import { notifier } from './notify.ts';
 import { refuseExposedSecrets } from './secrets.ts';
+import { agentVersion } from './version.ts';
 
 const LINGER_MS = 500;
 const IMPATIENT_MS = 1_000;
 
+/** Resolves with the exit code of the process, when the agent has ended. */
 export async function runAgent(options: AgentOptions): Promise<number> {
   let config: Config;
   try {

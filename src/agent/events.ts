@@ -10,10 +10,10 @@ import { type Link, LinkStatus_State as LinkState } from '../gen/taplane/v1/link
 import type { ProbeResult } from '../gen/taplane/v1/link_service.ts';
 import type { WatchEvent } from '../interface/broadcast.ts';
 import type { LinkEvent } from '../link/manager.ts';
+import { timestamp } from '../resource/timestamp.ts';
 import { activeHeaders } from '../tracing/span.ts';
 import { EventOutbox, type OutboxStats } from './event-outbox.ts';
 import type { Log } from './log.ts';
-import { timestampOf } from './node.ts';
 
 /** A message of NATS has room for a megabyte, and nobody reads more steps than these. */
 const STEPS_MOST = 256;
@@ -66,7 +66,7 @@ export function nodeEvents({ exporter, cluster, node, log, epoch = newEpoch(), n
   function emit(what: What): void {
     if (closed) return;
     sequence += 1n;
-    const time = timestampOf(new Date(now()));
+    const time = timestamp(now());
     const payload = Event.encode(Event.fromPartial({ ...bounded(what), cluster, node, epoch, sequence, time })).finish();
     const id = `${epoch}:${sequence}`;
     outbox.put({ kind: 'event', name: nameOf(what.kind), id, epoch, firstSequence: sequence, records: 1, payload, trace: activeHeaders() });

@@ -10,13 +10,14 @@ import type { LaneState } from '../gen/taplane/lane/v1/lane_service.ts';
 import { type Lane, openLane } from '../lane/lane.ts';
 import { linkMissing } from '../lane/link/probe.ts';
 import { packetSocketOf } from '../lane/place.ts';
+import { timestamp } from '../resource/timestamp.ts';
 import { startLaneServer } from '../rpc/lane-server.ts';
 import { pidNamespace } from '../sys/pid-namespace.ts';
 import { keepMemoryOutOfCoreDumps } from './core-dumps.ts';
 import { giveBackMemoryWhenIdle } from './idle-memory.ts';
 import { type AgentLog, isLevel, openLog } from './log.ts';
-import { agentVersion, timestampOf } from './node.ts';
 import { notifier } from './notify.ts';
+import { agentVersion } from './version.ts';
 
 const ALONE_MS = 10_000;
 const LAST_ANSWER_MS = 100;
@@ -41,7 +42,7 @@ export async function runLane({ socket, stay = false }: LaneOptions): Promise<nu
   const log: AgentLog = openLog('info');
   const { promise: ended, resolve: end } = Promise.withResolvers<string>();
   const instance = randomBytes(16).toString('hex');
-  const startTime = timestampOf(new Date(performance.timeOrigin));
+  const startTime = timestamp(performance.timeOrigin);
   let alone: NodeJS.Timeout | undefined;
   let lane: Lane | undefined;
   let heardAt = performance.now();

@@ -2,8 +2,8 @@
 
 import { invalidFields } from '../errors.ts';
 import { LogLevel, type SetLogLevelRequest, type SetLogLevelResponse } from '../gen/taplane/v1/node_service.ts';
+import { timestamp } from '../resource/timestamp.ts';
 import type { AgentLog, Level } from './log.ts';
-import { timestampOf } from './node.ts';
 
 const FOR_LEAST_MS = 1_000;
 const FOR_MOST_MS = 86_400_000;
@@ -42,6 +42,6 @@ export function setLogLevel(log: AgentLog, { level, duration }: SetLogLevelReque
   return {
     level: NUMBERS[log.level],
     configuredLevel: NUMBERS[log.configured],
-    expireTime: expiresMs === undefined ? undefined : timestampOf(new Date(expiresMs)),
+    expireTime: expiresMs === undefined ? undefined : timestamp(expiresMs),
   };
 }

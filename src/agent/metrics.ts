@@ -34,8 +34,8 @@ import type { HealthCheck } from './http-health.ts';
 import type { Lanes } from './lanes.ts';
 import type { AgentLog } from './log.ts';
 import { watchProcess } from './metrics-process.ts';
-import { agentVersion } from './node.ts';
 import type { NodePolicy } from './policy.ts';
+import { agentVersion } from './version.ts';
 
 /** A scrape that comes within this of another gets its answer. */
 const SAME_MS = 1_000;

@@ -1,15 +1,17 @@
 // The answer of GetNode: what this node and its agent are and can do. What cannot change is read once.
 
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import os from 'node:os';
 import type { ExportStats } from '../gen/taplane/v1/flow_service.ts';
 import type { Condition } from '../gen/taplane/v1/interface.ts';
 import type { KernelFeatures, Lane, NatsStatus, NetlinkCounters } from '../gen/taplane/v1/node_service.ts';
+import { timestamp } from '../resource/timestamp.ts';
 import type { NodeFacts } from '../rpc/node-service.ts';
 import { effectiveCapabilities } from '../sys/capability.ts';
 import { tunFeatures } from '../sys/tun.ts';
 import type { Config } from './config.ts';
 import type { NodePolicy } from './policy.ts';
+import { agentVersion } from './version.ts';
 
 /** The parts of a running agent that the answer needs. */
 export interface NodeNeeds {
@@ -28,11 +30,9 @@ export interface NodeNeeds {
   startupMs(): number | undefined;
 }
 
-export const agentVersion: string = readVersion();
-
 /** A function that reads what changes at each call. */
 export function nodeFacts(needs: NodeNeeds): Required<Pick<NodeFacts, 'getNode' | 'describe'>> {
-  const startTime = new Date(performance.timeOrigin);
+  const startTime = timestamp(performance.timeOrigin);
   const capabilities = effectiveCapabilities();
   return {
     async getNode() {
@@ -46,7 +46,7 @@ export function nodeFacts(needs: NodeNeeds): Required<Pick<NodeFacts, 'getNode' 
         kernelRelease: os.release(),
         architecture: os.machine(),
         pid: process.pid,
-        startTime: timestampOf(startTime),
+        startTime,
         startupDuration: duration(needs.startupMs()),
         kernelFeatures: kernelFeatures(),
         capabilities,
@@ -84,19 +84,7 @@ export function strictChecking(release: string): boolean {
   return major > 4 || (major === 4 && minor >= 20);
 }
 
-/** A protobuf time. */
-export function timestampOf(date: Date): { seconds: bigint; nanos: number } {
-  const ms = Math.floor(date.getTime());
-  return { seconds: BigInt(Math.floor(ms / 1000)), nanos: (ms % 1000) * 1_000_000 };
-}
-
 function duration(ms: number | undefined): { seconds: bigint; nanos: number } | undefined {
   if (ms === undefined) return undefined;
   return { seconds: BigInt(Math.floor(ms / 1000)), nanos: Math.round((ms % 1000) * 1_000_000) };
-}
-
-/** The nearest package.json: two levels up from the sources, as from the built files. */
-function readVersion(): string {
-  const file = new URL('../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }

@@ -5,7 +5,7 @@
 //                          '--file changed, bad or gone--> the old one stays in force, told in the log and in `status`
 //
 // A stream that the new one no longer allows ends at once. A bad file at the start is an error. The file is looked at every two seconds (a new mtime,
-// size, mode, owner or inode, so that a link that is turned to another file counts as well) and at SIGHUP. Nothing of a call waits for that.
+// size, mode or inode, so that a link that is turned to another file counts as well) and at SIGHUP. Nothing of a call waits for that.
 
 import { type BigIntStats, statSync } from 'node:fs';
 import { type AuthorizedCall, type Authorizer, authorizer } from '../access/authorize.ts';
@@ -13,9 +13,9 @@ import { type Caller, callerName } from '../access/caller.ts';
 import { OpenStreams } from '../access/open-streams.ts';
 import { TaplaneError } from '../errors.ts';
 import { Caller_Kind, type Caller as CallerAnswer, type PolicyStatus } from '../gen/taplane/v1/node_service.ts';
+import { timestamp } from '../resource/timestamp.ts';
 import type { ConfigProblem } from './config/error.ts';
 import type { Log } from './log.ts';
-import { timestampOf } from './node.ts';
 import { type PolicyFile, readPolicyFile } from './policy/file.ts';
 
 const LOOK_MS = 2_000;
@@ -104,9 +104,9 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
       return {
         file,
         version,
-        loadTime: timestampOf(new Date(loadedAt)),
+        loadTime: timestamp(loadedAt),
         error: problem?.text ?? '',
-        errorTime: problem && timestampOf(new Date(problem.at)),
+        errorTime: problem && timestamp(problem.at),
         roles,
         identities,
       };
@@ -136,6 +136,7 @@ function looksOf(file: string): string {
   }
 }
 
+/** A line for each: where, what, and what to write instead. */
 function tellProblems(problems: readonly ConfigProblem[]): string {
   return problems.map(({ source, field, cause, cure }) => `${[source, field].filter(Boolean).join(': ')}: ${cause}; ${cure}`).join('\n');
 }

@@ -3,7 +3,7 @@
 import { TaplaneError } from '../errors.ts';
 import type { Interface, PacketMirrorStatus } from '../gen/taplane/v1/interface.ts';
 import type { Broadcast } from '../resource/broadcast.ts';
-import { timestamp } from '../resource/conditions.ts';
+import { timestamp } from '../resource/timestamp.ts';
 import type { WatchEvent } from './broadcast.ts';
 import { MARK } from './desired.ts';
 import type { Entry } from './entry.ts';

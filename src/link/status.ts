@@ -10,7 +10,7 @@ import {
   LinkSpec_Protocol as Protocol,
   LinkStatus_State as State,
 } from '../gen/taplane/v1/link.ts';
-import { timestamp } from '../resource/conditions.ts';
+import { timestamp } from '../resource/timestamp.ts';
 import type { Entry } from './entry.ts';
 import { type Joined, obstacle } from './joined.ts';
 import { linkName } from './name.ts';

@@ -1,12 +1,7 @@
 // Conditions of a resource or of the node: one of each type, the time of a transition kept while the truth stays. Pure.
 
-import type { Timestamp } from '../gen/google/protobuf/timestamp.ts';
 import { type Condition, Condition_Status } from '../gen/taplane/v1/interface.ts';
-
-/** A protobuf time of milliseconds since 1970. */
-export function timestamp(ms: number): Timestamp {
-  return { seconds: BigInt(Math.floor(ms / 1000)), nanos: (ms % 1000) * 1_000_000 };
-}
+import { timestamp } from './timestamp.ts';
 
 export class Conditions<Type extends string> {
   readonly #byType = new Map<Type, Condition>();
