@@ -12,6 +12,7 @@ import { resourceName } from './interface-view.ts';
 import { type LinkOptions, PROTOCOLS, type Word } from './link-flags.ts';
 import { KeyFiles } from './link-key.ts';
 import type { TypedPeer } from './link-peer.ts';
+import { snake } from './spec-flags.ts';
 
 const PROTOCOL: Record<Word, Protocol> = {
   frames: Protocol.FRAMES,
@@ -127,8 +128,4 @@ function tls(options: LinkOptions, before: LinkSpec['tls']): LinkSpec['tls'] {
   };
   if (Object.keys(given).length === 0) return undefined;
   return { certificateFile: '', privateKeyFile: '', caFile: '', peerName: '', ...before, ...given };
-}
-
-function snake(camel: string): string {
-  return camel.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }

@@ -148,6 +148,7 @@ function givenMirror({ mirror, mirrorSnapLength, mirrorSampling }: Record<string
   return mirror === false ? null : undefined;
 }
 
-function snake(camel: string): string {
+/** `sourceAddress` as the API writes it in masks: `source_address`. */
+export function snake(camel: string): string {
   return camel.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
