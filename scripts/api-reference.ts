@@ -23,7 +23,7 @@ export function apiReference(descriptors: Uint8Array): string {
   const parts = [
     '# API',
     'Made of `proto/taplane/v1`; what stands here stands there. Any gRPC client works, over the unix socket or mutual TLS.',
-    'Every error is a `google.rpc.Status` with an `ErrorInfo` of domain `taplane.dev`.',
+    'Every error is a `google.rpc.Status` with an `ErrorInfo` of domain `taplane.dev`; those that any call may have stand at [InterfaceService](#interfaceservice).',
     services
       .map((service) => `* [${service.typeName}](#${anchor(service.name)}): ${service.methods.map(({ name }) => name).join(', ')}`)
       .join('\n'),

@@ -25,7 +25,7 @@ import { Timestamp } from "../../google/protobuf/timestamp.ts";
 export interface AuditRecord {
   /** Number in the log, from 1 and without a gap, also over rotation and restart. */
   sequence: bigint;
-  /** When the call came, by the clock of the node. */
+  /** When the call came, by the clock of the node, to the millisecond. */
   time:
     | Timestamp
     | undefined;
@@ -35,9 +35,12 @@ export interface AuditRecord {
     | undefined;
   /** Full name of the method, `/taplane.v1.InterfaceService/CreateInterface`. Empty for a record of the log itself, see `reason`. */
   method: string;
-  /** Names of the resources that the request is about, such as `interfaces/tun0`. */
+  /** Names of the resources that the request is about, such as `interfaces/tun0`: at most 8, each cut to 128 characters. */
   resources: string[];
-  /** Canonical code of the answer: `OK`, `PERMISSION_DENIED`. Of a stream that of its opening. */
+  /**
+   * Canonical code of the answer: `OK`, `PERMISSION_DENIED`. Of a stream that of its opening; one that
+   * policy ends later has another record, with `PERMISSION_DENIED`.
+   */
   code: string;
   /**
    * Reason of the error; empty for OK. Of a record of the log itself: `LOG_DAMAGED`, what was found at a start; `RECORDS_LOST`, how many
@@ -48,11 +51,14 @@ export interface AuditRecord {
   duration:
     | Duration
     | undefined;
-  /** SHA-256 of the request as protobuf, lower-case hexadecimal. */
+  /**
+   * SHA-256 of the request as protobuf, lower-case hexadecimal. Empty for services that only read (`FlowService`, `AuditService`), for callers
+   * that nobody knows, and for records of the log itself.
+   */
   requestDigest: string;
-  /** The request as JSON, cut to some kilobytes and without secrets: of a key only that one was given. */
+  /** The request as JSON without secrets: of a key only that one was given. At most 4 KiB; a longer one is cut and ends with `...`. */
   request: string;
-  /** Roles of the caller when it called, where policy has some. */
+  /** Roles of the caller when it called, where policy has some: at most 32. */
   roles: string[];
   /** It was written after its answer: the disk had failed, and the call failed with that. */
   late: boolean;
@@ -81,7 +87,7 @@ export interface AuditCaller {
   gid?:
     | number
     | undefined;
-  /** Over a unix socket: its pid when it connected. */
+  /** Over a unix socket: its pid when it connected, as the agent sees it; 0 for a process of another pid namespace. */
   pid?:
     | number
     | undefined;

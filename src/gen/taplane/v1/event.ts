@@ -81,7 +81,7 @@ export const Event_Kind = {
   LINK_PROBED: 15,
   /**
    * CALL_AUDITED - A call changed something, or was refused; `audit` has its record. `epoch` names the audit log and `sequence` is that of the record: they
-   * go on over runs of the agent, and none is left out.
+   * go on over runs of the agent. One is missing only where rotation of the log or the limit of the spool took it.
    */
   CALL_AUDITED: 16,
   UNRECOGNIZED: -1,

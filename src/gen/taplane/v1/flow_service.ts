@@ -1963,7 +1963,7 @@ export type FlowServiceService = typeof FlowServiceService;
 export const FlowServiceService = {
   /**
    * Tells of records that are still in memory, oldest first, then with `follow` of new ones as they are made. Loss is told in the stream.
-   * INVALID_ARGUMENT for a bad filter.
+   * Errors: INVALID_ARGUMENT for a bad filter or mask; RESOURCE_EXHAUSTED (`TOO_MANY_OBSERVERS`) at the limit of readers.
    */
   observeFlows: {
     path: "/taplane.v1.FlowService/ObserveFlows" as const,
@@ -1975,7 +1975,7 @@ export const FlowServiceService = {
       Buffer.from(ObserveFlowsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ObserveFlowsResponse => ObserveFlowsResponse.decode(value),
   },
-  /** Reads what meters, memory and export have done. */
+  /** Reads what meters, memory and export have done. No errors of its own. */
   getFlowStats: {
     path: "/taplane.v1.FlowService/GetFlowStats" as const,
     requestStream: false as const,
@@ -1990,17 +1990,17 @@ export const FlowServiceService = {
 export interface FlowServiceServer extends UntypedServiceImplementation {
   /**
    * Tells of records that are still in memory, oldest first, then with `follow` of new ones as they are made. Loss is told in the stream.
-   * INVALID_ARGUMENT for a bad filter.
+   * Errors: INVALID_ARGUMENT for a bad filter or mask; RESOURCE_EXHAUSTED (`TOO_MANY_OBSERVERS`) at the limit of readers.
    */
   observeFlows: handleServerStreamingCall<ObserveFlowsRequest, ObserveFlowsResponse>;
-  /** Reads what meters, memory and export have done. */
+  /** Reads what meters, memory and export have done. No errors of its own. */
   getFlowStats: handleUnaryCall<GetFlowStatsRequest, FlowStats>;
 }
 
 export interface FlowServiceClient extends Client {
   /**
    * Tells of records that are still in memory, oldest first, then with `follow` of new ones as they are made. Loss is told in the stream.
-   * INVALID_ARGUMENT for a bad filter.
+   * Errors: INVALID_ARGUMENT for a bad filter or mask; RESOURCE_EXHAUSTED (`TOO_MANY_OBSERVERS`) at the limit of readers.
    */
   observeFlows(
     request: ObserveFlowsRequest,
@@ -2011,7 +2011,7 @@ export interface FlowServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<ObserveFlowsResponse>;
-  /** Reads what meters, memory and export have done. */
+  /** Reads what meters, memory and export have done. No errors of its own. */
   getFlowStats(
     request: GetFlowStatsRequest,
     callback: (error: ServiceError | null, response: FlowStats) => void,

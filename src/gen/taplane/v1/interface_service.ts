@@ -2590,6 +2590,12 @@ export const AdoptInterfaceRequest_LabelsEntry: MessageFns<AdoptInterfaceRequest
  *
  * A mutating call answers OK only once the intent is durable and the kernel does what was asked; any other answer means that
  * nothing has changed. Every error is a `google.rpc.Status` with `ErrorInfo` of domain `taplane.dev`.
+ *
+ * Errors of each call of every service, besides its own: UNAUTHENTICATED when nobody knows who calls; PERMISSION_DENIED when policy does not
+ * allow it, of a stream also later; INVALID_ARGUMENT for a request that does not read; RESOURCE_EXHAUSTED at a limit of connections, calls or
+ * sizes; UNAVAILABLE (`SHUTTING_DOWN`) while the agent stops. Of each change also RESOURCE_EXHAUSTED (`DISK_FULL`) and UNAVAILABLE
+ * (`STATE_NOT_WRITABLE`, `AUDIT_NOT_WRITABLE`) when the disk does not keep it. A disk that fails when all but the record of the call is
+ * done ends it with that error too: the same request id again tells what became of it.
  */
 export type InterfaceServiceService = typeof InterfaceServiceService;
 export const InterfaceServiceService = {
@@ -2619,7 +2625,7 @@ export const InterfaceServiceService = {
     responseSerialize: (value: Interface): Buffer => Buffer.from(Interface.encode(value).finish()),
     responseDeserialize: (value: Buffer): Interface => Interface.decode(value),
   },
-  /** Lists interfaces in the order of their names. */
+  /** Lists interfaces in the order of their names. Errors: INVALID_ARGUMENT for a bad page size or token. */
   listInterfaces: {
     path: "/taplane.v1.InterfaceService/ListInterfaces" as const,
     requestStream: false as const,
@@ -2664,7 +2670,8 @@ export const InterfaceServiceService = {
   /**
    * Streams the interfaces that there are, then `synced`, then every change, until the client cancels.
    *
-   * Errors: OUT_OF_RANGE when the resume token is too old: watch again without it.
+   * Errors: OUT_OF_RANGE when the resume token is too old: watch again without it; INVALID_ARGUMENT when it is none; RESOURCE_EXHAUSTED
+   * (`TOO_MANY_WATCHERS`) at the limit of watches, (`WATCHER_TOO_SLOW`) when too many changes wait for the client: watch again with the last token.
    */
   watchInterfaces: {
     path: "/taplane.v1.InterfaceService/WatchInterfaces" as const,
@@ -2745,7 +2752,7 @@ export interface InterfaceServiceServer extends UntypedServiceImplementation {
   createInterface: handleUnaryCall<CreateInterfaceRequest, Interface>;
   /** Reads an interface. Errors: NOT_FOUND. */
   getInterface: handleUnaryCall<GetInterfaceRequest, Interface>;
-  /** Lists interfaces in the order of their names. */
+  /** Lists interfaces in the order of their names. Errors: INVALID_ARGUMENT for a bad page size or token. */
   listInterfaces: handleUnaryCall<ListInterfacesRequest, ListInterfacesResponse>;
   /**
    * Changes spec and labels.
@@ -2761,7 +2768,8 @@ export interface InterfaceServiceServer extends UntypedServiceImplementation {
   /**
    * Streams the interfaces that there are, then `synced`, then every change, until the client cancels.
    *
-   * Errors: OUT_OF_RANGE when the resume token is too old: watch again without it.
+   * Errors: OUT_OF_RANGE when the resume token is too old: watch again without it; INVALID_ARGUMENT when it is none; RESOURCE_EXHAUSTED
+   * (`TOO_MANY_WATCHERS`) at the limit of watches, (`WATCHER_TOO_SLOW`) when too many changes wait for the client: watch again with the last token.
    */
   watchInterfaces: handleServerStreamingCall<WatchInterfacesRequest, WatchInterfacesResponse>;
   /** Adds an address to the spec. The same address again is no change. Errors as Update. */
@@ -2819,7 +2827,7 @@ export interface InterfaceServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Interface) => void,
   ): ClientUnaryCall;
-  /** Lists interfaces in the order of their names. */
+  /** Lists interfaces in the order of their names. Errors: INVALID_ARGUMENT for a bad page size or token. */
   listInterfaces(
     request: ListInterfacesRequest,
     callback: (error: ServiceError | null, response: ListInterfacesResponse) => void,
@@ -2877,7 +2885,8 @@ export interface InterfaceServiceClient extends Client {
   /**
    * Streams the interfaces that there are, then `synced`, then every change, until the client cancels.
    *
-   * Errors: OUT_OF_RANGE when the resume token is too old: watch again without it.
+   * Errors: OUT_OF_RANGE when the resume token is too old: watch again without it; INVALID_ARGUMENT when it is none; RESOURCE_EXHAUSTED
+   * (`TOO_MANY_WATCHERS`) at the limit of watches, (`WATCHER_TOO_SLOW`) when too many changes wait for the client: watch again with the last token.
    */
   watchInterfaces(
     request: WatchInterfacesRequest,

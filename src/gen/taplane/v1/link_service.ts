@@ -2113,7 +2113,7 @@ export const LinkServiceService = {
     responseSerialize: (value: Link): Buffer => Buffer.from(Link.encode(value).finish()),
     responseDeserialize: (value: Buffer): Link => Link.decode(value),
   },
-  /** Lists links in the order of their names. */
+  /** Lists links in the order of their names. Errors: INVALID_ARGUMENT for a bad page size or token. */
   listLinks: {
     path: "/taplane.v1.LinkService/ListLinks" as const,
     requestStream: false as const,
@@ -2151,7 +2151,7 @@ export const LinkServiceService = {
   /**
    * Streams the links that there are, then `synced`, then every change, also of state and of peers, until the client cancels.
    *
-   * Errors: OUT_OF_RANGE when the resume token is too old: watch again without it.
+   * Errors: as of `InterfaceService.WatchInterfaces`.
    */
   watchLinks: {
     path: "/taplane.v1.LinkService/WatchLinks" as const,
@@ -2190,7 +2190,7 @@ export interface LinkServiceServer extends UntypedServiceImplementation {
   createLink: handleUnaryCall<CreateLinkRequest, Link>;
   /** Reads a link. Errors: NOT_FOUND (`LINK_NOT_FOUND`). */
   getLink: handleUnaryCall<GetLinkRequest, Link>;
-  /** Lists links in the order of their names. */
+  /** Lists links in the order of their names. Errors: INVALID_ARGUMENT for a bad page size or token. */
   listLinks: handleUnaryCall<ListLinksRequest, ListLinksResponse>;
   /**
    * Changes spec and labels. Peers that stay keep their sessions, but when mark, bound device or private key change, and for frames
@@ -2204,7 +2204,7 @@ export interface LinkServiceServer extends UntypedServiceImplementation {
   /**
    * Streams the links that there are, then `synced`, then every change, also of state and of peers, until the client cancels.
    *
-   * Errors: OUT_OF_RANGE when the resume token is too old: watch again without it.
+   * Errors: as of `InterfaceService.WatchInterfaces`.
    */
   watchLinks: handleServerStreamingCall<WatchLinksRequest, WatchLinksResponse>;
   /**
@@ -2252,7 +2252,7 @@ export interface LinkServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Link) => void,
   ): ClientUnaryCall;
-  /** Lists links in the order of their names. */
+  /** Lists links in the order of their names. Errors: INVALID_ARGUMENT for a bad page size or token. */
   listLinks(
     request: ListLinksRequest,
     callback: (error: ServiceError | null, response: ListLinksResponse) => void,
@@ -2308,7 +2308,7 @@ export interface LinkServiceClient extends Client {
   /**
    * Streams the links that there are, then `synced`, then every change, also of state and of peers, until the client cancels.
    *
-   * Errors: OUT_OF_RANGE when the resume token is too old: watch again without it.
+   * Errors: as of `InterfaceService.WatchInterfaces`.
    */
   watchLinks(request: WatchLinksRequest, options?: Partial<CallOptions>): ClientReadableStream<WatchLinksResponse>;
   watchLinks(

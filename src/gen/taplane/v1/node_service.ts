@@ -263,7 +263,7 @@ export interface Node {
 
 /** The policy of the agent. */
 export interface PolicyStatus {
-  /** Its file. */
+  /** Its file, an absolute path. */
   file: string;
   /** The first 12 hexadecimal digits of the SHA-256 of what is in force. */
   version: string;
@@ -2411,7 +2411,10 @@ export const NetlinkCounters: MessageFns<NetlinkCounters> = {
 /** Tells what this node and its agent are and can do. */
 export type NodeServiceService = typeof NodeServiceService;
 export const NodeServiceService = {
-  /** Reads the node. */
+  /**
+   * Reads the node. Whoever may not see all interfaces and links gets it without their counts, without the messages of conditions and without what is
+   * wrong with the policy file. No errors of its own.
+   */
   getNode: {
     path: "/taplane.v1.NodeService/GetNode" as const,
     requestStream: false as const,
@@ -2421,7 +2424,7 @@ export const NodeServiceService = {
     responseSerialize: (value: Node): Buffer => Buffer.from(Node.encode(value).finish()),
     responseDeserialize: (value: Buffer): Node => Node.decode(value),
   },
-  /** Tells the caller who it is to the agent, and which roles it has. Open to everybody who can connect. */
+  /** Tells the caller who it is to the agent, and which roles it has. Open to everybody who can connect. No errors of its own. */
   getCaller: {
     path: "/taplane.v1.NodeService/GetCaller" as const,
     requestStream: false as const,
@@ -2432,8 +2435,8 @@ export const NodeServiceService = {
     responseDeserialize: (value: Buffer): Caller => Caller.decode(value),
   },
   /**
-   * Sets what the agent logs, for a while or until it ends; data-plane processes have a log of their own. INVALID_ARGUMENT for a level that is
-   * not known or a duration that is out of range.
+   * Sets what the agent logs, for a while or until it ends; data-plane processes, which have a log of their own, follow within a second. Errors:
+   * INVALID_ARGUMENT for a level that is not known or a duration that is out of range.
    */
   setLogLevel: {
     path: "/taplane.v1.NodeService/SetLogLevel" as const,
@@ -2445,8 +2448,8 @@ export const NodeServiceService = {
     responseDeserialize: (value: Buffer): SetLogLevelResponse => SetLogLevelResponse.decode(value),
   },
   /**
-   * Collects what is needed to understand trouble from afar, as one tar.gz in pieces, without secrets. Takes some seconds. RESOURCE_EXHAUSTED
-   * (`SUPPORT_BUNDLE_BUSY`) while another is being made.
+   * Collects what is needed to understand trouble from afar, as one tar.gz in pieces, without secrets. Takes some seconds; unpacked at most 24 MiB.
+   * Errors: RESOURCE_EXHAUSTED (`SUPPORT_BUNDLE_BUSY`) while another is being made.
    */
   collectSupportBundle: {
     path: "/taplane.v1.NodeService/CollectSupportBundle" as const,
@@ -2462,24 +2465,30 @@ export const NodeServiceService = {
 } as const;
 
 export interface NodeServiceServer extends UntypedServiceImplementation {
-  /** Reads the node. */
+  /**
+   * Reads the node. Whoever may not see all interfaces and links gets it without their counts, without the messages of conditions and without what is
+   * wrong with the policy file. No errors of its own.
+   */
   getNode: handleUnaryCall<GetNodeRequest, Node>;
-  /** Tells the caller who it is to the agent, and which roles it has. Open to everybody who can connect. */
+  /** Tells the caller who it is to the agent, and which roles it has. Open to everybody who can connect. No errors of its own. */
   getCaller: handleUnaryCall<GetCallerRequest, Caller>;
   /**
-   * Sets what the agent logs, for a while or until it ends; data-plane processes have a log of their own. INVALID_ARGUMENT for a level that is
-   * not known or a duration that is out of range.
+   * Sets what the agent logs, for a while or until it ends; data-plane processes, which have a log of their own, follow within a second. Errors:
+   * INVALID_ARGUMENT for a level that is not known or a duration that is out of range.
    */
   setLogLevel: handleUnaryCall<SetLogLevelRequest, SetLogLevelResponse>;
   /**
-   * Collects what is needed to understand trouble from afar, as one tar.gz in pieces, without secrets. Takes some seconds. RESOURCE_EXHAUSTED
-   * (`SUPPORT_BUNDLE_BUSY`) while another is being made.
+   * Collects what is needed to understand trouble from afar, as one tar.gz in pieces, without secrets. Takes some seconds; unpacked at most 24 MiB.
+   * Errors: RESOURCE_EXHAUSTED (`SUPPORT_BUNDLE_BUSY`) while another is being made.
    */
   collectSupportBundle: handleServerStreamingCall<CollectSupportBundleRequest, CollectSupportBundleResponse>;
 }
 
 export interface NodeServiceClient extends Client {
-  /** Reads the node. */
+  /**
+   * Reads the node. Whoever may not see all interfaces and links gets it without their counts, without the messages of conditions and without what is
+   * wrong with the policy file. No errors of its own.
+   */
   getNode(request: GetNodeRequest, callback: (error: ServiceError | null, response: Node) => void): ClientUnaryCall;
   getNode(
     request: GetNodeRequest,
@@ -2492,7 +2501,7 @@ export interface NodeServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Node) => void,
   ): ClientUnaryCall;
-  /** Tells the caller who it is to the agent, and which roles it has. Open to everybody who can connect. */
+  /** Tells the caller who it is to the agent, and which roles it has. Open to everybody who can connect. No errors of its own. */
   getCaller(
     request: GetCallerRequest,
     callback: (error: ServiceError | null, response: Caller) => void,
@@ -2509,8 +2518,8 @@ export interface NodeServiceClient extends Client {
     callback: (error: ServiceError | null, response: Caller) => void,
   ): ClientUnaryCall;
   /**
-   * Sets what the agent logs, for a while or until it ends; data-plane processes have a log of their own. INVALID_ARGUMENT for a level that is
-   * not known or a duration that is out of range.
+   * Sets what the agent logs, for a while or until it ends; data-plane processes, which have a log of their own, follow within a second. Errors:
+   * INVALID_ARGUMENT for a level that is not known or a duration that is out of range.
    */
   setLogLevel(
     request: SetLogLevelRequest,
@@ -2528,8 +2537,8 @@ export interface NodeServiceClient extends Client {
     callback: (error: ServiceError | null, response: SetLogLevelResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Collects what is needed to understand trouble from afar, as one tar.gz in pieces, without secrets. Takes some seconds. RESOURCE_EXHAUSTED
-   * (`SUPPORT_BUNDLE_BUSY`) while another is being made.
+   * Collects what is needed to understand trouble from afar, as one tar.gz in pieces, without secrets. Takes some seconds; unpacked at most 24 MiB.
+   * Errors: RESOURCE_EXHAUSTED (`SUPPORT_BUNDLE_BUSY`) while another is being made.
    */
   collectSupportBundle(
     request: CollectSupportBundleRequest,

@@ -974,7 +974,7 @@ export const ResponderServiceService = {
     responseSerialize: (value: Responder): Buffer => Buffer.from(Responder.encode(value).finish()),
     responseDeserialize: (value: Buffer): Responder => Responder.decode(value),
   },
-  /** Lists responders by interface and id. */
+  /** Lists responders by interface and id. Errors: NOT_FOUND (`INTERFACE_NOT_FOUND`); INVALID_ARGUMENT for a bad page size or token. */
   listResponders: {
     path: "/taplane.v1.ResponderService/ListResponders" as const,
     requestStream: false as const,
@@ -1005,7 +1005,7 @@ export interface ResponderServiceServer extends UntypedServiceImplementation {
   createResponder: handleUnaryCall<CreateResponderRequest, Responder>;
   /** Reads a responder. Errors: NOT_FOUND (`INTERFACE_NOT_FOUND`, `RESPONDER_NOT_FOUND`). */
   getResponder: handleUnaryCall<GetResponderRequest, Responder>;
-  /** Lists responders by interface and id. */
+  /** Lists responders by interface and id. Errors: NOT_FOUND (`INTERFACE_NOT_FOUND`); INVALID_ARGUMENT for a bad page size or token. */
   listResponders: handleUnaryCall<ListRespondersRequest, ListRespondersResponse>;
   /** Removes a responder. Errors: NOT_FOUND unless `allow_missing`. */
   deleteResponder: handleUnaryCall<DeleteResponderRequest, DeleteResponderResponse>;
@@ -1044,7 +1044,7 @@ export interface ResponderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Responder) => void,
   ): ClientUnaryCall;
-  /** Lists responders by interface and id. */
+  /** Lists responders by interface and id. Errors: NOT_FOUND (`INTERFACE_NOT_FOUND`); INVALID_ARGUMENT for a bad page size or token. */
   listResponders(
     request: ListRespondersRequest,
     callback: (error: ServiceError | null, response: ListRespondersResponse) => void,
