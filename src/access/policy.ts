@@ -101,6 +101,7 @@ function matcherOf(who: Identity): (caller: Caller) => boolean {
 
 type Test = (value: string) => boolean;
 
+/** A role as look-ups. What `spec` does not name is not allowed, but for namespaces: without any it is the agent's own. */
 export function compileRole(name: string, spec: RoleSpec): Role {
   const methods = new Set(spec.methods.flatMap(methodsOf));
   const addresses = within(spec.addresses);

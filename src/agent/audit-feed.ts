@@ -36,6 +36,7 @@ const COMPLAIN_MS = 60_000;
 /** Records that are read and handed over in one go. */
 const GO = 100;
 
+/** Hands records over from where the file beside the log says. */
 export function auditFeed({ exporter, folder, audit, cluster, node, log }: FeedNeeds): AuditFeed {
   /** Up to and with this sequence all are handed over; undefined until the log is open. */
   let told: number | undefined;

@@ -53,6 +53,7 @@ const DENIED = ['PERMISSION_DENIED', 'UNAUTHENTICATED'];
 /** How often a reader starts anew when rotation takes a file away from under it. */
 const TRIES = 3;
 
+/** Opens the log, or what stands in its place where none is kept. Does not throw when the disk fails: then nothing is let in that changes something. */
 export function nodeAudit(needs: AuditNeeds): NodeAudit {
   if (!needs.config.audit.enabled) return OFF;
   const { config, log, rolesOf = () => [], changed = () => {} } = needs;

@@ -2,10 +2,10 @@
 // agent. Each group reads first and judges afterwards, so that every verdict can be seen in a test.
 
 import { executable } from '../nats/binary.ts';
-import { type AgentOptions, type Config, loadConfig } from './config.ts';
 import { ConfigError } from './config/error.ts';
 import { natsFiles } from './config/nats.ts';
 import { hasTls } from './config/tls.ts';
+import { type AgentOptions, type Config, loadConfig } from './config.ts';
 import { type Check, fail, pass } from './doctor/check.ts';
 import { judgeMtu, nameClash, readDevices } from './doctor/devices.ts';
 import { judgeDirectory, readDirectory } from './doctor/directories.ts';

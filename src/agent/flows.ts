@@ -80,6 +80,7 @@ export function nodeMetering({ cluster, node, flows }: Config): Metering | undef
   return { cluster, node, activeTimeout, idleTimeout, sampling, tableEntries };
 }
 
+/** Room for flows in one lane: entries, and bytes that wait for the agent; 0 leaves the rings to the lane. */
 export function laneFlowLimits({ flows }: Config): FlowLimits {
   return { tableEntries: flows.tableEntriesTotal, waitingBytes: flows.waitingBytes, ringBytes: 0 };
 }
@@ -99,6 +100,7 @@ export interface NodeFlowsNeeds {
   log: Log;
 }
 
+/** Begins to fetch. `interfaces` is asked for whenever statistics are. */
 export function nodeFlows({ config, lanes, interfaces, exporter, log }: NodeFlowsNeeds): NodeFlows {
   const ring = new FlowRing({ maxBytes: config.flows.ringBytes });
   const ipfix = ipfixOf(config, interfaces, log);

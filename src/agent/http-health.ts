@@ -61,6 +61,7 @@ export function readyz(checks: () => readonly HealthCheck[]): HttpRoute {
   return (query) => healthAnswer(checks(), query.has('verbose'));
 }
 
+/** 200 when all checks are well, else 503; a line each, with what is behind it where that is asked for or not well. */
 export function healthAnswer(checks: readonly HealthCheck[], verbose: boolean): HttpAnswer {
   const isReady = checks.every(({ ok }) => ok);
   const lines = checks.map(({ name, ok, detail }) => `[${ok ? '+' : '-'}] ${name}${verbose || !ok ? `: ${detail}` : ''}\n`);

@@ -15,6 +15,7 @@ export interface Log {
 
 export type Level = Config['logLevel'];
 
+/** Whether the log knows a level of this name. */
 export function isLevel(text: string): text is Level {
   return ['debug', 'info', 'warn', 'error'].includes(text);
 }
@@ -90,6 +91,7 @@ export const LOG_FIELDS = {
   waiting: 'how many wait',
 } as const;
 
+/** Writes to stderr unless told otherwise. */
 export function openLog(level: Level, destination: DestinationStream = standardError()): AgentLog {
   const tail = new Tail();
   const lines = { debug: 0, info: 0, warn: 0, error: 0 };

@@ -43,6 +43,7 @@ export interface RunningMirrors extends Mirrors {
   stop(): void;
 }
 
+/** None runs until `set` says which are wanted. */
 export function packetMirrors(needs: MirrorsNeeds): RunningMirrors {
   const running = new Map<string, Mirror>();
   return {

@@ -38,6 +38,7 @@ export interface PolicyVerdict {
   roles: string[];
 }
 
+/** What an agent would say of the file; `problems` is empty for a good one. Never throws. */
 export function checkPolicy(path: string): PolicyReport {
   const { problems, version, roles, identities } = readPolicyFile(path);
   return { problems, version, roles, identities };

@@ -24,6 +24,7 @@ export interface Call {
   readonly request: unknown;
 }
 
+/** The record of a call that ended so: `atMs` since 1970. Bounded, whatever the call holds. */
 export function entryOf(
   { path, caller, request }: Call,
   { code, reason }: { code: string; reason: string },

@@ -30,6 +30,7 @@ export interface LogFile {
   readonly first: number;
 }
 
+/** Name of the file whose first record has this sequence. */
 export function fileName(first: number): string {
   return `${String(first).padStart(16, '0')}.jsonl`;
 }

@@ -11,6 +11,7 @@ import type { Verdict } from './verify.ts';
 const PAGE_DEFAULT = 100;
 const PAGE_MOST = 1000;
 
+/** As the API shows it. */
 export function recordMessage(record: Chained): AuditRecord {
   const { caller, durationMs, digest, roles = [], late = false, sequence, time, ...rest } = record;
   const { method, resources, code, reason, request, chain, previous, hash } = rest;
@@ -62,10 +63,12 @@ export function wantedOf(request: ListAuditRecordsRequest): Wanted {
   };
 }
 
+/** Page token that goes on behind this sequence; empty at the end. */
 export function tokenOf(after: number | undefined): string {
   return after === undefined ? '' : `s${after}`;
 }
 
+/** As the API shows it; sequence and hash of the last record only where there is one. */
 export function verdictMessage({ chain, first, last, records, files, firstBreak }: Verdict): VerifyAuditLogResponse {
   return {
     intact: firstBreak === undefined,

@@ -3,6 +3,7 @@
 
 export type Glob = (name: string) => boolean;
 
+/** A test for a pattern in which `*` stands for any characters, also none. */
 export function glob(pattern: string): Glob {
   if (!pattern.includes('*')) return (name) => name === pattern;
   const pieces = pattern.split('*');

@@ -58,11 +58,13 @@ export function routeKey(item: Route): string {
   return `${destination} ${item.table || 254} ${item.metric || (destination.includes(':') ? 1024 : 0)}`;
 }
 
+/** As `ip` writes it; text that is no prefix stays. */
 export function canonicalPrefix(text: string): string {
   const prefix = parsePrefix(text);
   return prefix === undefined ? text : formatPrefix(prefix.bytes, prefix.prefixLength);
 }
 
+/** As `ip` writes it; text that is no address stays. */
 export function canonicalIp(text: string): string {
   const ip = parseIp(text);
   return ip === undefined ? text : formatIp(ip.bytes);

@@ -27,6 +27,7 @@ function tooWide(prefix: Prefix): boolean {
   return prefix.prefixLength < (prefix.family === AF_INET ? 8 : 16);
 }
 
+/** Says what keeps `text` from being the MAC address of one host. */
 export function macRule(text: string, report: Report): void {
   const bytes = parseMac(text);
   if (bytes === undefined) report.say('must be six hexadecimal octets with colons, such as 02:00:00:00:00:01');
@@ -47,6 +48,7 @@ function hostAddress(prefix: Prefix, report: Report): void {
   else if (prefix.family === AF_INET && (prefix.bytes[0] ?? 0) >= 240) report.say('is in the reserved range 240.0.0.0/4');
 }
 
+/** Says what keeps an address from being one that a host may have. */
 export function addressRule(item: Address, report: Report): void {
   const at = report.at('cidr');
   const prefix = parsePrefix(item.cidr);
@@ -74,6 +76,7 @@ export function addressRule(item: Address, report: Report): void {
   if (item.validLifetime > 0xfffffffe) report.at('valid_lifetime').say('must be 0 to 4294967294 seconds');
 }
 
+/** Says what keeps a route from being set: its form, and a default route where policy does not allow it and `before` had none. */
 export function routeRule(item: Route, report: Report, policy: Policy, before?: InterfaceSpec): void {
   const at = report.at('destination');
   const destination = parsePrefix(item.destination);
@@ -114,6 +117,7 @@ function hop(text: string, family: number, report: Report): void {
   else hostAddress({ ...ip, prefixLength: ip.bytes.length * 8 }, report);
 }
 
+/** Says what keeps a neighbour from being set; a TUN has none. */
 export function neighbourRule(item: Neighbour, tap: boolean, report: Report): void {
   if (!tap) {
     report.say('a TUN has no neighbours; use MODE_TAP');

@@ -27,6 +27,7 @@ interface Taken {
   macs: Map<string, number>;
 }
 
+/** Says what is wrong with each peer, and what two of them both claim. */
 export function peerRules(peers: readonly LinkPeer[], scene: PeerScene, report: Report): void {
   const taken: Taken = { endpoints: new Map(), keys: new Map(), prefixes: new Map(), macs: new Map() };
   for (const [index, peer] of peers.entries()) peerRule(peer, index, scene, taken, report.at(`[${index}]`));

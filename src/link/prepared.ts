@@ -41,6 +41,7 @@ export function withoutSecrets(spec: LinkSpec): LinkSpec {
   };
 }
 
+/** Equal in all fields, keys included. */
 export function sameSpec(a: LinkSpec, b: LinkSpec): boolean {
   return Buffer.compare(LinkSpec.encode(a).finish(), LinkSpec.encode(b).finish()) === 0;
 }

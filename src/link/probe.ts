@@ -23,6 +23,7 @@ export interface ProbeNeeds {
   probed(result: ProbeResult, entry: Entry): void;
 }
 
+/** Steps, and at last the result. Throws TaplaneError as ProbeLink says. */
 export async function* probeLink(
   { registry, ask, probed }: ProbeNeeds,
   request: ProbeLinkRequest,

@@ -30,11 +30,13 @@ export interface LinkRecord {
 
 type Plain = Omit<LinkRecord, 'spec' | 'name' | 'phase'> & { spec: string };
 
+/** Of a link that is created at `nowMs`, milliseconds since 1970. */
 export function newRecord(name: string, spec: LinkSpec, labels: Labels, nowMs: number): LinkRecord {
   const times = { createTimeMs: nowMs, updateTimeMs: nowMs };
   return { name, uid: randomUUID(), phase: 'ready', labels, spec, generation: 1, ...times, epoch: 0, lane: '' };
 }
 
+/** Of a link that is changed; the generation grows only with the spec. */
 export function nextRecord(before: LinkRecord, spec: LinkSpec, labels: Labels, nowMs: number): LinkRecord {
   const generation = before.generation + (sameSpec(before.spec, spec) ? 0 : 1);
   return { ...before, spec, labels, generation, updateTimeMs: nowMs };

@@ -99,6 +99,7 @@ function isRefused(link: NatsLink): boolean {
   return /authori[sz]ation|authentication/i.test(link.status().reason);
 }
 
+/** UNAVAILABLE (`NATS_UNAVAILABLE`). */
 export function unavailable(message: string): TaplaneError {
   return new TaplaneError('UNAVAILABLE', 'NATS_UNAVAILABLE', message);
 }

@@ -32,6 +32,7 @@ export interface RecordKind<R extends StoredRecord> {
 /** Thrown by `RecordKind.decode`. */
 export class BadRecord extends Error {}
 
+/** SHA-256 over name, phase and body. */
 export function seal({ name, phase }: StoredRecord, body: Uint8Array): Sealed {
   return { body, sum: checksum(name, phase, body) };
 }

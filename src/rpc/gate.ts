@@ -20,7 +20,7 @@ export interface Outcome {
   readonly reason: string;
 }
 
-/** What lets calls in. Each part is optional to the next: a server of tests and the lane's own have none. */
+/** What lets calls in. A part that is absent lets everything pass. */
 export interface Gate {
   /** Who is on the connection that grpc-js calls `peer` (`ServerUnaryCall.getPeer()`); undefined: nobody knows, and the call is UNAUTHENTICATED. */
   callerOf(peer: string): Caller | undefined;
@@ -98,6 +98,7 @@ export function stay(gate: Gate, path: string, peer: string, request: unknown, r
   return gate.stays(call, (error) => revoked({ error, recorded: record(error).catch(() => {}) }));
 }
 
+/** What a call gets on a connection that is known no more. */
 export function unknownCaller(path: string): TaplaneError {
   const message = `call ${path}: nobody knows who is on this connection; it is over: connect anew`;
   return new TaplaneError('UNAUTHENTICATED', 'UNKNOWN_CALLER', message);

@@ -61,6 +61,7 @@ export function rawMethod(method: { path: string; requestStream: boolean; respon
   };
 }
 
+/** Decodes, passes the gate, answers, is recorded; only then the answer goes out. What `answer` throws leaves by the one exit. */
 export function unary<Request, Response>(
   method: Method<Request, Response>,
   needs: HandlerNeeds,
@@ -88,6 +89,7 @@ export function unary<Request, Response>(
   };
 }
 
+/** The same for a stream: it is recorded before its first message, and ends when its client goes or policy no longer allows it. */
 export function serverStream<Request, Response>(
   method: Method<Request, Response>,
   needs: HandlerNeeds,
@@ -151,6 +153,7 @@ function decode<Request>(method: Method<Request, unknown>, bytes: Buffer): Reque
   }
 }
 
+/** For bytes that are no message. */
 export function malformed(path: string, cause: unknown): TaplaneError {
   return new TaplaneError('INVALID_ARGUMENT', 'MALFORMED_REQUEST', `read request of ${path}: not a valid protobuf message`, { cause });
 }

@@ -53,6 +53,7 @@ export const DEFAULT_LIMITS: Readonly<ServerLimits> = {
 /** Between agent and lane: all attachments of a node in one message, however many the limits allow. */
 export const LANE_MESSAGE_BYTES = 256 * 1024 * 1024;
 
+/** As options of grpc-js. */
 export function serverOptions(limits: ServerLimits): ChannelOptions {
   return {
     'grpc.max_concurrent_streams': limits.maxConcurrentStreams,

@@ -91,6 +91,7 @@ export const HEALTH_SERVICES = [
 /** A socket that was cut is closed in the next turn of the loop; this is only to never wait for it. */
 const CLOSE_MS = 1_000;
 
+/** Listens on all addresses, or on none: throws TaplaneError with everything closed again. */
 export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
   const limits = { ...DEFAULT_LIMITS, ...needs.limits };
   const wanted = needs.listen.map((text) => checked(parseListenAddress(text), needs));

@@ -19,6 +19,7 @@ export interface ClientTls {
   serverName?: string | undefined;
 }
 
+/** Anything of TLS is given. */
 export function wantsTls(tls: ClientTls | undefined): boolean {
   return Boolean(tls?.caFile || tls?.certFile || tls?.keyFile || tls?.serverName);
 }
@@ -46,6 +47,7 @@ export function clientCredentials({ caFile, certFile, keyFile, serverName }: Cli
   }
 }
 
+/** Channel option with the name that is announced (SNI); an address is never announced (RFC 6066, section 3). */
 export function nameOption({ serverName }: ClientTls, host: string): Record<string, string> {
   const expected = serverName || host;
   return { 'grpc.ssl_target_name_override': isIP(expected) ? 'taplane' : expected };

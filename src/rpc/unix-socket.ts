@@ -23,6 +23,7 @@ export interface ReservedSocket {
   remove(): Promise<void>;
 }
 
+/** Makes the place for a socket: directory, nobody else's socket, none that is stale. Throws TaplaneError. */
 export async function reserveSocket(path: string, mode = GROUP_MODE): Promise<ReservedSocket> {
   const directory = dirname(path);
   makeDirectory(directory, DIRECTORY_MODE);

@@ -16,6 +16,7 @@ export interface SecretProblem {
   cure: string;
 }
 
+/** Effective user, and all groups of this process. */
 export function ourselves(): Self {
   return { uid: process.geteuid?.() ?? 0, groups: [process.getegid?.() ?? 0, ...(process.getgroups?.() ?? [])] };
 }

@@ -50,6 +50,7 @@ export function isIpv4(address: SocketAddress): boolean {
   return true;
 }
 
+/** 0 to 65535. */
 export function portOf(address: SocketAddress): number {
   return address.readUInt16BE(PORT_AT);
 }

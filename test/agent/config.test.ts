@@ -3,8 +3,8 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { type AgentOptions, loadConfig, printConfig } from '../../src/agent/config.ts';
 import { ConfigError } from '../../src/agent/config/error.ts';
+import { type AgentOptions, loadConfig, printConfig } from '../../src/agent/config.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'taplane-config-'));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));

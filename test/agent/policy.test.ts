@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test, vi } from 'vitest';
 import { reloadsOf } from '../../src/agent/metrics.ts';
-import { openPolicy } from '../../src/agent/policy.ts';
 import { type Accounts, parseAccounts } from '../../src/agent/policy/accounts.ts';
-import { testPolicy } from '../../src/agent/policy-check.ts';
 import { parsePolicy, readPolicyFile } from '../../src/agent/policy/file.ts';
 import { policyJsonSchema } from '../../src/agent/policy/schema.ts';
+import { openPolicy } from '../../src/agent/policy.ts';
+import { testPolicy } from '../../src/agent/policy-check.ts';
 
 const EXAMPLES = join(import.meta.dirname, '..', '..', 'examples');
 const EXAMPLE = join(EXAMPLES, 'policy.yaml');

@@ -3,10 +3,10 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
 import { loadConfig } from '../../src/agent/config.ts';
-import { type SupportNeeds, supportBundles } from '../../src/agent/support.ts';
 import { First } from '../../src/agent/support/kernel.ts';
 import { redact } from '../../src/agent/support/redact.ts';
 import { tar } from '../../src/agent/support/tar.ts';
+import { type SupportNeeds, supportBundles } from '../../src/agent/support.ts';
 
 describe('tar', () => {
   test('is read by tar, byte for byte', () => {

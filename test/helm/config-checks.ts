@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { parse, stringify } from 'yaml';
-import { type Config, loadConfig } from '../../src/agent/config.ts';
 import { fields } from '../../src/agent/config/schema.ts';
+import { type Config, loadConfig } from '../../src/agent/config.ts';
 import { type Any, chartFile, containersOf, hasHelm, render, withHelm } from './chart.ts';
 import { MATRIX, POLICY } from './matrix.ts';
 

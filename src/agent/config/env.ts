@@ -9,6 +9,7 @@ export interface Environment {
   variable(keys: PropertyKey[]): string;
 }
 
+/** The layer of TAPLANE_* variables; values are as typed as their text allows, and judged by the schema. Never throws. */
 export function readEnvironment(env: NodeJS.ProcessEnv): Environment {
   const value: Record<string, unknown> = {};
   for (const { path, kind } of fields) {

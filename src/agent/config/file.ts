@@ -13,6 +13,7 @@ export interface ConfigFile {
   locate(keys: PropertyKey[]): string;
 }
 
+/** The layer of a file. Never throws: why it cannot be read is a problem, with line and column. At most 1 MiB. */
 export function readConfigFile(path: string): ConfigFile {
   const bad = (cause: string, cure: string, where = ''): ConfigFile => ({
     value: {},

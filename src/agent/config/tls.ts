@@ -20,10 +20,12 @@ export const tlsCures: Record<string, string> = {
   'tls.clientCaFile': 'write the absolute path of a PEM file, such as /etc/taplane/client-ca.crt',
 };
 
+/** Field by field, the last layer that gives one counts; empty for those that none gives. */
 export function mergeTls(layers: (z.infer<typeof tlsSchema> | undefined)[]): TlsConfig {
   return Object.assign({ certFile: '', keyFile: '', clientCaFile: '' }, ...layers);
 }
 
+/** All files are given. */
 export function hasTls(tls: TlsConfig): boolean {
   return tls.certFile !== '' && tls.keyFile !== '' && tls.clientCaFile !== '';
 }

@@ -36,6 +36,7 @@ export function parseAccounts(passwd: string, group: string): Accounts {
   };
 }
 
+/** Of this machine, as they are now. A file that cannot be read has nobody in it. */
 export function readAccounts(): Accounts {
   return parseAccounts(textOf('/etc/passwd'), textOf('/etc/group'));
 }
