@@ -2592,7 +2592,8 @@ export const AdoptInterfaceRequest_LabelsEntry: MessageFns<AdoptInterfaceRequest
  * nothing has changed. Every error is a `google.rpc.Status` with `ErrorInfo` of domain `taplane.dev`.
  *
  * Errors of each call of every service, besides its own: UNAUTHENTICATED when nobody knows who calls; PERMISSION_DENIED when policy does not
- * allow it, of a stream also later; INVALID_ARGUMENT for a request that does not read; RESOURCE_EXHAUSTED at a limit of connections, calls or
+ * allow it, of a stream also later; INVALID_ARGUMENT for a request that does not read; UNIMPLEMENTED (`COMPRESSION_UNSUPPORTED`) for one that is
+ * compressed; RESOURCE_EXHAUSTED at a limit of connections, calls or
  * sizes; UNAVAILABLE (`SHUTTING_DOWN`) while the agent stops. Of each change also RESOURCE_EXHAUSTED (`DISK_FULL`) and UNAVAILABLE
  * (`STATE_NOT_WRITABLE`, `AUDIT_NOT_WRITABLE`) when the disk does not keep it. A disk that fails when all but the record of the call is
  * done ends it with that error too: the same request id again tells what became of it.
