@@ -19,6 +19,7 @@ const FILES = [
   'test/kernel/reconcile.test.ts',
   'test/kernel/lifecycle.test.ts',
   'test/e2e/crash.test.ts',
+  'test/e2e/syscalls.test.ts',
   'test/e2e/bad-input.test.ts',
   'test/e2e/flow-faults.test.ts',
   'test/e2e/flow-disk-full.test.ts',

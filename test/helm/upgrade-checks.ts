@@ -53,7 +53,7 @@ async function upgrade(there: KubernetesObject[], values: object): Promise<strin
   try {
     const at = `http://127.0.0.1:${(cluster.address() as AddressInfo).port}`;
     const words = ['--namespace', 'net', '--dry-run=server', '--disable-openapi-validation', '--kube-apiserver', at, '--values', '-'];
-    const run = spawn(HELM, ['template', 'demo', CHART, ...words], { env: { PATH: '', HOME: '/nonexistent' } });
+    const run = spawn(HELM, ['template', 'demo', CHART, ...words], { env: { PATH: '', HOME: '/proc/nowhere' } });
     run.stdin.end(JSON.stringify(values));
     return (await Promise.all([text(run.stdout), text(run.stderr)])).join('');
   } finally {
