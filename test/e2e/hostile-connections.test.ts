@@ -13,7 +13,8 @@ const PEER = fileURLToPath(new URL('hostile-peer.ts', import.meta.url));
 /** Of each kind one, at least; what lasts longer lets the heap grow to its working size first. */
 const WARM_UP = bound(1_400, 14);
 const CONNECTIONS = bound(10_000, 14);
-const AT_ONCE = 14;
+/** Some eighty new ones a second. */
+const AT_ONCE = bound(8, 14);
 /** The agent gives memory back when it rests, and not more often than once a minute. */
 const REST_MS = 80_000;
 
