@@ -36,6 +36,8 @@ function privileged(name: string, files: string[], groupOrder: number, maxWorker
 
 export default defineConfig({
   test: {
+    // Node.js runs the sources as it does in a checkout, and keeps what it compiled: no transformation of our own, a sixth less of the time.
+    experimental: { viteModuleRunner: false },
     slowTestThreshold: 5_000,
     reporters: ['default', ...(reportPath ? [new VitestReportWriter(reportPath)] : [])],
     projects: [

@@ -206,7 +206,7 @@ export async function startAgent(config: Config, log: AgentLog): Promise<Agent> 
       calls,
       checks,
       conditions: () => [...interfaces.conditions(), ...lanes.conditions(), ...furtherConditions()],
-      reloads: () => reloadsOf(access),
+      reloads: () => reloadsOf(access, server?.tls()),
       tls: () => server?.tls(),
       connections: () => server?.connections(),
       audit: () => audit.facts(),

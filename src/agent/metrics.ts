@@ -121,7 +121,7 @@ export function agentMetrics(needs: MetricsNeeds): Metrics {
       events: needs.events.stats(),
       audit: needs.audit?.(),
       certificate: certificateOf(needs.tls?.()),
-      reloads: { ...needs.reloads?.(), ...certificateReload(needs.tls?.()) },
+      reloads: needs.reloads?.() ?? {},
       logLines: needs.log.lines(),
       checks: Object.fromEntries(needs.checks().map(({ name, ok }) => [name, ok])),
       perInterface: config.metrics.perInterface,
@@ -158,14 +158,15 @@ async function load() {
 }
 
 /** What is read again while the agent runs. */
-export function reloadsOf(policy: { status(): PolicyStatus | undefined; failures(): number }): Record<string, ReloadFacts> {
+export function reloadsOf(policy: Pick<NodePolicy, 'status' | 'failures'>, tls: TlsState | undefined): Record<string, ReloadFacts> {
   const status = policy.status();
-  if (status === undefined) return {};
-  return { policy: { ok: status.error === '', failures: policy.failures(), lastSuccessMs: Number(status.loadTime?.seconds ?? 0n) * 1000 } };
-}
-
-function certificateReload(tls: TlsState | undefined): Record<string, ReloadFacts> {
-  return tls === undefined ? {} : { certificates: { ok: !tls.broken, failures: tls.failures, lastSuccessMs: tls.takenMs } };
+  const reloads: Record<string, ReloadFacts> = {};
+  if (status !== undefined) {
+    const { error, loadTime } = status;
+    reloads['policy'] = { ok: error === '', failures: policy.failures(), lastSuccessMs: Number(loadTime?.seconds ?? 0n) * 1000 };
+  }
+  if (tls !== undefined) reloads['certificates'] = { ok: !tls.stale, failures: tls.failures, lastSuccessMs: tls.takenAtMs };
+  return reloads;
 }
 
 function certificateOf(tls: TlsState | undefined): CertificateFacts | undefined {

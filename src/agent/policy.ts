@@ -5,7 +5,7 @@
 //                          '--file changed, bad or gone--> the old one stays in force, told in the log and in `status`
 //
 // A stream that the new one no longer allows ends at once. A bad file at the start is an error. The file is looked at every two seconds (a new mtime,
-// size, mode or inode, so that a link that is turned to another file counts as well) and at SIGHUP. Nothing of a call waits for that.
+// size, mode, owner or inode, so that a link that is turned to another file counts as well) and at SIGHUP. Nothing of a call waits for that.
 
 import { type BigIntStats, statSync } from 'node:fs';
 import { type AuthorizedCall, type Authorizer, authorizer } from '../access/authorize.ts';
@@ -27,8 +27,6 @@ export interface NodePolicy extends Authorizer {
   failures(): number;
   /** Undefined without a file. */
   status(): PolicyStatus | undefined;
-  /** How often the file was read and not taken. */
-  failures(): number;
   /** Answer of `GetCaller`. */
   describe(caller: Caller): CallerAnswer;
   close(): void;
@@ -51,6 +49,8 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
   let problem: { text: string; at: number } | undefined;
   let seen = '';
   let failures = 0;
+  const decisions = authorizer(() => inForce?.policy);
+  const streams = new OpenStreams(decisions);
 
   const load = (): void => {
     const found = readPolicyFile(file, { inForce: true });
@@ -74,7 +74,7 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
       changed(`policy file is not taken: ${text}`);
     }
     problem = { text, at: now() };
-    failures++;
+    failures += 1;
   };
   const look = (): void => {
     const looks = looksOf(file);
@@ -111,7 +111,6 @@ export function openPolicy({ file, log, changed = () => {}, now = Date.now }: Po
         identities,
       };
     },
-    failures: () => failures,
     describe: (caller) => ({
       name: callerName(caller),
       kind: KINDS[caller.kind],

@@ -10,6 +10,7 @@ import type { Replay, Store } from '../resource/store.ts';
 import type { Turns } from '../resource/turns.ts';
 import { applyMask, type SpecFields, specFields } from '../resource/update-mask.ts';
 import { takesAnybody } from './anybody.ts';
+import type { LinkRights } from './contract.ts';
 import { Entry } from './entry.ts';
 import { type Joined, wrongMode } from './joined.ts';
 import { idProblems, joinedId, linkId, linkName } from './name.ts';

@@ -9,6 +9,7 @@
 import type { Socket } from 'node:net';
 import { type Caller, callerName } from '../access/caller.ts';
 import { TaplaneError } from '../errors.ts';
+import { unknownCaller } from './gate.ts';
 import { REFUSALS, type Refusal, type RefusalLog } from './refusals.ts';
 
 export type CallerKind = Caller['kind'];
@@ -86,7 +87,7 @@ export class ConnectionTable {
       this.refuse(socket, 'stopping', from);
       return;
     }
-    const excess = this.#exceeded(name);
+    const excess = this.#exceeded(caller, name);
     if (excess !== undefined && this.#excess >= MOST_EXCESS) {
       this.refuse(socket, excess, from);
       return;
@@ -122,8 +123,9 @@ export class ConnectionTable {
     });
   }
 
-  #exceeded(name: string): Limit | undefined {
-    if (this.#byKey.size - this.#excess >= this.#limits.maxConnections) return 'connections';
+  #exceeded(caller: Caller, name: string): Limit | undefined {
+    const isRoot = caller.kind === 'unix' && caller.uid === 0;
+    if (!isRoot && this.#byKey.size - this.#excess >= this.#limits.maxConnections) return 'connections';
     return this.#perClient.of(name) >= this.#limits.maxConnectionsPerClient ? 'client_connections' : undefined;
   }
 
@@ -166,8 +168,7 @@ export class ConnectionTable {
   /** Told of every call. Throws what the call is to end with: nobody is known there, or the connection is one too many. */
   called(peer: string, path: string): void {
     const connection = this.#byKey.get(peer);
-    if (connection === undefined)
-      throw new TaplaneError('UNAUTHENTICATED', 'UNKNOWN_CALLER', `call ${path}: nobody knows who is on this connection`);
+    if (connection === undefined) throw unknownCaller(path);
     if (connection.excess !== undefined) throw this.#tooMany(connection.excess, connection.caller, path);
     clearTimeout(connection.silence);
     connection.silence = undefined;

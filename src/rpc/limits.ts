@@ -4,7 +4,7 @@ import type { SecureServerOptions } from 'node:http2';
 import { type ChannelOptions, type Server, ServerInterceptingCall, type ServerInterceptor } from '@grpc/grpc-js';
 import { TaplaneError } from '../errors.ts';
 import type { ConnectionLimits } from './connections.ts';
-import { type Gate, unknownCaller } from './gate.ts';
+import type { Gate } from './gate.ts';
 import { toServiceError } from './status.ts';
 
 export interface ServerLimits extends ConnectionLimits {
@@ -117,15 +117,25 @@ export function metadataLimit(maxBytes: number): ServerInterceptor {
     });
 }
 
-/** Tells `called` of every call, by the name of its connection. What it throws is the end of the call. */
-export function knownCallers(called: (peer: string, path: string) => void): ServerInterceptor {
+/**
+ * Tells `called` of every call, by the name of its connection. What it throws is the end of the call. `stranger` hears of those whose caller nobody knows,
+ * before their answer.
+ */
+export function knownCallers(called: (peer: string, path: string) => void, stranger: Gate['stranger']): ServerInterceptor {
   return (method, call) => {
     try {
       called(call.getPeer(), method.path);
       // Nothing is to be changed on the way: the call itself, without a layer around it.
       return call as ServerInterceptingCall;
-    } catch (error) {
-      return new ServerInterceptingCall(call, { start: () => call.sendStatus(toServiceError(error as TaplaneError)) });
+    } catch (thrown) {
+      const error = thrown as TaplaneError;
+      const refuse = () => call.sendStatus(toServiceError(error));
+      return new ServerInterceptingCall(call, {
+        start() {
+          if (stranger === undefined || error.code !== 'UNAUTHENTICATED') refuse();
+          else stranger(method.path, error).then(refuse, refuse);
+        },
+      });
     }
   };
 }

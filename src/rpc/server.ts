@@ -100,7 +100,7 @@ export async function startServer(needs: ServerNeeds): Promise<RunningServer> {
   const server = new Server({
     ...serverOptions(limits),
     // The last is asked first.
-    interceptors: [metadataLimit(limits.maxMetadataBytes), knownCallers((peer, path) => table.called(peer, path))],
+    interceptors: [metadataLimit(limits.maxMetadataBytes), knownCallers((peer, path) => table.called(peer, path), needs.gate?.stranger)],
   });
   boundSessions(server, limits);
   const exit = errorExit(needs.log);

@@ -16,12 +16,12 @@ export interface TlsState {
   readonly fingerprint: string;
   /** How often new files were taken. */
   readonly reloads: number;
-  /** The files as they are now cannot be used. */
-  readonly broken: boolean;
-  /** How often new files were read and not taken. */
+  /** How often new files could not be taken. */
   readonly failures: number;
-  /** When files were last taken, milliseconds since 1970. */
-  readonly takenMs: number;
+  /** New files that cannot be used are there. */
+  readonly stale: boolean;
+  /** When those in use were read, milliseconds since 1970. */
+  readonly takenAtMs: number;
 }
 
 export interface TlsReload {
@@ -48,7 +48,7 @@ export function watchTls(
   let failed = { stamp: '', looks: 0, error: '' };
   let reloads = 0;
   let failures = 0;
-  let takenMs = now();
+  let takenAtMs = now();
   let warnedAtMs = Number.NEGATIVE_INFINITY;
 
   const look = (): void => {
@@ -68,7 +68,7 @@ export function watchTls(
       seen = loaded.stamp;
       failed = { stamp: '', looks: 0, error: '' };
       reloads += 1;
-      takenMs = now();
+      takenAtMs = now();
       warnedAtMs = Number.NEGATIVE_INFINITY;
       log.info?.({ path: files.certFile, not_after: loaded.leaf.validTo }, 'TLS certificate taken');
     } catch (error) {
@@ -90,9 +90,9 @@ export function watchTls(
       problem: failed.looks > 1 ? `new TLS files cannot be used, the last good ones stay: ${failed.error}` : endingOf(used.leaf, now()),
       fingerprint: used.leaf.fingerprint256.replaceAll(':', '').toLowerCase(),
       reloads,
-      broken: failed.looks > 1,
       failures,
-      takenMs,
+      stale: failed.looks > 1,
+      takenAtMs,
     }),
     stop: () => clearInterval(timer),
   };

@@ -191,7 +191,7 @@ test('a file that changes is taken, a bad one is not, and the last good one stay
     expect(policy.rolesOf(caller)).toEqual(['a']);
     put(first.replaceAll('a:', 'b:').replaceAll('[a]', '[b]'));
     expect(policy.status()).toMatchObject({ error: '' });
-    expect(policy.failures()).toBe(2);
+    expect(reloadsOf(policy, undefined)).toEqual({ policy: { ok: true, failures: 2, lastSuccessMs: 1_700_000_000_000 } });
     expect(policy.status()?.version).not.toBe(before?.version);
     expect(policy.rolesOf(caller)).toEqual(['b']);
     expect(lines.map(([text]) => text)).toEqual([

@@ -21,6 +21,7 @@ import type { ProbeLinkRequest, ProbeLinkResponse } from '../../gen/taplane/v1/l
 import type { Lane } from '../../gen/taplane/v1/node_service.ts';
 import { packetSocketOf } from '../../lane/place.ts';
 import { connectLane, type LaneClient } from '../../rpc/lane-client.ts';
+import { OWNER_MODE } from '../../rpc/unix-socket.ts';
 import type { Log } from '../log.ts';
 import { LaneChild } from './child.ts';
 import { holdings, linkWords, pidHere, processOf } from './words.ts';

@@ -54,6 +54,8 @@ export function readPolicyFile(path: string, { inForce = false } = {}): PolicyFi
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'not a readable file';
     return bad(`cannot be read: ${code}`, 'name an existing file that can be read; an agent without --policy has none');
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
 }
 
