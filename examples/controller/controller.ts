@@ -14,7 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { connect } from '@nats-io/transport-node';
-import { Event, event_KindToJSON } from '../../src/gen/taplane/v1/event.ts';
+import { Event, Event_Kind, event_KindToJSON } from '../../src/gen/taplane/v1/event.ts';
 import { type Flow, Flow_Event, FlowBatch } from '../../src/gen/taplane/v1/flow.ts';
 import { FlowServiceClient, ObserveFlowsRequest, type ObserveFlowsResponse } from '../../src/gen/taplane/v1/flow_service.ts';
 import { InterfaceSpec_Mode } from '../../src/gen/taplane/v1/interface.ts';
@@ -172,6 +172,8 @@ async function listen(): Promise<void> {
   nats.subscribe('taplane.v1.*.*.flow.>', { callback: (_, { data }) => FlowBatch.decode(data).flows.forEach(seen) });
   for await (const { data } of nats.subscribe('taplane.v1.*.*.event.>')) {
     const { node, kind, resource, message } = Event.decode(data);
+    // Who called what, this program's own calls among them: for those who keep watch, and no news of what there is.
+    if (kind === Event_Kind.CALL_AUDITED) continue;
     say('nats', `${node}: ${word('KIND', event_KindToJSON(kind))} ${resource} ${message}`.trimEnd());
     if (resource === `interfaces/${DEVICE}`) for (const one of hosts) if (one.link) void ensure(one).catch(() => {});
   }
