@@ -3,48 +3,29 @@
 
 import { connect, type Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
+import {
+  CONTINUATION,
+  callHeaders,
+  DATA,
+  END_HEADERS,
+  END_STREAM,
+  frame,
+  HEADERS,
+  literal,
+  PING,
+  PREFACE,
+  RST_STREAM,
+  SETTINGS,
+  WINDOW_UPDATE,
+} from '../harness/http2-frames.ts';
 
 const [path = '', total = '0', atOnce = '1'] = process.argv.slice(2);
 /** How long a connection stays when it is done; of one that the server should end, at most. */
 const LINGER_MS = 200;
 const PATIENCE_MS = 10_000;
 
-// RFC 9113 4.1, 6.
-const DATA = 0;
-const HEADERS = 1;
-const RST_STREAM = 3;
-const SETTINGS = 4;
-const PING = 6;
-const WINDOW_UPDATE = 8;
-const CONTINUATION = 9;
-const END_STREAM = 1;
-const END_HEADERS = 4;
-
-function frame(type: number, flags: number, stream: number, payload: Buffer | number[] = []): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
-  head.writeUInt8(type, 3);
-  head.writeUInt8(flags, 4);
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, Buffer.from(payload)]);
-}
-
-/** RFC 7541 6.2.2: a literal without indexing, not compressed. */
-const text = (value: string) => Buffer.concat([Buffer.from([value.length]), Buffer.from(value)]);
-const literal = (name: string, value: string) => Buffer.concat([Buffer.from([0]), text(name), text(value)]);
-
 const LIST = '/taplane.v1.InterfaceService/ListInterfaces';
 const WATCH = '/taplane.v1.InterfaceService/WatchInterfaces';
-const headers = (method: string, ...more: [string, string][]) =>
-  Buffer.concat([
-    Buffer.from([0x83, 0x86]),
-    literal(':path', method),
-    literal(':authority', 'taplane'),
-    literal('content-type', 'application/grpc'),
-    literal('te', 'trailers'),
-    ...more.map(([name, value]) => literal(name, value)),
-  ]);
-
 function message(payload: Buffer, compressed = 0, length = payload.length): Buffer {
   const head = Buffer.alloc(5);
   head.writeUInt8(compressed, 0);
@@ -52,7 +33,6 @@ function message(payload: Buffer, compressed = 0, length = payload.length): Buff
   return Buffer.concat([head, payload]);
 }
 
-const PREFACE = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), frame(SETTINGS, 0, 0)]);
 const many = (count: number, one: (index: number) => Buffer) => Buffer.concat(Array.from({ length: count }, (_, index) => one(index)));
 const odd = (index: number) => 2 * index + 1;
 const bomb = message(gzipSync(Buffer.alloc(16 * 1024 * 1024)), 1);
@@ -67,7 +47,7 @@ const KINDS: [name: string, deaf: boolean, bytes: () => Buffer][] = [
     () =>
       many(1500, (n) =>
         Buffer.concat([
-          frame(HEADERS, END_HEADERS, odd(n), headers(WATCH)),
+          frame(HEADERS, END_HEADERS, odd(n), callHeaders(WATCH)),
           frame(DATA, END_STREAM, odd(n), message(Buffer.alloc(0))),
           frame(RST_STREAM, 0, odd(n), [0, 0, 0, 8]),
         ]),
@@ -76,9 +56,14 @@ const KINDS: [name: string, deaf: boolean, bytes: () => Buffer][] = [
   [
     'continuation flood',
     false,
-    () => Buffer.concat([frame(HEADERS, 0, 1, headers(LIST)), many(200, () => frame(CONTINUATION, 0, 1, literal('x', 'y'.repeat(100))))]),
+    () =>
+      Buffer.concat([frame(HEADERS, 0, 1, callHeaders(LIST)), many(200, () => frame(CONTINUATION, 0, 1, literal('x', 'y'.repeat(100))))]),
   ],
-  ['empty continuations', false, () => Buffer.concat([frame(HEADERS, 0, 1, headers(LIST)), many(5000, () => frame(CONTINUATION, 0, 1))])],
+  [
+    'empty continuations',
+    false,
+    () => Buffer.concat([frame(HEADERS, 0, 1, callHeaders(LIST)), many(5000, () => frame(CONTINUATION, 0, 1))]),
+  ],
   ['settings flood', true, () => many(4000, () => frame(SETTINGS, 0, 0, [0, 4, 0, 1, 0, 0]))],
   ['ping flood', true, () => many(4000, () => frame(PING, 0, 0, Buffer.alloc(8)))],
   ['ping flood, heard', false, () => many(8000, () => frame(PING, 0, 0, Buffer.alloc(8)))],
@@ -88,26 +73,26 @@ const KINDS: [name: string, deaf: boolean, bytes: () => Buffer][] = [
     false,
     () =>
       Buffer.concat([
-        frame(HEADERS, END_HEADERS, 1, headers(LIST)),
+        frame(HEADERS, END_HEADERS, 1, callHeaders(LIST)),
         frame(DATA, 0, 1, message(Buffer.alloc(0), 0, 1_000_000)),
         many(4000, () => frame(DATA, 0, 1, [0x0a])),
       ]),
   ],
-  ['empty data', false, () => Buffer.concat([frame(HEADERS, END_HEADERS, 1, headers(LIST)), many(4000, () => frame(DATA, 0, 1))])],
+  ['empty data', false, () => Buffer.concat([frame(HEADERS, END_HEADERS, 1, callHeaders(LIST)), many(4000, () => frame(DATA, 0, 1))])],
   [
     'compression bomb',
     false,
     () =>
       many(3, (n) =>
-        Buffer.concat([frame(HEADERS, END_HEADERS, odd(n), headers(LIST, ['grpc-encoding', 'gzip'])), dataFrames(odd(n), bomb)]),
+        Buffer.concat([frame(HEADERS, END_HEADERS, odd(n), callHeaders(LIST, ['grpc-encoding', 'gzip'])), dataFrames(odd(n), bomb)]),
       ),
   ],
   [
     'fat headers',
     false,
-    () => frame(HEADERS, END_HEADERS, 1, Buffer.concat([headers(LIST), many(100, (n) => literal(`x-${n}`, 'z'.repeat(120)))])),
+    () => frame(HEADERS, END_HEADERS, 1, Buffer.concat([callHeaders(LIST), many(100, (n) => literal(`x-${n}`, 'z'.repeat(120)))])),
   ],
-  ['slow headers', false, () => frame(HEADERS, 0, 1, headers(LIST))],
+  ['slow headers', false, () => frame(HEADERS, 0, 1, callHeaders(LIST))],
   ['silence', true, () => Buffer.alloc(0)],
   ['noise', false, () => Buffer.from(Array.from({ length: 4096 }, (_, n) => (n * 193 + 7) % 256))],
 ];

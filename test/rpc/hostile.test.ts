@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { Client, credentials, type ServiceError } from '@grpc/grpc-js';
 import { expect, test } from 'vitest';
+import * as http2 from '../harness/http2-frames.ts';
 import { eventually, served } from './served.ts';
 
 const LIST = '/taplane.v1.InterfaceService/ListInterfaces';
@@ -97,30 +98,13 @@ test('a client that goes on resetting streams loses its connection, before it ha
   expect((await agent.client.node.getNode()).name).toBe('node-a');
 });
 
-/** RFC 9113 4.1 */
-function http2Frame(type: number, flags: number, stream: number, payload: Buffer | number[] = []): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
-  head.writeUInt8(type, 3);
-  head.writeUInt8(flags, 4);
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, Buffer.from(payload)]);
-}
-
-const PREFACE = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), http2Frame(4, 0, 0)]);
-
-/** The frames of one call, its literals not compressed (RFC 7541 6.2.2). */
+/** The frames of one call. */
 function call(index: number): Buffer[] {
-  const text = (value: string) => Buffer.concat([Buffer.from([value.length]), Buffer.from(value)]);
-  const fields = [
-    [':path', WATCH],
-    [':authority', 'taplane'],
-    ['content-type', 'application/grpc'],
-    ['te', 'trailers'],
-  ] as const;
-  const literals = fields.map(([name, value]) => Buffer.concat([Buffer.from([0]), text(name), text(value)]));
   const id = 2 * index + 1;
-  return [http2Frame(1, 4, id, Buffer.concat([Buffer.from([0x83, 0x86]), ...literals])), http2Frame(0, 1, id, [0, 0, 0, 0, 0])];
+  return [
+    http2.frame(http2.HEADERS, http2.END_HEADERS, id, http2.callHeaders(WATCH)),
+    http2.frame(http2.DATA, http2.END_STREAM, id, [0, 0, 0, 0, 0]),
+  ];
 }
 
 test('a connection that is reset while its calls wait takes nothing along', async () => {
@@ -134,7 +118,7 @@ test('a connection that is reset while its calls wait takes nothing along', asyn
   const frames = Array.from({ length: 40 }, (_, index) => call(index)).flat();
   // It reads nothing, so that the server hears of a reset, not of an end.
   const program = `const s = require('net').connect(process.argv[1]).pause(); s.write(Buffer.from(process.argv[2], 'hex')); setTimeout(() => s.destroy(), 200)`;
-  const peer = spawn(process.execPath, ['-e', program, agent.path, Buffer.concat([PREFACE, ...frames]).toString('hex')], {
+  const peer = spawn(process.execPath, ['-e', program, agent.path, Buffer.concat([http2.PREFACE, ...frames]).toString('hex')], {
     stdio: 'inherit',
   });
   await once(peer, 'close');
@@ -163,11 +147,11 @@ test('a client that compresses is told to stop it, before anything is unpacked',
 
 test('a stream that comes in crumbs ends its connection; small messages do not', async () => {
   await using agent = await served();
-  const frames = (count: number, each: number) => Array.from({ length: count }, () => http2Frame(0, 0, 1, Array(each).fill(0)));
-  const opened = [call(0)[0] as Buffer, http2Frame(0, 0, 1, [0, 0, 15, 0, 0])];
+  const frames = (count: number, each: number) => Array.from({ length: count }, () => http2.frame(http2.DATA, 0, 1, Array(each).fill(0)));
+  const opened = [call(0)[0] as Buffer, http2.frame(http2.DATA, 0, 1, [0, 0, 15, 0, 0])];
   const sent = async (...more: Buffer[]) => {
     const socket = connectSocket(agent.path).on('error', () => {});
-    socket.resume().write(Buffer.concat([PREFACE, ...opened, ...more]));
+    socket.resume().write(Buffer.concat([http2.PREFACE, ...opened, ...more]));
     return await Promise.race([once(socket, 'close').then(() => 'ended'), sleep(300).then(() => 'stays')]).finally(() => socket.destroy());
   };
   expect(await Promise.all([sent(...frames(300, 1)), sent(...frames(300, 6)), sent(...frames(200, 1))])).toEqual([
@@ -184,9 +168,12 @@ test('of streams that are reset in the piece that opens them, only a few become 
     calls += 1;
   };
   await using agent = await served({ gate: { authorize } });
-  const resets = Array.from({ length: 1500 }, (_, index) => [...call(index), http2Frame(3, 0, 2 * index + 1, [0, 0, 0, 8])]).flat();
+  const resets = Array.from({ length: 1500 }, (_, index) => [
+    ...call(index),
+    http2.frame(http2.RST_STREAM, 0, 2 * index + 1, [0, 0, 0, 8]),
+  ]).flat();
   const socket = connectSocket(agent.path).on('error', () => {});
-  socket.resume().write(Buffer.concat([PREFACE, ...resets]));
+  socket.resume().write(Buffer.concat([http2.PREFACE, ...resets]));
   await new Promise((resolve) => socket.on('close', resolve));
   expect(calls).toBeLessThanOrEqual(20);
   await eventually(() => agent.interfaces.watching() === 0);
