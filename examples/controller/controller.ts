@@ -172,8 +172,7 @@ async function listen(): Promise<void> {
   nats.subscribe('taplane.v1.*.*.flow.>', { callback: (_, { data }) => FlowBatch.decode(data).flows.forEach(seen) });
   for await (const { data } of nats.subscribe('taplane.v1.*.*.event.>')) {
     const { node, kind, resource, message } = Event.decode(data);
-    // Who called what, this program's own calls among them: for those who keep watch, and no news of what there is.
-    if (kind === Event_Kind.CALL_AUDITED) continue;
+    if (kind === Event_Kind.CALL_AUDITED) continue; // our own calls
     say('nats', `${node}: ${word('KIND', event_KindToJSON(kind))} ${resource} ${message}`.trimEnd());
     if (resource === `interfaces/${DEVICE}`) for (const one of hosts) if (one.link) void ensure(one).catch(() => {});
   }
